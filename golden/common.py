@@ -1,6 +1,8 @@
 """What the scripts share: seeded random tensors, the recorder of cases, and the file format (see README.md)."""
 
+import copy
 import json
+import warnings
 import zlib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from safetensors.torch import save
 DATA = Path(__file__).resolve().parent / "data"
 F64 = torch.float64
 
+warnings.filterwarnings("ignore", message="reduction: 'mean' divides")  # kl_div: that is the case being recorded
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
@@ -82,6 +85,10 @@ class Group:
         assert full not in self.tensors, f"{full} twice"
         self.tensors[full] = value
 
+    def representable(self, x):
+        """Rounds to what the file can hold, so that the file's inputs are exactly those of the computation."""
+        return x if self.store is None or not x.is_floating_point() else x.to(self.store).to(x.dtype)
+
     def begin(self, case, config):
         assert case not in self.config, f"case {case} twice"
         self.config[case] = config
@@ -93,7 +100,7 @@ class Group:
         for name, y in outputs.items():
             self.put(case, f"output.{name}", y)
             if y.requires_grad:
-                g = rng.normal(*y.shape)
+                g = self.representable(rng.normal(*y.shape))
                 self.put(case, "grad_output" if single else f"grad_output.{name}", g)
                 loss = loss + (y * g.to(y.dtype)).sum()
         return loss
@@ -121,6 +128,10 @@ class Group:
         forward = forward or (lambda m, **xs: m(*xs.values()))
         self.begin(case, config)
         state = set(module.state_dict().keys())
+        with torch.no_grad():
+            for p in module.parameters():
+                p.copy_(self.representable(p))
+        inputs = {name: self.representable(x) for name, x in inputs.items()}
         params = dict(module.named_parameters())  # tied parameters appear once, under their first name
         buffers = {n: b for n, b in module.named_buffers() if n in state}
         for name, p in params.items():
@@ -141,6 +152,26 @@ class Group:
         self.gradients(case, total, params, leaves)
         for name, b in buffers.items():
             self.put(case, f"buffer_after.{name}", b)
+        if self.store is not None:
+            self.compare_in_store_dtype(case, module, inputs, forward, loss)
+
+    def compare_in_store_dtype(self, case, module, inputs, forward, loss):
+        """Runs the case again in the file's own dtype: what PyTorch's rounding costs, and a guard against kinks near by."""
+        twin = copy.deepcopy(module).to(self.store)
+        outputs = forward(twin, **{n: x.to(self.store) if x.is_floating_point() else x for n, x in inputs.items()})
+        if loss is None:
+            total = sum((y * self.tensors[f"{case}/grad_output.{n}"]).sum() for n, y in outputs.items())
+        else:
+            total = outputs[loss]
+        named = {f"output.{n}": y for n, y in outputs.items()}
+        params = dict(twin.named_parameters())
+        grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+        named |= {f"grad.{n}": torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), grads)}
+        # relative to the tensor's largest element, and absolutely where that is small
+        errors = {k: ((v - self.tensors[f"{case}/{k}"]).abs().max() / self.tensors[f"{case}/{k}"].abs().max().clamp(min=0.1)).item() for k, v in named.items()}
+        worst = max(errors, key=errors.get)
+        print(f"  {case}: PyTorch in {self.store} within {errors[worst]:.1e} (worst: {worst})")
+        assert errors[worst] < 1e-4
 
     def gradients(self, case, loss, params, inputs):
         wanted = {f"grad.{n}": p for n, p in params.items()}
@@ -153,7 +184,7 @@ class Group:
 
     def save(self):
         DATA.mkdir(exist_ok=True)
-        meta = {"config": json.dumps(self.config), "torch": torch.__version__}
+        meta = {"config": json.dumps(self.config), "torch": torch.__version__.split("+")[0]}
         path = DATA / f"{self.name}.safetensors"
         path.write_bytes(canonical(save(self.tensors, metadata=meta)))
         print(f"{path.name}: {len(self.config)} cases, {len(self.tensors)} tensors, {path.stat().st_size} bytes")
