@@ -1,4 +1,30 @@
 //! Tensors: numbers, their shapes and the devices that hold them. This crate knows no gradient.
+//!
+//! ```
+//! use ferrograd_tensor::Tensor;
+//! let x = Tensor::new([[1.0, 2.0], [3.0, 4.0f32]]);
+//! let y = x.matmul(&x.t()) + 1.0;
+//! assert_eq!(y.to_vec::<f32>(), [6.0, 12.0, 12.0, 26.0]);
+//! ```
 #![warn(missing_docs)]
 
+pub mod backend;
 pub mod cpu;
+mod create;
+mod device;
+mod display;
+pub mod dtype;
+pub mod error;
+pub mod ops;
+pub mod shape;
+pub mod storage;
+mod tensor;
+mod view;
+
+pub use create::Data;
+pub use device::Device;
+pub use dtype::{DType, Element};
+pub use error::{Error, Result, catch};
+pub use shape::{Axes, INFER, Layout, Shape};
+pub use tensor::Tensor;
+pub use view::{IntoIndex, Slice};

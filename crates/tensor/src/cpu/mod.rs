@@ -2,4 +2,15 @@
 //!
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
+mod backend;
+mod elementwise;
 pub mod gemm;
+mod lanes;
+pub mod level;
+pub mod math;
+mod matmul;
+mod reduction;
+mod simd;
+mod strided;
+
+pub use backend::CpuBackend;

@@ -1,0 +1,298 @@
+//! The one trait of every operation, and what an operation keeps for its derivative.
+
+use crate::mode;
+use crate::node::{Meta, Node, Source};
+use crate::var::Var;
+use ferrograd_tensor::{DType, Shape, Tensor, ensure, fail};
+use std::panic::Location;
+use std::sync::Arc;
+
+/// Whether an operation has a derivative.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Derivative {
+    /// `backward` gives it.
+    Defined,
+    /// The output does not depend smoothly on anything (argmax, comparisons): outputs are constants.
+    Nowhere,
+    /// Nobody wrote it: applying the operation to a value that needs a gradient is an error.
+    Missing,
+}
+
+/// A differentiable operation, ours or the user's: n inputs, m outputs.
+///
+/// ```
+/// use ferrograd_autograd::{Function, Saved, Var};
+/// use ferrograd_tensor::Tensor;
+///
+/// /// y = x²
+/// struct Square;
+/// impl Function for Square {
+///     fn name(&self) -> &'static str {
+///         "square"
+///     }
+///     fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
+///         saved.save_input(0);
+///         vec![&x[0] * &x[0]]
+///     }
+///     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+///         let g = g[0].as_ref().unwrap();
+///         vec![Some(g * saved.input(0) * 2.0)]
+///     }
+/// }
+///
+/// let x = Var::leaf(Tensor::scalar(3.0));
+/// let y = Square.apply1(&[&x]);
+/// assert_eq!(y.backward().wrt(&x).item::<f64>(), 6.0);
+/// ```
+pub trait Function: Send + Sync + 'static {
+    /// The operation's name, for error messages and profiles.
+    fn name(&self) -> &'static str;
+
+    /// The outputs. What backward will need goes into `saved`.
+    fn forward(&self, inputs: &[Tensor], saved: &mut Saved) -> Vec<Tensor>;
+
+    /// The vector–Jacobian product: from `∂L/∂output` for each output (`None` where the loss does not depend on it) to
+    /// `∂L/∂input` for each input (`None` where it is zero or [`Saved::needs_grad`] says that nobody asks).
+    ///
+    /// Written in `Var` operations on `grads`, [`Saved::input`] and [`Saved::output`], the result can be
+    /// differentiated again. A backward that uses raw tensors (a fused kernel) is right to first order only; asked for
+    /// more, the engine differentiates [`composed`](Function::composed), and without one it says so.
+    fn backward(&self, saved: &Saved, grads: &[Option<Var>]) -> Vec<Option<Var>>;
+
+    /// The same mathematics, composed of simpler differentiable operations. A fused operation must give it: it
+    /// documents the mathematics, is the oracle of its tests, and is what a second derivative goes through. The inputs
+    /// must all have been saved for that last use.
+    fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
+        let _ = inputs;
+        None
+    }
+
+    /// Whether there is a derivative at all.
+    fn derivative(&self) -> Derivative {
+        Derivative::Defined
+    }
+
+    /// Applies the operation and records it if an input needs a gradient.
+    #[track_caller]
+    fn apply(self, inputs: &[&Var]) -> Vec<Var>
+    where
+        Self: Sized,
+    {
+        apply(self, inputs)
+    }
+
+    /// [`apply`](Function::apply) for an operation with one output.
+    #[track_caller]
+    fn apply1(self, inputs: &[&Var]) -> Var
+    where
+        Self: Sized,
+    {
+        let mut outputs = apply(self, inputs);
+        debug_assert_eq!(outputs.len(), 1);
+        outputs.swap_remove(0)
+    }
+}
+
+#[track_caller]
+fn apply<F: Function>(op: F, inputs: &[&Var]) -> Vec<Var> {
+    let name = op.name();
+    let record = mode::is_grad_enabled() && inputs.iter().any(|v| v.requires_grad());
+    let record = record
+        && match op.derivative() {
+            Derivative::Defined => true,
+            Derivative::Nowhere => false,
+            Derivative::Missing => fail!(
+                Derivative,
+                name,
+                "an input needs a gradient, but this operation has no derivative (detach its inputs, or call it under no_grad)"
+            ),
+        };
+    let values: Vec<Tensor> = inputs.iter().map(|v| v.tensor().clone()).collect();
+    let mut saved = Saved { keep: record, ..Saved::default() };
+    if record {
+        saved.metas = values.iter().map(Meta::of).collect();
+        saved.needs = inputs.iter().map(|v| v.requires_grad()).collect();
+    }
+    let outputs = op.forward(&values, &mut saved);
+    let location = Location::caller();
+    if mode::anomaly() {
+        for y in &outputs {
+            check_finite(name, "the result", y, location);
+        }
+    }
+    if !record {
+        return outputs.into_iter().map(Var::constant).collect();
+    }
+    saved.inputs = (0..values.len()).map(|i| saved.wanted(i).then(|| values[i].clone())).collect();
+    saved.outputs = (0..outputs.len()).map(|i| saved.wanted_outputs.contains(&i).then(|| outputs[i].clone())).collect();
+    let sources = inputs.iter().map(|v| v.source.clone()).collect();
+    let metas = outputs.iter().map(Meta::of).collect();
+    let node = Node::new(Arc::new(op), sources, metas, saved, location);
+    // An integer output (the indices of a sort) has no derivative.
+    outputs
+        .into_iter()
+        .enumerate()
+        .map(|(i, value)| {
+            let source = if value.dtype().is_float() { Source::Node(node.clone(), i) } else { Source::Constant };
+            Var { value, source }
+        })
+        .collect()
+}
+
+/// Stops if `t` holds a NaN or an infinity.
+#[track_caller]
+pub(crate) fn check_finite(op: &'static str, what: &str, t: &Tensor, location: &Location) {
+    if !t.dtype().is_float() || t.numel() == 0 {
+        return;
+    }
+    let bad = t.to_f64_vec().into_iter().find(|v| !v.is_finite());
+    if let Some(value) = bad {
+        fail!(Anomaly, op, "{what} of shape {} holds {value}; the operation was called at {location}", t.shape());
+    }
+}
+
+/// What forward leaves for backward.
+#[derive(Default)]
+pub struct Saved {
+    keep: bool,
+    wanted_inputs: Vec<usize>,
+    wanted_outputs: Vec<usize>,
+    inputs: Vec<Option<Tensor>>,
+    outputs: Vec<Option<Tensor>>,
+    extra: Vec<Tensor>,
+    needs: Vec<bool>,
+    metas: Vec<Meta>,
+    /// Set while backward runs: where the inputs and outputs come from, and whether the derivative is to have history.
+    node: Option<Arc<Node>>,
+    create_graph: bool,
+}
+
+impl Saved {
+    /// Keeps input `i` for [`input`](Saved::input).
+    pub fn save_input(&mut self, i: usize) {
+        if self.keep {
+            self.wanted_inputs.push(i);
+        }
+    }
+    /// Keeps every input.
+    pub fn save_inputs(&mut self) {
+        if self.keep {
+            self.wanted_inputs.extend(0..self.metas.len());
+        }
+    }
+    /// Keeps output `i` for [`output`](Saved::output).
+    pub fn save_output(&mut self, i: usize) {
+        if self.keep {
+            self.wanted_outputs.push(i);
+        }
+    }
+    /// Keeps something that is neither input nor output (indices, a mask, statistics of a fused kernel) for
+    /// [`tensor`](Saved::tensor), in order.
+    pub fn save(&mut self, t: Tensor) {
+        if self.keep {
+            self.extra.push(t);
+        }
+    }
+    /// Will there be a backward? If not, forward need not compute what only backward reads.
+    pub fn is_recording(&self) -> bool {
+        self.keep
+    }
+    fn wanted(&self, i: usize) -> bool {
+        self.wanted_inputs.contains(&i)
+    }
+
+    /// Input `i`, which forward saved, with its history.
+    #[track_caller]
+    pub fn input(&self, i: usize) -> Var {
+        let value = self.inputs[i].as_ref().expect("backward asked for an input that forward did not save").clone();
+        let source = match (&self.node, self.create_graph) {
+            (Some(node), true) => node.inputs[i].clone(),
+            _ => Source::Constant,
+        };
+        Var { value, source }
+    }
+    /// Output `i`, which forward saved, with its history.
+    #[track_caller]
+    pub fn output(&self, i: usize) -> Var {
+        let value = self.outputs[i].as_ref().expect("backward asked for an output that forward did not save").clone();
+        let source = match (&self.node, self.create_graph) {
+            (Some(node), true) => Source::Node(node.clone(), i),
+            _ => Source::Constant,
+        };
+        Var { value, source }
+    }
+    /// The `k`-th tensor given to [`save`](Saved::save). It has no history: a derivative that reads a saved float this
+    /// way cannot be differentiated again, and asking for that is an error.
+    #[track_caller]
+    pub fn tensor(&self, k: usize) -> &Tensor {
+        let t = &self.extra[k];
+        if self.create_graph && t.dtype().is_float() {
+            let op = self.node.as_ref().map_or("backward", |n| n.name());
+            fail!(
+                Derivative,
+                op,
+                "the second derivative is not defined: backward reads intermediate results of a fused kernel \
+                 (give the operation a `composed` form and save all its inputs)"
+            );
+        }
+        t
+    }
+    /// Does anybody ask for the gradient of input `i`?
+    pub fn needs_grad(&self, i: usize) -> bool {
+        self.needs[i]
+    }
+    /// Shape of input `i`, saved or not.
+    pub fn input_shape(&self, i: usize) -> &Shape {
+        &self.metas[i].shape
+    }
+    /// dtype of input `i`, saved or not.
+    pub fn input_dtype(&self, i: usize) -> DType {
+        self.metas[i].dtype
+    }
+    /// Number of inputs.
+    pub fn num_inputs(&self) -> usize {
+        self.metas.len()
+    }
+    /// Will this derivative be differentiated again? Then backward must be written in `Var` operations.
+    pub fn create_graph(&self) -> bool {
+        self.create_graph
+    }
+
+    pub(crate) fn input_meta(&self, i: usize) -> &Meta {
+        &self.metas[i]
+    }
+    /// The inputs with their history, if all were saved.
+    pub(crate) fn all_inputs(&self) -> Option<Vec<Var>> {
+        self.inputs.iter().all(Option::is_some).then(|| (0..self.inputs.len()).map(|i| self.input(i)).collect())
+    }
+    /// A view of the same values for a backward with history.
+    pub(crate) fn with_history(&self, node: &Arc<Node>) -> Saved {
+        Saved {
+            keep: true,
+            wanted_inputs: self.wanted_inputs.clone(),
+            wanted_outputs: self.wanted_outputs.clone(),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            extra: self.extra.clone(),
+            needs: self.needs.clone(),
+            metas: self.metas.clone(),
+            node: Some(node.clone()),
+            create_graph: true,
+        }
+    }
+}
+
+/// The operation's result must match what a gradient of input `i` looks like.
+#[track_caller]
+pub(crate) fn check_gradient(op: &'static str, i: usize, expected: &Meta, g: &Tensor) {
+    ensure!(
+        *g.shape() == expected.shape && g.dtype() == expected.dtype,
+        Derivative,
+        op,
+        "backward gave input {i} a gradient of shape {} and dtype {}; the input has {} and {}",
+        g.shape(),
+        g.dtype(),
+        expected.shape,
+        expected.dtype
+    );
+}

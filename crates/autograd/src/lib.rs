@@ -1,0 +1,22 @@
+//! Automatic differentiation: how a value came about, and what follows for its derivative.
+//!
+//! A [`Var`] is a [`Tensor`](ferrograd_tensor::Tensor) with the history of how it was made. Every operation, ours or a
+//! user's, is a [`Function`]: a forward on tensors and a backward on `Var`s, so that a derivative has a history itself
+//! and can be differentiated again. This crate knows no layer.
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod engine;
+mod function;
+mod gradients;
+mod mode;
+mod node;
+pub mod ops;
+mod var;
+
+pub use engine::{GradOptions, grad, grad_with};
+pub use function::{Derivative, Function, Saved};
+pub use gradients::{Gradients, Key, Keyed};
+pub use mode::{autocast, autocast_dtype, detect_anomaly, enable_grad, is_grad_enabled, no_grad};
+pub use node::{Leaf, Node};
+pub use var::Var;

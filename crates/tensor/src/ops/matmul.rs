@@ -1,0 +1,65 @@
+//! Matrix products.
+
+use crate::shape::Shape;
+use crate::tensor::same_device;
+use crate::{DType, Tensor, ensure, fail};
+
+impl Tensor {
+    /// `C[…, m, n] = Σ_k A[…, m, k] · B[…, k, n]`: `[…, M, K] × […, K, N]`, leading dimensions broadcast. A vector on
+    /// the left counts as a row, one on the right as a column, and that dimension is absent from the result.
+    ///
+    /// dtypes are promoted; half types accumulate in f32, bool is not defined.
+    #[track_caller]
+    pub fn matmul(&self, other: &Tensor) -> Tensor {
+        const OP: &str = "matmul";
+        same_device(OP, &[self, other]);
+        let dtype = self.dtype.promote(other.dtype);
+        ensure!(dtype != DType::Bool, DType, OP, "not defined for bool (cast with to_dtype)");
+        ensure!(
+            self.rank() > 0 && other.rank() > 0,
+            Shape,
+            OP,
+            "operands need at least 1 dimension: {} × {}",
+            self.shape(),
+            other.shape()
+        );
+        let (row, column) = (self.rank() == 1, other.rank() == 1);
+        let a = if row { self.unsqueeze(0) } else { self.clone() };
+        let b = if column { other.unsqueeze(1) } else { other.clone() };
+        let (k, l) = (a.dims()[a.rank() - 1], b.dims()[b.rank() - 2]);
+        if k != l {
+            fail!(Shape, OP, "inner dimensions differ: {} × {} ({k} ≠ {l})", self.shape(), other.shape());
+        }
+        let mut out = batched(OP, &a.to_dtype(dtype), &b.to_dtype(dtype));
+        if column {
+            out = out.squeeze(-1);
+        }
+        if row {
+            out = out.squeeze(if column { -1 } else { -2 });
+        }
+        out
+    }
+}
+
+#[track_caller]
+fn batched(op: &'static str, a: &Tensor, b: &Tensor) -> Tensor {
+    let [m, k] = [a.dim(-2), a.dim(-1)];
+    let n = b.dim(-1);
+    // One matrix for the whole batch: the batch's rows are one tall matrix.
+    if b.rank() == 2 && a.rank() > 2 {
+        let rows = a.numel() / k.max(1);
+        if k > 0
+            && let Some(layout) = a.layout.reshape(&[rows, k].into())
+        {
+            let shape: Shape = a.dims()[..a.rank() - 1].iter().copied().chain([n]).collect();
+            return a.device.backend().matmul(&a.with_layout(layout), b).reshape(shape);
+        }
+    }
+    let lead = |t: &Tensor| Shape::from(&t.dims()[..t.rank() - 2]);
+    let batch = lead(a).broadcast(&lead(b), op);
+    let full = |t: &Tensor, r: usize, c: usize| {
+        let shape: Shape = batch.iter().copied().chain([r, c]).collect();
+        t.with_layout(t.layout.expand(&shape, op))
+    };
+    a.device.backend().matmul(&full(a, m, k), &full(b, k, n))
+}

@@ -1,0 +1,167 @@
+//! Memory: the buffer trait of every device, and the CPU's buffers, which come from a pool.
+//!
+//! A training step frees and asks for the same sizes again and again. Fresh memory from the operating system costs a
+//! page fault per 4 KiB, which is most of the time of a large elementwise op; the pool hands the same pages out again.
+
+use bytemuck::Pod;
+use std::alloc::{Layout as AllocLayout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::any::Any;
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+
+/// A device's memory that holds a tensor's elements.
+pub trait Buffer: Any + Send + Sync {
+    /// Its size.
+    fn bytes(&self) -> usize;
+    /// For the backend, which knows the concrete type.
+    fn as_any(&self) -> &dyn Any;
+    /// For the backend, which knows the concrete type.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// Every buffer starts at a multiple of this, a cache line and an AVX-512 register.
+const ALIGN: usize = 64;
+/// Below this size the allocator is fast and the pool only in the way.
+const POOLED_FROM: usize = 16 << 10;
+/// The pool keeps at most this much for later.
+const POOL_LIMIT: usize = 1 << 30;
+
+/// CPU memory: aligned to 64 bytes, always initialised (to zero when fresh, to old values when reused).
+pub struct CpuBuffer {
+    ptr: NonNull<u8>,
+    bytes: usize,
+    capacity: usize,
+}
+
+// SAFETY: the buffer owns its memory, and access follows Rust's borrow rules through `&self` and `&mut self`.
+unsafe impl Send for CpuBuffer {}
+// SAFETY: as above; `&self` only reads.
+unsafe impl Sync for CpuBuffer {}
+
+#[derive(Default)]
+struct Pool {
+    /// Free blocks by capacity, as addresses.
+    free: HashMap<usize, Vec<usize>>,
+    held: usize,
+}
+
+static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+
+/// Rounds up so that similar sizes share blocks: to an eighth of the next lower power of two.
+fn capacity_for(bytes: usize) -> usize {
+    if bytes < POOLED_FROM {
+        return bytes.max(1).next_multiple_of(ALIGN);
+    }
+    let granule = (1usize << (usize::BITS - 1 - bytes.leading_zeros())) / 8;
+    bytes.next_multiple_of(granule)
+}
+
+fn layout(capacity: usize) -> AllocLayout {
+    AllocLayout::from_size_align(capacity, ALIGN).expect("a buffer's size fits isize")
+}
+
+impl CpuBuffer {
+    /// Memory for `n` elements of `T` with unspecified (but initialised) contents.
+    pub fn scratch<T: Pod>(n: usize) -> Self {
+        Self::allocate(n.checked_mul(size_of::<T>()).expect("a buffer's size fits usize"), false)
+    }
+    /// Memory for `n` elements of `T`, all zero.
+    pub fn zeroed<T: Pod>(n: usize) -> Self {
+        Self::allocate(n.checked_mul(size_of::<T>()).expect("a buffer's size fits usize"), true)
+    }
+    /// A copy of `values`.
+    pub fn from_slice<T: Pod>(values: &[T]) -> Self {
+        let mut buffer = Self::scratch::<T>(values.len());
+        buffer.as_mut_slice().copy_from_slice(values);
+        buffer
+    }
+
+    fn allocate(bytes: usize, zero: bool) -> Self {
+        let capacity = capacity_for(bytes);
+        if capacity >= POOLED_FROM {
+            let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
+            let pool = pool.get_or_insert_default();
+            if let Some(address) = pool.free.get_mut(&capacity).and_then(Vec::pop) {
+                pool.held -= capacity;
+                let ptr = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("the pool holds no null");
+                let mut buffer = CpuBuffer { ptr, bytes, capacity };
+                if zero {
+                    buffer.as_mut_slice::<u8>().fill(0);
+                }
+                return buffer;
+            }
+        }
+        // SAFETY: the layout's size is at least ALIGN, so not zero.
+        let ptr = unsafe { alloc_zeroed(layout(capacity)) };
+        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout(capacity)));
+        CpuBuffer { ptr, bytes, capacity }
+    }
+
+    /// The elements.
+    pub fn as_slice<T: Pod>(&self) -> &[T] {
+        // SAFETY: `ptr` is valid for `bytes` initialised bytes, aligned to 64, and any bits are a valid `T: Pod`.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.bytes / size_of::<T>()) }
+    }
+    /// The elements, to write.
+    pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
+        // SAFETY: as in `as_slice`, and `&mut self` makes the access unique.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.bytes / size_of::<T>()) }
+    }
+}
+
+impl Drop for CpuBuffer {
+    fn drop(&mut self) {
+        if self.capacity >= POOLED_FROM {
+            let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
+            let pool = pool.get_or_insert_default();
+            if pool.held + self.capacity <= POOL_LIMIT {
+                pool.held += self.capacity;
+                pool.free.entry(self.capacity).or_default().push(self.ptr.as_ptr().expose_provenance());
+                return;
+            }
+        }
+        // SAFETY: allocated in `allocate` with the same layout, and not in the pool.
+        unsafe { dealloc(self.ptr.as_ptr(), layout(self.capacity)) }
+    }
+}
+
+impl Buffer for CpuBuffer {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Returns the memory that the CPU pool keeps for later to the operating system.
+pub fn release_cpu_pool() {
+    let pool = POOL.lock().unwrap_or_else(|e| e.into_inner()).take();
+    for (capacity, blocks) in pool.unwrap_or_default().free {
+        for address in blocks {
+            // SAFETY: blocks enter the pool in `drop`, allocated with this layout, and leave it once.
+            unsafe { dealloc(std::ptr::with_exposed_provenance_mut(address), layout(capacity)) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_reused() {
+        for n in [0, 1, 7, 4096, 100_000] {
+            let mut a = CpuBuffer::zeroed::<f32>(n);
+            assert_eq!(a.as_slice::<f32>().len(), n);
+            assert_eq!(a.as_slice::<f32>().as_ptr() as usize % ALIGN, 0);
+            a.as_mut_slice::<f32>().fill(3.0);
+            drop(a);
+            assert!(CpuBuffer::zeroed::<f32>(n).as_slice::<f32>().iter().all(|&v| v == 0.0));
+        }
+    }
+}
