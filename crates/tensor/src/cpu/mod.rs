@@ -2,8 +2,14 @@
 //!
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
+pub mod accumulate;
 pub mod conv;
 pub mod gemm;
+pub mod index;
+pub mod interpolate;
+pub mod pool;
+pub mod scan;
+pub mod sort;
 
 #[cfg(test)]
 pub(crate) mod test_util;

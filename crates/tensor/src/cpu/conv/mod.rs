@@ -197,6 +197,11 @@ impl Plan {
     /// The tiles of one image, in order (whole planes, for blocks of several images).
     fn tiles(&self, image: usize, images: usize) -> impl Iterator<Item = Tile> {
         let (pixels, step) = (self.pixels(), if images > 1 { self.pixels() } else { self.tile_pixels() });
-        (0..pixels).step_by(step.max(1)).map(move |start| Tile { image, images, start, end: (start + step).min(pixels) })
+        (0..pixels).step_by(step.max(1)).map(move |start| Tile {
+            image,
+            images,
+            start,
+            end: (start + step).min(pixels),
+        })
     }
 }

@@ -136,7 +136,8 @@ fn edges() {
 
 #[test]
 fn central_differences() {
-    let g = Conv2dGeometry { stride: (2, 1), padding: (1, 0), dilation: (1, 2), groups: 2, ..plain(2, 4, 5, 6, 6, 3, 2) };
+    let g =
+        Conv2dGeometry { stride: (2, 1), padding: (1, 0), dilation: (1, 2), groups: 2, ..plain(2, 4, 5, 6, 6, 3, 2) };
     let (x, w, dy) = (values(g.input_len(), 1), values(g.weight_len(), 2), values(g.output_len(), 3));
     let forward = |x: &[f64], w: &[f64]| {
         let mut y = vec![0.0; g.output_len()];

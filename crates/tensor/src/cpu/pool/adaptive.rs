@@ -1,7 +1,7 @@
 //! Pooling to a given output size: output `i` of `O` covers the inputs `⌊i·H/O⌋ … ⌈(i+1)·H/O⌉ − 1`; neighbouring bins
 //! overlap where `O` does not divide `H`.
 
-use super::{PoolElement, maximum, scatter_to_planes};
+use super::{Maximum, PoolElement, scatter_to_planes};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -91,8 +91,11 @@ pub fn adaptive_max_pool2d<T: PoolElement>(geo: &AdaptivePool2dGeometry, x: &[T]
     planes.for_each(|((y, indices), x)| {
         let bins = rows.iter().flat_map(|r| cols.iter().map(move |c| (r, c)));
         for ((y, index), (r, c)) in y.iter_mut().zip(indices).zip(bins) {
-            let bin = r.clone().flat_map(|u| c.clone().map(move |v| u * geo.w + v));
-            (*index, *y) = maximum(bin.map(|i| (i, x[i])));
+            let mut best = Maximum::new((r.start * geo.w + c.start) as i64);
+            for (u, v) in r.clone().flat_map(|u| c.clone().map(move |v| (u, v))) {
+                best.see(u * geo.w + v, x[u * geo.w + v]);
+            }
+            (*y, *index) = (best.value, best.index);
         }
     });
 }

@@ -20,13 +20,13 @@ fn spans(size: usize, out: usize, k: usize, s: usize, p: usize) -> Vec<Span> {
     (0..out).map(span).collect()
 }
 
-/// Calls `f(output, rows and columns of the window, 1/divisor)` for the outputs of one plane, in order.
+/// Calls `f(output, rows and columns of the window, count)` for the outputs of one plane, in order.
 fn windows<T: PoolElement>(rows: &[Span], cols: &[Span], pad: bool, mut f: impl FnMut(usize, &Span, &Span, T)) {
     let mut out = 0;
     for r in rows {
         for c in cols {
             let count = if pad { r.padded * c.padded } else { (r.end - r.start) * (c.end - c.start) };
-            f(out, r, c, T::one() / T::from(count.max(1)).unwrap());
+            f(out, r, c, T::from(count.max(1)).unwrap());
             out += 1;
         }
     }
@@ -49,9 +49,9 @@ pub fn avg_pool2d<T: PoolElement>(geo: &Pool2dGeometry, count_include_pad: bool,
     }
     let out = rows.len() * cols.len();
     y.par_chunks_mut(out).zip(x.par_chunks(geo.h * geo.w)).for_each(|(y, x)| {
-        windows(&rows, &cols, count_include_pad, |o, r, c, scale: T| {
+        windows(&rows, &cols, count_include_pad, |o, r, c, count: T| {
             let row_sum = |u: usize| x[u * geo.w + c.start..u * geo.w + c.end].iter().fold(T::zero(), |s, &v| s + v);
-            y[o] = (r.start..r.end).fold(T::zero(), |s, u| s + row_sum(u)) * scale;
+            y[o] = (r.start..r.end).fold(T::zero(), |s, u| s + row_sum(u)) / count;
         });
     });
 }
@@ -68,8 +68,8 @@ pub fn avg_pool2d_backward<T: PoolElement>(geo: &Pool2dGeometry, count_include_p
     }
     let out = rows.len() * cols.len();
     dx.par_chunks_mut(geo.h * geo.w).zip(dy.par_chunks(out)).for_each(|(dx, dy)| {
-        windows(&rows, &cols, count_include_pad, |o, r, c, scale: T| {
-            let share = dy[o] * scale;
+        windows(&rows, &cols, count_include_pad, |o, r, c, count: T| {
+            let share = dy[o] / count;
             for u in r.start..r.end {
                 dx[u * geo.w + c.start..u * geo.w + c.end].iter_mut().for_each(|d| *d = *d + share);
             }

@@ -1,6 +1,6 @@
 //! The maximum over windows.
 
-use super::{Pool2dGeometry, PoolElement, maximum, scatter_to_planes};
+use super::{Maximum, Pool2dGeometry, PoolElement, scatter_to_planes};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -30,9 +30,15 @@ pub fn max_pool2d<T: PoolElement>(geo: &Pool2dGeometry, x: &[T], y: &mut [T], in
         let outputs = y.iter_mut().zip(indices);
         let windows = rows.iter().flat_map(|r| cols.iter().map(move |c| (r, c)));
         for ((y, index), (r, c)) in outputs.zip(windows) {
-            let (dy, dx) = geo.dilation;
-            let window = r.clone().step_by(dy).flat_map(|u| c.clone().step_by(dx).map(move |v| u * geo.w + v));
-            (*index, *y) = maximum(window.map(|i| (i, x[i])));
+            let empty = r.is_empty() || c.is_empty();
+            let mut best = Maximum::new(if empty { -1 } else { (r.start * geo.w + c.start) as i64 });
+            for u in r.clone().step_by(geo.dilation.0) {
+                let row = &x[u * geo.w..][..geo.w];
+                for v in c.clone().step_by(geo.dilation.1) {
+                    best.see(u * geo.w + v, row[v]);
+                }
+            }
+            (*y, *index) = (best.value, best.index);
         }
     });
 }
@@ -43,7 +49,7 @@ fn taps(size: usize, out: usize, k: usize, s: usize, p: usize, d: usize) -> Vec<
         let start = i * s;
         let skipped = p.saturating_sub(start).div_ceil(d); // taps in the padding before the image
         let end = (start + (k - 1) * d + 1).saturating_sub(p).min(size);
-        let first = start + skipped * d - p.min(start + skipped * d);
+        let first = start + skipped * d - p;
         first.min(end)..end
     };
     (0..out).map(range).collect()

@@ -99,13 +99,21 @@ fn scatter_to_planes<T: PoolElement>(indices: &[i64], dy: &[T], out: usize, dx: 
     });
 }
 
-/// The maximum of `(index, value)` pairs: the first of equals, but the last NaN if there is one. `(−1, −∞)` of none.
-fn maximum<T: PoolElement>(items: impl Iterator<Item = (usize, T)>) -> (i64, T) {
-    let (mut index, mut best) = (-1, T::neg_infinity());
-    for (i, v) in items {
-        if index < 0 || v > best || v.is_nan() {
-            (index, best) = (i as i64, v);
+/// A running maximum and where it is: the first of equals, but the last NaN if there is one.
+struct Maximum<T> {
+    index: i64,
+    value: T,
+}
+
+impl<T: PoolElement> Maximum<T> {
+    /// Nothing seen but −∞, at `index`.
+    fn new(index: i64) -> Self {
+        Maximum { index, value: T::neg_infinity() }
+    }
+    #[inline]
+    fn see(&mut self, index: usize, value: T) {
+        if value > self.value || value.is_nan() {
+            *self = Maximum { index: index as i64, value };
         }
     }
-    (index, best)
 }
