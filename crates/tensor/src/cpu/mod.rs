@@ -14,3 +14,14 @@ mod simd;
 mod strided;
 
 pub use backend::CpuBackend;
+pub mod accumulate;
+pub mod conv;
+pub mod gemm;
+pub mod index;
+pub mod interpolate;
+pub mod pool;
+pub mod scan;
+pub mod sort;
+
+#[cfg(test)]
+pub(crate) mod test_util;

@@ -1,0 +1,91 @@
+//! `dW = Σ dY · X̂ᵀ` over images and tiles.
+
+use super::im2col::im2col;
+use super::input_grad::pack_outputs;
+use super::scratch::with_scratch;
+use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
+use crate::cpu::gemm::{MatRef, gemm};
+use rayon::prelude::*;
+
+/// Partial sums held at once: no more than this many, and no more than `PARTIAL_LEN` elements in all.
+const PARTS: usize = 16;
+const PARTIAL_LEN: usize = 1 << 22;
+
+/// Gradient of [`conv2d`](super::conv2d) with respect to its weight:
+///
+/// `dw[o, c, a, b] = Σ_{n, i, j} dy[n, o, i, j] · x[n, c', i·s + a·d − p, j·s + b·d − p]`
+///
+/// `x [N, C, H, W]`, `dy [N, O, Ho, Wo]`, `dw [O, C/g, kh, kw]`; `dw` is overwritten. The sum runs over a fixed partition
+/// of the batch whose partial sums are added in order, so the bits do not depend on the number of threads.
+///
+/// # Panics
+/// As [`conv2d`](super::conv2d).
+pub fn conv2d_weight_grad<T: ConvElement>(geo: &Conv2dGeometry, x: &[T], dy: &[T], dw: &mut [T]) {
+    weight_grad(&Plan::new(geo, geo.out_size(), x.len(), dw.len(), dy.len()), x, dy, dw);
+}
+
+pub(super) fn weight_grad<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], dw: &mut [T]) {
+    if dw.is_empty() {
+        return;
+    }
+    if x.is_empty() || dy.is_empty() {
+        return dw.fill(T::zero());
+    }
+    if p.depthwise() {
+        return depthwise::weight_grad(p, x, dy, dw);
+    }
+    let (n, block) = (p.geo.n, p.images_per_block());
+    let tiles: Vec<Tile> = (0..n).step_by(block).flat_map(|i| p.tiles(i, block.min(n - i))).collect();
+
+    let parts = (PARTIAL_LEN / dw.len()).clamp(1, PARTS).min(tiles.len());
+    let (first, rest) = tiles.split_at(tiles.len() / parts);
+    let per_part = rest.len().div_ceil((parts - 1).max(1)).max(1);
+    let mut partials = vec![T::zero(); rest.len().div_ceil(per_part) * dw.len()];
+    let len = dw.len();
+    rayon::join(
+        || {
+            dw.fill(T::zero());
+            add_tiles(p, x, dy, first, dw);
+        },
+        || {
+            let work = partials.par_chunks_mut(len).zip(rest.par_chunks(per_part));
+            work.for_each(|(partial, tiles)| add_tiles(p, x, dy, tiles, partial));
+        },
+    );
+    dw.par_chunks_mut(1 << 12).enumerate().for_each(|(i, dw)| {
+        for partial in partials.chunks(len) {
+            dw.iter_mut().zip(&partial[i << 12..]).for_each(|(d, &s)| *d = *d + s);
+        }
+    });
+}
+
+/// `dw += Σ dY · X̂ᵀ` over these tiles, in order.
+fn add_tiles<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], tiles: &[Tile], dw: &mut [T]) {
+    let (g, pixels, og, k, nested) = (&p.geo, p.pixels(), p.og(), p.k(), p.nested());
+    for &tile in tiles {
+        let n = tile.columns();
+        for (group, dw) in dw.chunks_mut(og * k).enumerate() {
+            let outputs = |image: usize| {
+                MatRef::row_major(&dy[(image * g.o + group * og) * pixels..][..og * pixels], pixels).at(0, tile.start)
+            };
+            if p.pointwise() {
+                let input = &x[(tile.image * g.c + group * k) * pixels..][..k * pixels];
+                let cols = MatRef::row_major(input, pixels).at(0, tile.start);
+                gemm(og, k, n, outputs(tile.image), cols.t(), dw, k, true, nested);
+                continue;
+            }
+            let packed_len = if tile.images > 1 { og * n } else { 0 };
+            with_scratch(k * n + packed_len, |buffer| {
+                let (cols, packed) = buffer.split_at_mut(k * n);
+                im2col(p, x, group, tile, cols, nested);
+                let outputs = if tile.images > 1 {
+                    pack_outputs(p, dy, group, tile, packed);
+                    MatRef::row_major(packed, n)
+                } else {
+                    outputs(tile.image)
+                };
+                gemm(og, k, n, outputs, MatRef::row_major(cols, n).t(), dw, k, true, nested);
+            });
+        }
+    }
+}
