@@ -165,13 +165,9 @@ pub struct Attention<'a, T> {
 impl<T: SeqFloat> Attention<'_, T> {
     /// Query heads per key head.
     pub(super) fn group(&self) -> usize {
-        assert!(
-            self.shape.hk > 0 && self.shape.h % self.shape.hk == 0 || self.shape.h == 0,
-            "attention: {} query heads are not a multiple of {} key heads",
-            self.shape.h,
-            self.shape.hk
-        );
-        if self.shape.h == 0 { 0 } else { self.shape.h / self.shape.hk }
+        let AttentionShape { h, hk, .. } = self.shape;
+        assert!(h.is_multiple_of(hk), "attention: {h} query heads are not a multiple of {hk} key heads");
+        h.checked_div(hk).unwrap_or(0)
     }
 
     /// Cuts the `group · Tq` query rows that share a key head into blocks of at most `size` rows. Row `r` is query `r % Tq` of
