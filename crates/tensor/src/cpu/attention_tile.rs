@@ -199,11 +199,9 @@ impl<T: SeqFloat> Attention<'_, T> {
         }
     }
 
-    /// One past the last key that any of the rows sees.
+    /// One past the last key that any of the rows sees. A block ends with its last query, also if it spans several heads.
     pub(super) fn visible_to_any(&self, rows: &Range<usize>) -> usize {
-        let tq = self.shape.tq;
-        let crosses = rows.start / tq != (rows.end - 1) / tq;
-        self.visible(if crosses { tq - 1 } else { (rows.end - 1) % tq })
+        self.visible((rows.end - 1) % self.shape.tq)
     }
 
     /// The head and the query of row `r` of key head `hk`.
