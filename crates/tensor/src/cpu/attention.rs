@@ -84,12 +84,8 @@ fn forward_block<T: SeqFloat>(
                 let (row, hidden) = row.split_at_mut(args.visible(i).saturating_sub(j).min(n));
                 hidden.fill(T::zero());
                 args.mask_row(b, h, i, j, row);
-                let m = lse[x].max(max(row));
-                // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
-                let shift = if m == T::neg_infinity() { T::zero() } else { m };
-                let decay = (lse[x] - shift).exp();
-                exp_shifted(row, shift);
-                l[x] = l[x] * decay + sum(row);
+                let (m, decay, sum) = online_softmax(row, lse[x]);
+                l[x] = l[x] * decay + sum;
                 lse[x] = m;
                 if !first && decay != T::one() {
                     scale(&mut out[x * dv..(x + 1) * dv], decay);
@@ -116,4 +112,14 @@ fn forward_block<T: SeqFloat>(
             }
         }
     });
+}
+
+/// One row of a tile: `s` becomes `e^(s - m')`. Returns the new maximum `m'`, the decay `e^(m - m')` and the row's sum.
+#[inline(always)]
+fn online_softmax<T: SeqFloat>(s: &mut [T], m: T) -> (T, T, T) {
+    let new = m.max(max(s));
+    // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
+    let shift = if new == T::neg_infinity() { T::zero() } else { new };
+    exp_shifted(s, shift);
+    (new, (m - shift).exp(), sum(s))
 }

@@ -179,7 +179,6 @@ fn score_gradients<T: SeqFloat>(
     d_mask: &mut [T],
 ) {
     let AttentionShape { h: heads, tq, tk, .. } = args.shape;
-    let factor = args.dropout.map_or(T::one(), |dropout| dropout.factor());
     let mut keep = [true; TILE_K];
     for (x, r) in rows.clone().enumerate() {
         let (h, i) = args.head_and_query(hk, r);
@@ -191,20 +190,29 @@ fn score_gradients<T: SeqFloat>(
         let (ds, hidden) = ds[x * TILE_K..x * TILE_K + n].split_at_mut(seen);
         hidden.fill(T::zero());
         args.mask_row(b, h, i, j, p);
-        exp_shifted(p, lse);
-        if let Some(dropout) = &args.dropout {
-            let keep = &mut keep[..seen];
-            dropout.mask.keep_row(args.weight_index(b, h, i, j), keep);
-            for ((p, ds), &k) in p.iter_mut().zip(ds.iter_mut()).zip(keep.iter()) {
+        let keep = args.dropout.map(|dropout| {
+            dropout.mask.keep_row(args.weight_index(b, h, i, j), &mut keep[..seen]);
+            (&keep[..seen], dropout.factor())
+        });
+        row_gradient(p, ds, lse, delta, keep);
+        if !d_mask.is_empty() {
+            d_mask[r * tk + j..][..seen].copy_from_slice(ds);
+        }
+    }
+}
+
+/// One row of a tile: `p` goes from scores to `P ∘ M`, `ds` from `dO Vᵀ` to `dS`.
+#[inline(always)]
+fn row_gradient<T: SeqFloat>(p: &mut [T], ds: &mut [T], lse: T, delta: T, keep: Option<(&[bool], T)>) {
+    exp_shifted(p, lse);
+    match keep {
+        None => p.iter().zip(ds).for_each(|(&p, ds)| *ds = p * (*ds - delta)),
+        Some((keep, factor)) => {
+            for ((p, ds), &k) in p.iter_mut().zip(ds).zip(keep) {
                 let m = if k { factor } else { T::zero() };
                 *ds = *p * (*ds * m - delta);
                 *p = *p * m;
             }
-        } else {
-            p.iter().zip(ds.iter_mut()).for_each(|(&p, ds)| *ds = p * (*ds - delta));
-        }
-        if !d_mask.is_empty() {
-            d_mask[r * tk + j..][..seen].copy_from_slice(ds);
         }
     }
 }
