@@ -25,3 +25,20 @@ pub mod sort;
 
 #[cfg(test)]
 pub(crate) mod test_util;
+
+pub mod attention;
+pub mod attention_backward;
+mod attention_tile;
+pub mod gru;
+pub mod lstm;
+mod recurrence;
+pub mod rnn;
+pub mod seq_math;
+
+pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
+pub use recurrence::{Recurrence, UpstreamGradients};
+
+#[cfg(test)]
+mod attention_tests;
+#[cfg(test)]
+mod recurrence_tests;

@@ -1,0 +1,125 @@
+//! Scaled dot-product attention, forward.
+
+use super::attention_tile::{Attention, AttentionShape};
+use super::gemm::{MatRef, gemm};
+use super::seq_math::{SeqFloat, exp_shifted, max, scale, sum, take_front, with_scratch};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Queries in a tile.
+const TILE_Q: usize = 64;
+/// Keys in a tile: a tile of scores, its keys and its values fit a core's second-level cache together.
+const TILE_K: usize = 256;
+
+/// `O = dropout(softmax(scale · Q Kᵀ + mask)) V`, and `L = logsumexp(scale · Q Kᵀ + mask)` for the backward pass.
+///
+/// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq, Dᵥ]` and
+/// `lse` `[B, H, Tq]`, contiguous, and need not be initialised. `H` is a multiple of `Hₖ` (grouped-query attention).
+///
+/// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running maximum
+/// `m` and sum `l` of a row, a further tile of scores `s` does
+///
+/// ```text
+/// m' = max(m, max s),   l' = e^(m - m') l + Σ e^(s - m'),   O' = e^(m - m') O + e^(s - m') V
+/// ```
+///
+/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality or a padding mask
+/// rules out entirely are skipped.
+///
+/// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients, not NaN.
+/// NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
+///
+/// # Panics
+/// If `H` is not a multiple of `Hₖ`, or an output has the wrong length.
+pub fn attention_forward<T: SeqFloat>(args: &Attention<T>, out: &mut [T], lse: &mut [T]) {
+    let AttentionShape { b, h, hk, tq, dv, .. } = args.shape;
+    assert_eq!(out.len(), b * h * tq * dv, "attention: the output is [B, H, Tq, Dv]");
+    assert_eq!(lse.len(), b * h * tq, "attention: the logsumexp is [B, H, Tq]");
+    let blocks = args.row_blocks(TILE_Q);
+    let mut tasks = Vec::with_capacity(b * hk * blocks.len());
+    let (mut out, mut lse) = (out, lse);
+    for b in 0..b {
+        for hk in 0..hk {
+            for rows in &blocks {
+                let o = take_front(&mut out, rows.len() * dv);
+                tasks.push((b, hk, rows, o, take_front(&mut lse, rows.len())));
+            }
+        }
+    }
+    tasks
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|(b, hk, rows, out, lse)| forward_block(args, (b, hk), rows, out, lse));
+}
+
+/// The rows of one block; `out` serves as the accumulator `O`, `lse` as the running maximum `m`.
+fn forward_block<T: SeqFloat>(
+    args: &Attention<T>,
+    (b, hk): (usize, usize),
+    rows: &Range<usize>,
+    out: &mut [T],
+    lse: &mut [T],
+) {
+    let AttentionShape { d, dv, .. } = args.shape;
+    let count = rows.len();
+    let end = args.visible_to_any(rows);
+    let mut keep = [true; TILE_K];
+    lse.fill(T::neg_infinity());
+    with_scratch(count * (d + TILE_K + 1), |scratch: &mut [T]| {
+        let (q, rest) = scratch.split_at_mut(count * d);
+        let (s, l) = rest.split_at_mut(count * TILE_K);
+        l.fill(T::zero());
+        args.gather_rows(&args.q, (b, hk), rows, args.scale, d, q);
+        let q = MatRef::row_major(q, d);
+        let mut first = true;
+        for j in (0..end).step_by(TILE_K) {
+            let n = TILE_K.min(end - j);
+            if args.tile_is_masked(b, hk, rows, j, n) {
+                continue;
+            }
+            gemm(count, n, d, q, args.k.matrix(b, hk, j).t(), s, TILE_K, false, false);
+            for (x, r) in rows.clone().enumerate() {
+                let (h, i) = args.head_and_query(hk, r);
+                let row = &mut s[x * TILE_K..x * TILE_K + n];
+                let (row, hidden) = row.split_at_mut(args.visible(i).saturating_sub(j).min(n));
+                hidden.fill(T::zero());
+                args.mask_row(b, h, i, j, row);
+                let (m, decay, sum) = online_softmax(row, lse[x]);
+                l[x] = l[x] * decay + sum;
+                lse[x] = m;
+                if !first && decay != T::one() {
+                    scale(&mut out[x * dv..(x + 1) * dv], decay);
+                }
+                if let Some(dropout) = &args.dropout {
+                    let keep = &mut keep[..row.len()];
+                    dropout.mask.keep_row(args.weight_index(b, h, i, j), keep);
+                    row.iter_mut().zip(keep).for_each(|(w, k)| *w = if *k { *w } else { T::zero() });
+                }
+            }
+            let weights = MatRef::row_major(s, TILE_K);
+            gemm(count, dv, n, weights, args.v.matrix(b, hk, j), out, dv, !first, false);
+            first = false;
+        }
+        let factor = args.dropout.map_or(T::one(), |dropout| dropout.factor());
+        for x in 0..count {
+            let o = &mut out[x * dv..(x + 1) * dv];
+            if first || l[x] == T::zero() {
+                o.fill(T::zero());
+                lse[x] = T::neg_infinity();
+            } else {
+                scale(o, factor / l[x]);
+                lse[x] = lse[x] + l[x].ln();
+            }
+        }
+    });
+}
+
+/// One row of a tile: `s` becomes `e^(s - m')`. Returns the new maximum `m'`, the decay `e^(m - m')` and the row's sum.
+#[inline(always)]
+fn online_softmax<T: SeqFloat>(s: &mut [T], m: T) -> (T, T, T) {
+    let new = m.max(max(s));
+    // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
+    let shift = if new == T::neg_infinity() { T::zero() } else { new };
+    exp_shifted(s, shift);
+    (new, (m - shift).exp(), sum(s))
+}

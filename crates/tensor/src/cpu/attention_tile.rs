@@ -1,0 +1,267 @@
+//! What the forward and the backward attention kernels share: operands, masks, dropout and the cut into tiles.
+
+use super::gemm::MatRef;
+use super::seq_math::{SeqFloat, real};
+use std::ops::Range;
+
+/// A four-dimensional array inside a slice: element `(b, h, i, j)` is `data[offset + b·s₀ + h·s₁ + i·s₂ + j·s₃]`.
+/// Strides may be zero (broadcast) or negative.
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a, T> {
+    /// The storage.
+    pub data: &'a [T],
+    /// Index of element `(0, 0, 0, 0)`.
+    pub offset: usize,
+    /// Strides of the four dimensions, in elements.
+    pub strides: [isize; 4],
+}
+
+impl<'a, T: Copy> Operand<'a, T> {
+    /// A contiguous (row-major) array of the shape `dims`.
+    pub fn contiguous(data: &'a [T], dims: [usize; 4]) -> Self {
+        let [_, h, i, j] = dims.map(|d| d as isize);
+        Operand { data, offset: 0, strides: [h * i * j, i * j, j, 1] }
+    }
+    /// Index of `(b, h, i, 0)`.
+    #[inline]
+    fn index(&self, b: usize, h: usize, i: usize) -> usize {
+        let [sb, sh, si, _] = self.strides;
+        (self.offset as isize + b as isize * sb + h as isize * sh + i as isize * si) as usize
+    }
+    /// The matrix `[T, D]` of head `(b, h)` from its row `i` on.
+    #[inline]
+    pub(super) fn matrix(&self, b: usize, h: usize, i: usize) -> MatRef<'a, T> {
+        MatRef { data: self.data, offset: self.index(b, h, i), rs: self.strides[2], cs: self.strides[3] }
+    }
+    /// Row `(b, h, i)` from its element `j` on, `len` elements.
+    #[inline]
+    pub(super) fn row(&self, b: usize, h: usize, i: usize, j: usize, len: usize) -> Row<'a, T> {
+        let start = (self.index(b, h, i) as isize + j as isize * self.strides[3]) as usize;
+        match (self.strides[3], len) {
+            (_, 0) => Row::Slice(&[]),
+            (1, _) => Row::Slice(&self.data[start..start + len]),
+            (stride, _) => Row::Strided { data: self.data, start, stride },
+        }
+    }
+}
+
+/// A row of an [`Operand`].
+#[derive(Clone, Copy)]
+pub(super) enum Row<'a, T> {
+    Slice(&'a [T]),
+    Strided { data: &'a [T], start: usize, stride: isize },
+}
+
+impl<T: Copy> Row<'_, T> {
+    /// Calls `f(&mut x[j], row[j])` for every `j`.
+    #[inline(always)]
+    pub(super) fn zip_into<X>(self, x: &mut [X], mut f: impl FnMut(&mut X, T)) {
+        match self {
+            Row::Slice(row) => x.iter_mut().zip(row).for_each(|(x, &v)| f(x, v)),
+            Row::Strided { data, start, stride } => {
+                for (j, x) in x.iter_mut().enumerate() {
+                    f(x, data[(start as isize + j as isize * stride) as usize]);
+                }
+            }
+        }
+    }
+    /// Whether `f` holds for each of the row's first `len` elements.
+    fn all(self, len: usize, f: impl Fn(T) -> bool) -> bool {
+        match self {
+            Row::Slice(row) => row.iter().all(|&v| f(v)),
+            Row::Strided { data, start, stride } => {
+                (0..len).all(|j| f(data[(start as isize + j as isize * stride) as usize]))
+            }
+        }
+    }
+}
+
+/// A mask over the scores, broadcast over `[B, H, Tq, Tk]` by strides of zero.
+#[derive(Clone, Copy, Debug)]
+pub enum AttentionMask<'a, T> {
+    /// Added to the scaled scores: `-∞` forbids, any other number is a bias (ALiBi, relative positions).
+    Additive(Operand<'a, T>),
+    /// `true` where a query may attend to a key.
+    Boolean(Operand<'a, bool>),
+}
+
+/// Which attention weights survive dropout. A `Fn(u64) -> bool` is one.
+///
+/// The forward and the backward pass ask for the same elements, in different orders: the answer must depend on the index
+/// alone (a counter-based generator).
+pub trait DropoutMask: Sync {
+    /// Whether the weight with this row-major index into `[B, H, Tq, Tk]` is kept.
+    fn keep(&self, index: u64) -> bool;
+    /// The same for `out.len()` consecutive weights from `start`; worth overriding where a generator makes several at once.
+    fn keep_row(&self, start: u64, out: &mut [bool]) {
+        for (j, k) in out.iter_mut().enumerate() {
+            *k = self.keep(start + j as u64);
+        }
+    }
+}
+impl<F: Fn(u64) -> bool + Sync> DropoutMask for F {
+    fn keep(&self, index: u64) -> bool {
+        self(index)
+    }
+}
+
+/// Dropout of attention weights: kept weights are divided by `1 - p` (Srivastava et al. 2014, in its inverted form).
+#[derive(Clone, Copy)]
+pub struct AttentionDropout<'a> {
+    /// The probability with which `mask` drops a weight, in `[0, 1]`.
+    pub p: f64,
+    /// Which weights are kept.
+    pub mask: &'a dyn DropoutMask,
+}
+
+impl AttentionDropout<'_> {
+    /// The factor of a kept weight; zero when everything is dropped.
+    pub(super) fn factor<T: SeqFloat>(&self) -> T {
+        if self.p < 1.0 { real(1.0 / (1.0 - self.p)) } else { T::zero() }
+    }
+}
+
+/// The sizes of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// `B`, batch.
+    pub b: usize,
+    /// `H`, heads of the queries.
+    pub h: usize,
+    /// `Hₖ`, heads of the keys and values; divides `H`. Query head `h` uses key head `h / (H / Hₖ)`.
+    pub hk: usize,
+    /// `Tq`, queries.
+    pub tq: usize,
+    /// `Tk`, keys.
+    pub tk: usize,
+    /// `D`, the size of a query and of a key.
+    pub d: usize,
+    /// `Dᵥ`, the size of a value.
+    pub dv: usize,
+}
+
+/// The arguments of an attention, for the forward and the backward pass alike.
+#[derive(Clone, Copy)]
+pub struct Attention<'a, T> {
+    /// The sizes.
+    pub shape: AttentionShape,
+    /// `[B, H, Tq, D]`.
+    pub q: Operand<'a, T>,
+    /// `[B, Hₖ, Tk, D]`.
+    pub k: Operand<'a, T>,
+    /// `[B, Hₖ, Tk, Dᵥ]`.
+    pub v: Operand<'a, T>,
+    /// The factor of the scores, usually `1 / √D`.
+    pub scale: T,
+    /// `Some(offset)`: query `i` sees the keys `j ≤ i + offset`. Zero is PyTorch's `is_causal` (aligned at the top left, also
+    /// when `Tq ≠ Tk`); decoding with a cache of `n` earlier keys has the offset `n`.
+    pub causal: Option<isize>,
+    /// A mask over `[B, H, Tq, Tk]`; with `causal`, both hold.
+    pub mask: Option<AttentionMask<'a, T>>,
+    /// Dropout of the weights.
+    pub dropout: Option<AttentionDropout<'a>>,
+}
+
+impl<T: SeqFloat> Attention<'_, T> {
+    /// Query heads per key head.
+    pub(super) fn group(&self) -> usize {
+        let AttentionShape { h, hk, .. } = self.shape;
+        assert!(h.is_multiple_of(hk), "attention: {h} query heads are not a multiple of {hk} key heads");
+        h.checked_div(hk).unwrap_or(0)
+    }
+
+    /// Cuts the `group · Tq` query rows that share a key head into blocks of at most `size` rows. Row `r` is query `r % Tq` of
+    /// the group's head `r / Tq`. A block stays within a head unless the whole head is smaller than a block, as in decoding,
+    /// where the group's heads then share one pass over the keys.
+    pub(super) fn row_blocks(&self, size: usize) -> Vec<Range<usize>> {
+        let (group, tq) = (self.group(), self.shape.tq);
+        if tq == 0 {
+            return Vec::new();
+        }
+        let (span, step) = if tq <= size { (group * tq, size / tq * tq) } else { (tq, size) };
+        let mut blocks = Vec::new();
+        for start in (0..group * tq).step_by(span.max(1)) {
+            for r in (start..start + span).step_by(step) {
+                blocks.push(r..(r + step).min(start + span));
+            }
+        }
+        blocks
+    }
+
+    /// One past the last key that query `i` sees.
+    #[inline]
+    pub(super) fn visible(&self, i: usize) -> usize {
+        match self.causal {
+            None => self.shape.tk,
+            Some(offset) => {
+                (i as isize).saturating_add(offset).saturating_add(1).clamp(0, self.shape.tk as isize) as usize
+            }
+        }
+    }
+
+    /// One past the last key that any of the rows sees. A block ends with its last query, also if it spans several heads.
+    pub(super) fn visible_to_any(&self, rows: &Range<usize>) -> usize {
+        self.visible((rows.end - 1) % self.shape.tq)
+    }
+
+    /// The head and the query of row `r` of key head `hk`.
+    #[inline]
+    pub(super) fn head_and_query(&self, hk: usize, r: usize) -> (usize, usize) {
+        (hk * self.group() + r / self.shape.tq, r % self.shape.tq)
+    }
+
+    /// Whether the mask forbids keys `j..j + n` to all of the rows. Only looks at masks that are the same for every query
+    /// (padding), where it is cheap; "no" is always a correct answer.
+    pub(super) fn tile_is_masked(&self, b: usize, hk: usize, rows: &Range<usize>, j: usize, n: usize) -> bool {
+        let strides = match &self.mask {
+            None => return false,
+            Some(AttentionMask::Additive(m)) => m.strides,
+            Some(AttentionMask::Boolean(m)) => m.strides,
+        };
+        if strides[2] != 0 {
+            return false;
+        }
+        let (first, _) = self.head_and_query(hk, rows.start);
+        let last = if strides[1] == 0 { first } else { self.head_and_query(hk, rows.end - 1).0 };
+        (first..=last).all(|h| match &self.mask {
+            Some(AttentionMask::Additive(m)) => m.row(b, h, 0, j, n).all(n, |v| v == T::neg_infinity()),
+            Some(AttentionMask::Boolean(m)) => m.row(b, h, 0, j, n).all(n, |may| !may),
+            None => false,
+        })
+    }
+
+    /// Applies the mask to the scores `s` of query `i` for the keys `j..j + s.len()`.
+    #[inline(always)]
+    pub(super) fn mask_row(&self, b: usize, h: usize, i: usize, j: usize, s: &mut [T]) {
+        match &self.mask {
+            None => {}
+            Some(AttentionMask::Additive(m)) => m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s = *s + v),
+            Some(AttentionMask::Boolean(m)) => {
+                m.row(b, h, i, j, s.len()).zip_into(s, |s, may| *s = if may { *s } else { T::neg_infinity() })
+            }
+        }
+    }
+
+    /// Row-major index of `(b, h, i, j)` in `[B, H, Tq, Tk]`.
+    #[inline]
+    pub(super) fn weight_index(&self, b: usize, h: usize, i: usize, j: usize) -> u64 {
+        let AttentionShape { h: heads, tq, tk, .. } = self.shape;
+        ((b * heads + h) as u64 * tq as u64 + i as u64) * tk as u64 + j as u64
+    }
+
+    /// Copies rows of `x` `[B, H, Tq, width]`, times `factor`, to `out` `[rows, width]`.
+    pub(super) fn gather_rows(
+        &self,
+        x: &Operand<T>,
+        (b, hk): (usize, usize),
+        rows: &Range<usize>,
+        factor: T,
+        width: usize,
+        out: &mut [T],
+    ) {
+        for (n, r) in rows.clone().enumerate() {
+            let (h, i) = self.head_and_query(hk, r);
+            x.row(b, h, i, 0, width).zip_into(&mut out[n * width..(n + 1) * width], |o, v| *o = v * factor);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the RNN, LSTM and GRU kernels share: the order of time, lengths, the cut of a batch into rows, and the gradient of the
+//! recurrent weights.
+
+use super::gemm::{MatRef, gemm};
+use super::seq_math::{SeqFloat, take_front};
+use std::ops::Range;
+
+/// One layer and one direction of a recurrent network: everything but the gates' inputs and the state.
+///
+/// Sequences are `[T, B, …]`, contiguous. `G` is the number of gates: 1 (RNN), 3 (GRU) or 4 (LSTM).
+#[derive(Clone, Copy)]
+pub struct Recurrence<'a, T> {
+    /// `T`, time steps.
+    pub t: usize,
+    /// `B`, batch.
+    pub b: usize,
+    /// `H`, the size of the state.
+    pub h: usize,
+    /// Recurrent weights `[G·H, H]`: gates are `x-part + W_hh h`.
+    pub w_hh: &'a [T],
+    /// Whether time runs backwards, from the last valid step of each row to step 0.
+    pub reverse: bool,
+    /// Valid steps of each row `[B]`. At the steps after them the state stays as it is and the output is zero.
+    pub lengths: Option<&'a [usize]>,
+    /// `[B, H]`: multiplies `h` before the recurrent product, the same at every step (Gal & Ghahramani 2016; Keras's
+    /// `recurrent_dropout`). Holds `0` and `1 / (1 - p)`.
+    pub recurrent_mask: Option<&'a [T]>,
+}
+
+/// The gradient of the state that a sequence's end hands back, and of what it gave out on the way. `None` is zero.
+#[derive(Clone, Copy)]
+pub struct UpstreamGradients<'a, T> {
+    /// Of the outputs `[T, B, H]`.
+    pub d_hs: Option<&'a [T]>,
+    /// Of the final state `[B, H]`.
+    pub d_hn: Option<&'a [T]>,
+    /// Of the LSTM's final cell `[B, H]`; the others have none.
+    pub d_cn: Option<&'a [T]>,
+}
+
+impl<T> Default for UpstreamGradients<'_, T> {
+    fn default() -> Self {
+        UpstreamGradients { d_hs: None, d_hn: None, d_cn: None }
+    }
+}
+
+impl<'a, T: SeqFloat> Recurrence<'a, T> {
+    /// Checks what every kernel needs.
+    pub(super) fn check(&self, gates: usize) {
+        let Recurrence { b, h, .. } = *self;
+        assert_eq!(self.w_hh.len(), gates * h * h, "the recurrent weights are [{gates}·H, H]");
+        assert!(self.lengths.is_none_or(|l| l.len() == b), "there is one length per batch row");
+        assert!(self.recurrent_mask.is_none_or(|m| m.len() == b * h), "the recurrent mask is [B, H]");
+    }
+
+    /// The batch, cut into rows that go through time together and independently of the others. The cut depends on the shape
+    /// alone. Every step of every piece reads all the weights, so larger weights go with larger pieces.
+    pub(super) fn pieces(&self) -> Vec<Range<usize>> {
+        let size = match self.w_hh.len() {
+            0..=0x4000 => 16,
+            0x4001..=0x40000 => 32,
+            _ => 64,
+        };
+        (0..self.b).step_by(size).map(|r| r..(r + size).min(self.b)).collect()
+    }
+
+    /// The valid steps of batch row `r`.
+    #[inline]
+    pub(super) fn length(&self, r: usize) -> usize {
+        self.lengths.map_or(self.t, |l| l[r].min(self.t))
+    }
+
+    /// The time steps in the order of the recurrence, up to the end of the longest of the rows.
+    pub(super) fn steps(&self, rows: &Range<usize>) -> impl DoubleEndedIterator<Item = usize> + use<T> {
+        let longest = rows.clone().map(|r| self.length(r)).max().unwrap_or(0);
+        let reverse = self.reverse;
+        (0..longest).map(move |s| if reverse { longest - 1 - s } else { s })
+    }
+
+    /// Row `r` `[H]` of the state before step `t`: from `xs` `[T, B, H]`, or `x0` `[B, H]` at the row's first step.
+    #[inline]
+    pub(super) fn before<'x>(&self, xs: &'x [T], x0: &'x [T], t: usize, r: usize) -> &'x [T] {
+        let Recurrence { b, h, .. } = *self;
+        let (first, previous) =
+            if self.reverse { (t + 1 == self.length(r), t + 1) } else { (t == 0, t.wrapping_sub(1)) };
+        if first { &x0[r * h..][..h] } else { &xs[(previous * b + r) * h..][..h] }
+    }
+
+    /// Splits `x` `[T, B, width]` into `[piece][t]` slices `[rows, width]`.
+    pub(super) fn split<'x>(&self, mut x: &'x mut [T], width: usize, pieces: &[Range<usize>]) -> Vec<Vec<&'x mut [T]>> {
+        assert_eq!(x.len(), self.t * self.b * width, "the sequence is [T, B, {width}]");
+        let mut out: Vec<Vec<_>> = pieces.iter().map(|_| Vec::with_capacity(self.t)).collect();
+        for _ in 0..self.t {
+            for (piece, rows) in out.iter_mut().zip(pieces) {
+                piece.push(take_front(&mut x, rows.len() * width));
+            }
+        }
+        out
+    }
+
+    /// Splits `x` `[B, width]` likewise.
+    pub(super) fn split_rows<'x>(&self, mut x: &'x mut [T], width: usize, pieces: &[Range<usize>]) -> Vec<&'x mut [T]> {
+        assert_eq!(x.len(), self.b * width, "the state is [B, {width}]");
+        pieces.iter().map(|rows| take_front(&mut x, rows.len() * width)).collect()
+    }
+
+    /// The rows that have a step `t`: each one's place among `rows`, and its number in the batch.
+    #[inline]
+    pub(super) fn active(
+        &self,
+        rows: &Range<usize>,
+        t: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + use<'_, 'a, T> {
+        rows.clone().enumerate().filter(move |&(_, r)| t < self.length(r))
+    }
+
+    /// `W_hhᵀ` `[H, G·H]`. For more than a few steps it is copied to `buffer`, so that no step reads the weights down their columns.
+    pub(super) fn transposed_weights<'x>(&self, buffer: &'x mut Vec<T>) -> MatRef<'x, T>
+    where
+        'a: 'x,
+    {
+        let (h, gates) = (self.h, self.w_hh.len() / self.h.max(1));
+        if self.t < 4 {
+            return MatRef::row_major(self.w_hh, h).t();
+        }
+        buffer.resize(self.w_hh.len(), T::zero());
+        for j in 0..gates {
+            for k in 0..h {
+                buffer[k * gates + j] = self.w_hh[j * h + k];
+            }
+        }
+        MatRef::row_major(buffer, gates)
+    }
+
+    /// What the recurrent product of a piece multiplies: the state `h`, or its product with the recurrent mask, put in `masked`.
+    pub(super) fn recurrent_input<'x>(&self, rows: &Range<usize>, h: &'x [T], masked: &'x mut [T]) -> MatRef<'x, T> {
+        let x = match self.recurrent_mask {
+            None => h,
+            Some(mask) => {
+                let mask = &mask[rows.start * self.h..rows.end * self.h];
+                masked.iter_mut().zip(h).zip(mask).for_each(|((x, &h), &m)| *x = h * m);
+                masked
+            }
+        };
+        MatRef::row_major(x, self.h)
+    }
+
+    /// Scratch for [`Self::recurrent_input`], in elements.
+    pub(super) fn mask_scratch(&self, rows: &Range<usize>) -> usize {
+        if self.recurrent_mask.is_some() { rows.len() * self.h } else { 0 }
+    }
+
+    /// `x ← x ∘ mask` for batch row `r`, the derivative of [`Self::recurrent_input`].
+    #[inline]
+    pub(super) fn mask_row(&self, r: usize, x: &mut [T]) {
+        if let Some(mask) = self.recurrent_mask {
+            x.iter_mut().zip(&mask[r * self.h..]).for_each(|(x, &m)| *x = *x * m);
+        }
+    }
+
+    /// `d_w = Σₜ dₜᵀ (mask ∘ h₍ₜ₋₁₎)`, one product over all of time. `d` is `[T·B, n]` with rows `ld` apart and zero at the steps
+    /// that a row does not have; `d_w` is `[n, H]`.
+    pub(super) fn weight_gradient(&self, d: &[T], ld: usize, n: usize, hs: &[T], h0: &[T], d_w: &mut [T]) {
+        let Recurrence { t, b, h, .. } = *self;
+        if t == 0 || b == 0 {
+            return d_w.fill(T::zero());
+        }
+        let d = MatRef::row_major(d, ld);
+        if self.recurrent_mask.is_none() && !(self.reverse && self.lengths.is_some()) {
+            // The states before all steps but the first are the outputs, one step further on.
+            let (first, rest, from) = if self.reverse { (t - 1, 0, 1) } else { (0, 1, 0) };
+            let before = MatRef::row_major(hs, h).at(from * b, 0);
+            gemm(n, h, b, d.at(first * b, 0).t(), MatRef::row_major(h0, h), d_w, h, false, true);
+            gemm(n, h, (t - 1) * b, d.at(rest * b, 0).t(), before, d_w, h, true, true);
+        } else {
+            let mut before = vec![T::zero(); t * b * h];
+            for r in 0..b {
+                for t in 0..self.length(r) {
+                    let x = &mut before[(t * b + r) * h..][..h];
+                    x.copy_from_slice(self.before(hs, h0, t, r));
+                    self.mask_row(r, x);
+                }
+            }
+            gemm(n, h, t * b, d.t(), MatRef::row_major(&before, h), d_w, h, false, true);
+        }
+    }
+}
+
+/// `state ← x`, or zero.
+pub(super) fn start<T: SeqFloat>(state: &mut [T], x: Option<&[T]>) {
+    match x {
+        Some(x) => state.copy_from_slice(x),
+        None => state.fill(T::zero()),
+    }
+}
+
+/// `[T, B, width]` or `[B, width]` if there is such a buffer, empty otherwise: the pieces of an optional output.
+pub(super) fn optional<'x, T, P: Default>(
+    x: Option<&'x mut [T]>,
+    pieces: usize,
+    split: impl FnOnce(&'x mut [T]) -> Vec<P>,
+) -> Vec<P> {
+    match x {
+        Some(x) => split(x),
+        None => (0..pieces).map(|_| P::default()).collect(),
+    }
+}
+
+/// Zeroes the steps that a row does not have.
+pub(super) fn zero_after_end<T: SeqFloat>(seq: &Recurrence<T>, rows: &Range<usize>, xs: &mut [&mut [T]], width: usize) {
+    for (n, r) in rows.clone().enumerate() {
+        xs.iter_mut().skip(seq.length(r)).for_each(|x| x[n * width..(n + 1) * width].fill(T::zero()));
+    }
+}

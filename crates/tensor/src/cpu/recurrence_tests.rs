@@ -1,0 +1,252 @@
+//! The recurrent kernels against the textbook's equations, and their gradients against central differences.
+
+use super::attention_tests::{Rng, assert_close};
+use super::gru::{GruGradients, GruSaved, gru_backward, gru_forward};
+use super::lstm::{LstmGradients, LstmSaved, lstm_backward, lstm_forward};
+use super::rnn::{RnnActivation, RnnGradients, rnn_backward, rnn_forward};
+use super::seq_math::SeqFloat;
+use super::{Recurrence, UpstreamGradients};
+use proptest::prelude::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Rnn(RnnActivation),
+    Gru,
+    Lstm,
+}
+
+/// What can move, in this order, is an input of the loss.
+const GX: usize = 0;
+const W: usize = 1;
+const H0: usize = 2;
+const C0: usize = 3;
+const BIAS: usize = 4;
+
+#[derive(Clone)]
+struct Case {
+    kind: Kind,
+    t: usize,
+    b: usize,
+    h: usize,
+    gates: usize,
+    inputs: [Vec<f64>; 5],
+    reverse: bool,
+    lengths: Option<Vec<usize>>,
+    mask: Option<Vec<f64>>,
+    /// Of the outputs, the final state and the final cell.
+    grads: [Vec<f64>; 3],
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn cast<T: SeqFloat>(x: &[f64]) -> Vec<T> {
+    x.iter().map(|&x| T::from(x).unwrap()).collect()
+}
+
+impl Case {
+    /// `options`: bit 0 reverse, 1 lengths, 2 recurrent mask.
+    fn new(kind: Kind, [t, b, h]: [usize; 3], options: u32, seed: u64) -> Self {
+        let rng = &mut Rng(seed);
+        let gates = match kind {
+            Kind::Rnn(_) => 1,
+            Kind::Gru => 3,
+            Kind::Lstm => 4,
+        };
+        let sizes = [t * b * gates * h, gates * h * h, b * h, b * h, h];
+        Case {
+            kind,
+            t,
+            b,
+            h,
+            gates,
+            inputs: sizes.map(|n| rng.numbers(n)),
+            reverse: options & 1 == 1,
+            lengths: (options >> 1 & 1 == 1).then(|| (0..b).map(|_| rng.below(t + 1)).collect()),
+            mask: (options >> 2 & 1 == 1).then(|| (0..b * h).map(|_| 1.25 * (rng.below(5) > 0) as u8 as f64).collect()),
+            grads: [t * b * h, b * h, b * h].map(|n| rng.numbers(n)),
+        }
+    }
+
+    fn recurrence<'a, T>(&'a self, w_hh: &'a [T], mask: &'a Option<Vec<T>>) -> Recurrence<'a, T> {
+        let Case { t, b, h, reverse, .. } = *self;
+        Recurrence { t, b, h, w_hh, reverse, lengths: self.lengths.as_deref(), recurrent_mask: mask.as_deref() }
+    }
+
+    /// Outputs, final state, final cell (empty if there is none); activated gates, cells or `hn`.
+    fn forward<T: SeqFloat>(&self, save: bool) -> [Vec<T>; 5] {
+        let [gx, w, h0, c0, bias] = self.inputs.each_ref().map(|x| cast::<T>(x));
+        let mask = self.mask.as_ref().map(|m| cast::<T>(m));
+        let seq = self.recurrence(&w, &mask);
+        let n = self.t * self.b * self.h;
+        let [mut hs, mut extra] = [n, if save { n } else { 0 }].map(|n| vec![T::nan(); n]);
+        let [mut h_n, mut c_n] = [self.b * self.h; 2].map(|n| vec![T::nan(); n]);
+        let mut gates = gx;
+        let saved = save.then_some(&mut extra[..]);
+        match self.kind {
+            Kind::Rnn(act) => {
+                rnn_forward(&seq, act, &mut gates, &h0, &mut h_n);
+                hs.copy_from_slice(&gates);
+                c_n.clear();
+            }
+            Kind::Gru => {
+                gru_forward(&seq, &mut gates, Some(&bias), &h0, &mut hs, saved, &mut h_n);
+                c_n.clear();
+            }
+            Kind::Lstm => lstm_forward(&seq, &mut gates, (&h0, &c0), &mut hs, saved, (&mut h_n, &mut c_n)),
+        }
+        [hs, h_n, c_n, gates, extra]
+    }
+
+    /// Gradients of the five inputs; empty where the kind has no such input.
+    fn backward(&self) -> [Vec<f64>; 5] {
+        let [hs, _, _, gates, extra] = self.forward::<f64>(true);
+        let [_, w, h0, c0, _] = &self.inputs;
+        let seq = self.recurrence(w, &self.mask);
+        let [d_hs, d_hn, d_cn] = self.grads.each_ref().map(|g| Some(&g[..]));
+        let upstream = UpstreamGradients { d_hs, d_hn, d_cn };
+        let mut grads = self.inputs.each_ref().map(|x| vec![f64::NAN; x.len()]);
+        let [d_gx, d_w_hh, d_h0, d_c0, d_b_hn] = &mut grads;
+        match self.kind {
+            Kind::Rnn(act) => {
+                rnn_backward(&seq, act, &hs, h0, &upstream, RnnGradients { d_gx, d_h0, d_w_hh });
+                d_c0.clear();
+                d_b_hn.clear();
+            }
+            Kind::Gru => {
+                let saved = GruSaved { gates: &gates, hn: &extra, hs: &hs, h0 };
+                gru_backward(&seq, &saved, &upstream, GruGradients { d_gx, d_h0, d_w_hh, d_b_hn: Some(d_b_hn) });
+                d_c0.clear();
+            }
+            Kind::Lstm => {
+                let saved = LstmSaved { gates: &gates, cells: &extra, hs: &hs, h0, c0 };
+                lstm_backward(&seq, &saved, &upstream, LstmGradients { d_gx, d_h0, d_c0, d_w_hh });
+                d_b_hn.clear();
+            }
+        }
+        grads
+    }
+
+    /// The textbook, one row of the batch at a time: outputs, final state, final cell.
+    fn textbook(&self) -> [Vec<f64>; 3] {
+        let Case { t: steps, b, h, gates, .. } = *self;
+        let (mut hs, mut h_n, mut c_n) = (vec![0.0; steps * b * h], self.inputs[H0].clone(), self.inputs[C0].clone());
+        for r in 0..b {
+            let length = self.lengths.as_ref().map_or(steps, |l| l[r]);
+            let mut times: Vec<usize> = (0..length).collect();
+            if self.reverse {
+                times.reverse();
+            }
+            for t in times {
+                let (state, cell) = (h_n[r * h..][..h].to_vec(), c_n[r * h..][..h].to_vec());
+                let x = |gate: usize, k: usize| self.inputs[GX][(t * b + r) * gates * h + gate * h + k];
+                let w = |gate: usize, k: usize| -> f64 {
+                    let masked = |j: usize| state[j] * self.mask.as_ref().map_or(1.0, |m| m[r * h + j]);
+                    (0..h).map(|j| self.inputs[W][(gate * h + k) * h + j] * masked(j)).sum()
+                };
+                for k in 0..h {
+                    let y = match self.kind {
+                        Kind::Rnn(RnnActivation::Tanh) => (x(0, k) + w(0, k)).tanh(),
+                        Kind::Rnn(RnnActivation::Relu) => (x(0, k) + w(0, k)).max(0.0),
+                        Kind::Gru => {
+                            let (reset, z) = (sigmoid(x(0, k) + w(0, k)), sigmoid(x(1, k) + w(1, k)));
+                            let n = (x(2, k) + reset * (w(2, k) + self.inputs[BIAS][k])).tanh();
+                            (1.0 - z) * n + z * state[k]
+                        }
+                        Kind::Lstm => {
+                            let [i, f, o] = [0, 1, 3].map(|gate| sigmoid(x(gate, k) + w(gate, k)));
+                            let c = f * cell[k] + i * (x(2, k) + w(2, k)).tanh();
+                            c_n[r * h + k] = c;
+                            o * c.tanh()
+                        }
+                    };
+                    h_n[r * h + k] = y;
+                    hs[(t * b + r) * h + k] = y;
+                }
+            }
+        }
+        if self.kind != Kind::Lstm {
+            c_n.clear();
+        }
+        [hs, h_n, c_n]
+    }
+
+    fn loss(&self) -> f64 {
+        let outputs = self.textbook();
+        outputs.iter().zip(&self.grads).flat_map(|(o, g)| o.iter().zip(g)).map(|(o, g)| o * g).sum()
+    }
+
+    fn check(&self) {
+        let expected = self.textbook();
+        for save in [false, true] {
+            let (wide, narrow) = (self.forward::<f64>(save), self.forward::<f32>(save));
+            for n in 0..3 {
+                assert_close("f64", &wide[n], &expected[n], 1e-12);
+                let narrow: Vec<f64> = narrow[n].iter().map(|&x| x as f64).collect();
+                // Errors of 2⁻²⁴ in a sum of a few terms, through at most seven steps that may amplify them.
+                assert_close("f32", &narrow, &expected[n], 1e-4);
+            }
+        }
+        for (input, grad) in self.backward().iter().enumerate() {
+            let eps = 1e-5;
+            // Every element of the small, a sample of the large.
+            for n in (0..grad.len()).step_by(grad.len() / 60 + 1) {
+                let side = |sign: f64| {
+                    let mut case = self.clone();
+                    case.inputs[input][n] += sign * eps;
+                    case.loss()
+                };
+                let numeric = (side(1.0) - side(-1.0)) / (2.0 * eps);
+                assert_close(&format!("gradient of input {input}, element {n}"), &[grad[n]], &[numeric], 1e-7);
+            }
+        }
+    }
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let kinds = [Kind::Rnn(RnnActivation::Tanh), Kind::Rnn(RnnActivation::Relu), Kind::Gru, Kind::Lstm];
+    (0..kinds.len()).prop_map(move |n| kinds[n])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn small_sequences(kind in kind(), t in 0usize..8, b in 0usize..4, h in 1usize..5, options in 0u32..8, seed: u64) {
+        Case::new(kind, [t, b, h], options, seed).check();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    /// Batches of more than one piece.
+    #[test]
+    fn large_batches(kind in kind(), t in 1usize..6, b in 17usize..40, h in 1usize..4, options in 0u32..8, seed: u64) {
+        Case::new(kind, [t, b, h], options, seed).check();
+    }
+}
+
+#[test]
+fn no_upstream_gradient_is_zero() {
+    let case = Case::new(Kind::Lstm, [3, 2, 4], 0, 1);
+    let [hs, _, _, gates, cells] = case.forward::<f64>(true);
+    let [_, w, h0, c0, _] = &case.inputs;
+    let mut grads = case.inputs.each_ref().map(|x| vec![f64::NAN; x.len()]);
+    let [d_gx, d_w_hh, d_h0, d_c0, _] = &mut grads;
+    let saved = LstmSaved { gates: &gates, cells: &cells, hs: &hs, h0, c0 };
+    let gradients = LstmGradients { d_gx, d_h0, d_c0, d_w_hh };
+    lstm_backward(&case.recurrence(w, &None), &saved, &UpstreamGradients::default(), gradients);
+    assert!(grads[..4].iter().flatten().all(|&x| x == 0.0));
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for kind in [Kind::Rnn(RnnActivation::Tanh), Kind::Gru, Kind::Lstm] {
+        let case = Case::new(kind, [9, 50, 8], 7, 3);
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| (case.forward::<f64>(false)[..3].to_vec(), case.backward()))
+        };
+        assert_eq!(with(1), with(3));
+    }
+}
