@@ -1,7 +1,7 @@
 //! The CPU as a [`Backend`].
 
-use super::{elementwise, level, matmul, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
+use super::{cat, distribution, dropout, elementwise, level, matmul, reduction, strided};
+use crate::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
 use crate::dtype::Element;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
@@ -76,5 +76,15 @@ impl Backend for CpuBackend {
     }
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
+    }
+
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
+        distribution::random(distribution, shape, dtype, seed, offset)
+    }
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        Some(dropout::dropout(x, p, seed, offset))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        Some(cat::cat(xs, dim))
     }
 }

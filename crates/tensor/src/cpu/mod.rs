@@ -3,20 +3,24 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 mod backend;
+mod cat;
+mod distribution;
+mod dropout;
 mod elementwise;
 pub mod gemm;
 mod lanes;
 pub mod level;
 pub mod math;
 mod matmul;
+pub mod random;
 mod reduction;
+pub mod rows;
 mod simd;
 mod strided;
 
 pub use backend::CpuBackend;
 pub mod accumulate;
 pub mod conv;
-pub mod gemm;
 pub mod index;
 pub mod interpolate;
 pub mod pool;
@@ -25,6 +29,8 @@ pub mod sort;
 
 #[cfg(test)]
 pub(crate) mod test_util;
+#[cfg(test)]
+mod testing;
 
 pub mod attention;
 pub mod attention_backward;
