@@ -89,6 +89,7 @@ macro_rules! simd_fn {
         $(#[$meta])*
         $vis fn $name$(<$($T: $bound),+>)?(level: $crate::cpu::level::Level, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)]
             fn body<$S: $crate::cpu::simd::Simd $($(, $T: $bound)+)?>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
