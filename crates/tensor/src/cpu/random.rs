@@ -72,7 +72,7 @@ const WIDE: usize = 32;
 /// 32-bit words in that many blocks.
 const WORDS: usize = 4 * WIDE;
 
-/// The words of [`WIDE`] blocks from `first` on, in the order of the elements.
+/// The words of `WIDE` blocks from `first` on, in the order of the elements.
 #[inline(always)]
 fn wide_words(seed: u64, offset: u64, first: u64) -> [u32; WORDS] {
     let [o0, o1] = words(offset);
@@ -86,7 +86,7 @@ fn wide_words(seed: u64, offset: u64, first: u64) -> [u32; WORDS] {
 pub trait Random: Real {
     /// Elements that one block of four words gives.
     const PER_BLOCK: usize;
-    /// In [0, 1), from the words of [`WIDE`] blocks.
+    /// In [0, 1), from the words of `WIDE` blocks.
     fn uniform(words: &[u32; WORDS], out: &mut [Self; WORDS]);
     /// Standard normal, likewise.
     fn normal<S: Simd>(words: &[u32; WORDS], out: &mut [Self; WORDS]);

@@ -1,6 +1,6 @@
 //! Vectorised loops without hand-written intrinsics.
 //!
-//! A kernel is written once, as an ordinary branch-free loop over slices. [`simd_fn!`] compiles that body once for every
+//! A kernel is written once, as an ordinary branch-free loop over slices. `simd_fn!` compiles that body once for every
 //! [`Level`](super::level::Level), each inside a function whose `#[target_feature]` lets LLVM use that level's
 //! vectors, and makes a dispatcher that picks one at run time. What is inlined into such a function (`#[inline(always)]`
 //! helpers, closures) is compiled with its features too, which is why every helper of a kernel is `#[inline(always)]`.

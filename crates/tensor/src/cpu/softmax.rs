@@ -147,6 +147,21 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn rows_are_distributions(rows in 0usize..5, n in 1usize..200, scale in 0.01f32..100.0, seed in 1u64..1000) {
+            let x: Vec<f32> = noise::<f32>(rows * n, seed).iter().map(|v| v * scale).collect();
+            let (mut y, mut l) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            softmax(&x, &mut y, n);
+            log_softmax(&x, &mut l, n);
+            for row in y.chunks(n) {
+                proptest::prop_assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            }
+            // ln p is at most 2·scale + ln n in magnitude, and known to as many ulps of that.
+            close(&l, &reference(&x, n).iter().map(|v| v.ln()).collect::<Vec<_>>(), 1e-6, 1e-6 * (1.0 + scale as f64));
+        }
+    }
+
     #[test]
     fn infinities_and_nan() {
         let (inf, nan) = (f32::INFINITY, f32::NAN);
