@@ -145,8 +145,9 @@ fn erf_in_double() {
 #[test]
 fn activations() {
     type S = crate::cpu::simd::Portable;
-    type F<T> = fn(T) -> T;
-    let pairs: [(&str, F<f64>, F<f64>, F<f32>, F<f32>); 3] = [
+    /// A name, the function and its derivative in double, both again in single precision.
+    type Row = (&'static str, fn(f64) -> f64, fn(f64) -> f64, fn(f32) -> f32, fn(f32) -> f32);
+    let pairs: [Row; 3] = [
         ("gelu", f64::gelu::<S>, f64::gelu_grad::<S>, f32::gelu::<S>, f32::gelu_grad::<S>),
         ("gelu_tanh", f64::gelu_tanh::<S>, f64::gelu_tanh_grad::<S>, f32::gelu_tanh::<S>, f32::gelu_tanh_grad::<S>),
         ("silu", f64::silu::<S>, f64::silu_grad::<S>, f32::silu::<S>, f32::silu_grad::<S>),
