@@ -2,39 +2,23 @@
 //!
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
-pub mod accumulate;
-pub mod attention;
-pub mod attention_backward;
-mod attention_tile;
-mod backend;
-pub mod conv;
-mod elementwise;
+pub mod cross_entropy;
 pub mod gemm;
-pub mod gru;
-pub mod index;
-pub mod interpolate;
-mod lanes;
+pub mod half;
+pub mod lanes;
+pub mod layer_norm;
 pub mod level;
-pub mod lstm;
 pub mod math;
-mod matmul;
-pub mod pool;
-mod recurrence;
-mod reduction;
-pub mod rnn;
-pub mod scan;
-pub mod seq_math;
-mod simd;
-pub mod sort;
-mod strided;
-
-pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
-pub use backend::CpuBackend;
-pub use recurrence::{Recurrence, UpstreamGradients};
+pub mod optimizer;
+pub mod random;
+pub mod reduce;
+pub mod rms_norm;
+pub mod rows;
+pub mod simd;
+pub mod softmax;
+pub mod unary;
 
 #[cfg(test)]
-mod attention_tests;
+mod testing;
 #[cfg(test)]
-mod recurrence_tests;
-#[cfg(test)]
-pub(crate) mod test_util;
+mod throughput;
