@@ -5,20 +5,22 @@ use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_aft
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
 use rayon::prelude::*;
 
-/// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies after the
-/// recurrent product:
+/// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies
+/// after the recurrent product:
 ///
 /// ```text
 /// [r z] = σ(gxₜ[r z] + W_h[r z] hₜ₋₁)      n = tanh(gxₜ[n] + r ∘ (W_hn hₜ₋₁ + b_hn))      hₜ = (1 - z) ∘ n + z ∘ hₜ₋₁
 /// ```
 ///
-/// `gates` `[T, B, 3H]` holds `gx = W_ih x + b_ih` on entry, to which the caller has added the `r` and `z` parts of `b_hh`, and
-/// the activated gates on return. `b_hn` `[H]` is the remaining part of that bias. `hn` `[T, B, H]` receives `W_hn hₜ₋₁ + b_hn` and is
-/// only needed for the backward pass. `h0` is the state before the first step, `h_n` (`[B, H]` both) receives the one after the
-/// last, `hs` `[T, B, H]` the outputs. A recurrent mask applies to the recurrent products and not to `z ∘ hₜ₋₁`, as in Keras.
+/// `gates` `[T, B, 3H]` holds `gx = W_ih x + b_ih` on entry, to which the caller has added the `r` and `z` parts of
+/// `b_hh`, and the activated gates on return. `b_hn` `[H]` is the remaining part of that bias. `hn` `[T, B, H]`
+/// receives `W_hn hₜ₋₁ + b_hn` and is only needed for the backward pass. `h0` is the state before the first step, `h_n`
+/// (`[B, H]` both) receives the one after the last, `hs` `[T, B, H]` the outputs. Where a row has ended, its outputs
+/// are zero and its gates mean nothing. A recurrent mask applies to the recurrent products and not to `z ∘ hₜ₋₁`, as in
+/// Keras.
 ///
-/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the result
-/// does not depend on their number.
+/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the
+/// result does not depend on their number.
 ///
 /// # Panics
 /// If an array has the wrong length.
@@ -98,8 +100,8 @@ pub struct GruSaved<'a, T> {
 
 /// The gradients that [`gru_backward`] writes. They need not be initialised.
 pub struct GruGradients<'a, T> {
-    /// Of the input's part of the gates `[T, B, 3H]`; its sum over `T` and `B` is the gradient of `b_ih` and of the `r` and `z` parts
-    /// of `b_hh`.
+    /// Of the input's part of the gates `[T, B, 3H]`; its sum over `T` and `B` is the gradient of `b_ih` and of the `r`
+    /// and `z` parts of `b_hh`.
     pub d_gx: &'a mut [T],
     /// Of the first state `[B, H]`.
     pub d_h0: &'a mut [T],

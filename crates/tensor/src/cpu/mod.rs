@@ -11,10 +11,11 @@ pub mod gru;
 pub mod lstm;
 mod recurrence;
 pub mod rnn;
-pub mod seq_math;
+mod seq_math;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
 pub use recurrence::{Recurrence, UpstreamGradients};
+pub use seq_math::SeqFloat;
 
 #[cfg(test)]
 mod attention_tests;

@@ -2,13 +2,15 @@
 //!
 //! Everything transcendental that those kernels do goes through [`exp_shifted`], [`sigmoid`] and [`tanh`]: a vectorised
 //! version of them is a change of this file only. The rows' loops around them (`online_softmax`, `row_gradient`,
-//! `cell_forward`, `cell_backward`) take slices and nothing else, and everything they call is inlined into them. Reductions keep [`LANES`] partial results, so their
-//! order is fixed by the length alone and the compiler can keep them in vector registers.
+//! `cell_forward`, `cell_backward`) take slices and nothing else, and everything they call is inlined into them.
+//! Reductions keep [`LANES`] partial results, so their order is fixed by the length alone and the compiler can keep
+//! them in vector registers.
 
 use super::gemm::GemmElement;
 use std::cell::RefCell;
 
-/// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the caller.
+/// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
+/// caller.
 pub trait SeqFloat: GemmElement + num_traits::Float + bytemuck::Pod + std::fmt::Debug {}
 impl SeqFloat for f32 {}
 impl SeqFloat for f64 {}
