@@ -109,7 +109,7 @@ fn forward_block<T: SeqFloat>(
                 lse[x] = T::neg_infinity();
             } else {
                 scale(o, factor / l[x]);
-                lse[x] = lse[x] + l[x].ln();
+                lse[x] += l[x].ln();
             }
         }
     });

@@ -110,7 +110,7 @@ pub fn attention_backward<T: SeqFloat>(
         let extra = (parts - 1) * queries;
         dq.par_chunks_mut(queries).enumerate().for_each(|(n, dq)| {
             for part in partial[n * extra..(n + 1) * extra].chunks(queries) {
-                dq.iter_mut().zip(part).for_each(|(x, &p)| *x = *x + p);
+                dq.iter_mut().zip(part).for_each(|(x, &p)| *x += p);
             }
             scale(dq, args.scale);
         });
@@ -215,7 +215,7 @@ fn row_gradient<T: SeqFloat>(p: &mut [T], ds: &mut [T], lse: T, delta: T, keep: 
             for ((p, ds), &k) in p.iter_mut().zip(ds).zip(keep) {
                 let m = if k { factor } else { T::zero() };
                 *ds = *p * (*ds * m - delta);
-                *p = *p * m;
+                *p *= m;
             }
         }
     }

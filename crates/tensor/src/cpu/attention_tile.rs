@@ -237,7 +237,7 @@ impl<T: SeqFloat> Attention<'_, T> {
     pub(super) fn mask_row(&self, b: usize, h: usize, i: usize, j: usize, s: &mut [T]) {
         match &self.mask {
             None => {}
-            Some(AttentionMask::Additive(m)) => m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s = *s + v),
+            Some(AttentionMask::Additive(m)) => m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s += v),
             Some(AttentionMask::Boolean(m)) => {
                 m.row(b, h, i, j, s.len()).zip_into(s, |s, may| *s = if may { *s } else { T::neg_infinity() })
             }

@@ -55,7 +55,7 @@ pub fn gru_forward<T: SeqFloat>(
                     let (own, wide) = (n * h..(n + 1) * h, 3 * n * h..3 * (n + 1) * h);
                     let (recurrent, state) = (&mut recurrent[wide.clone()], &mut state[own.clone()]);
                     if let Some(b) = b_hn {
-                        recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x = *x + b);
+                        recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x += b);
                     }
                     cell_forward(&mut gates[t][wide], recurrent, state);
                     hs[t][own.clone()].copy_from_slice(state);
@@ -75,10 +75,10 @@ pub fn gru_forward<T: SeqFloat>(
 fn cell_forward<T: SeqFloat>(gates: &mut [T], recurrent: &[T], state: &mut [T]) {
     let n = state.len();
     let (rz, new) = gates.split_at_mut(2 * n);
-    rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x = *x + y);
+    rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x += y);
     sigmoid(rz);
     let (r, z) = rz.split_at(n);
-    new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x = *x + r * y);
+    new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x += r * y);
     tanh(new);
     for k in 0..n {
         state[k] = (T::one() - z[k]) * new[k] + z[k] * state[k];
@@ -144,7 +144,7 @@ pub fn gru_backward<T: SeqFloat>(
                     let (at, own) = ((t * b + r) * h, n * h..(n + 1) * h);
                     let dh = &mut dh[own.clone()];
                     if let Some(d_hs) = upstream.d_hs {
-                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     let gates = &saved.gates[3 * at..3 * (at + h)];
                     let before = seq.before(saved.hs, saved.h0, t, r);
@@ -159,7 +159,7 @@ pub fn gru_backward<T: SeqFloat>(
                 for (n, r) in seq.active(rows, t) {
                     let (own, product) = (n * h..(n + 1) * h, &mut product[n * h..(n + 1) * h]);
                     seq.mask_row(r, product);
-                    dh[own].iter_mut().zip(product).for_each(|(d, &mut p)| *d = *d + p);
+                    dh[own].iter_mut().zip(product).for_each(|(d, &mut p)| *d += p);
                 }
             }
         });
@@ -167,7 +167,7 @@ pub fn gru_backward<T: SeqFloat>(
     if let Some(d_b) = d_b_hn {
         d_b.fill(T::zero());
         for row in d_hn.chunks(h.max(1)) {
-            d_b.iter_mut().zip(row).for_each(|(d, &x)| *d = *d + x);
+            d_b.iter_mut().zip(row).for_each(|(d, &x)| *d += x);
         }
     }
     let (rz, n) = d_w_hh.split_at_mut(2 * h * h);
@@ -189,6 +189,6 @@ fn cell_backward<T: SeqFloat>(gates: &[T], hn: &[T], before: &[T], dh: &mut [T],
         dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (one - z[k]);
         dr[k] = dn[k] * hn[k] * r[k] * (one - r[k]);
         d_hn[k] = dn[k] * r[k];
-        dh[k] = dh[k] * z[k];
+        dh[k] *= z[k];
     }
 }

@@ -77,7 +77,7 @@ fn cell_forward<T: SeqFloat>(gates: &mut [T], h: &mut [T], c: &mut [T]) {
     }
     h.copy_from_slice(c);
     tanh(h);
-    h.iter_mut().zip(o).for_each(|(h, &o)| *h = *h * o);
+    h.iter_mut().zip(o).for_each(|(h, &o)| *h *= o);
 }
 
 /// `[i, f]` and `[g, o]` of a row of gates.
@@ -151,7 +151,7 @@ pub fn lstm_backward<T: SeqFloat>(
                     let (at, own) = ((t * b + r) * h, n * h..(n + 1) * h);
                     let (dh, dc) = (&mut dh[own.clone()], &mut dc[own]);
                     if let Some(d_hs) = upstream.d_hs {
-                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     tanh_c.copy_from_slice(&saved.cells[at..at + h]);
                     tanh(tanh_c);

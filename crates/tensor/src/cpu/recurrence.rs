@@ -156,7 +156,7 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
     #[inline]
     pub(super) fn mask_row(&self, r: usize, x: &mut [T]) {
         if let Some(mask) = self.recurrent_mask {
-            x.iter_mut().zip(&mask[r * self.h..]).for_each(|(x, &m)| *x = *x * m);
+            x.iter_mut().zip(&mask[r * self.h..]).for_each(|(x, &m)| *x *= m);
         }
     }
 

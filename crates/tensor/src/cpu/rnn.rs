@@ -98,7 +98,7 @@ pub fn rnn_backward<T: SeqFloat>(
                     let (d, dh) = (&mut d_gx[t][n * h..(n + 1) * h], &dh[n * h..(n + 1) * h]);
                     d.copy_from_slice(dh);
                     if let Some(d_hs) = upstream.d_hs {
-                        d.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        d.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     for (d, &y) in d.iter_mut().zip(&hs[at..at + h]) {
                         *d = match act {

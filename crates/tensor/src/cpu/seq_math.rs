@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 /// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
 /// caller.
-pub trait SeqFloat: GemmElement + num_traits::Float + bytemuck::Pod + std::fmt::Debug {}
+pub trait SeqFloat: GemmElement + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + std::fmt::Debug {}
 impl SeqFloat for f32 {}
 impl SeqFloat for f64 {}
 
@@ -44,7 +44,7 @@ pub(super) fn sum<T: SeqFloat>(x: &[T]) -> T {
     let mut chunks = x.chunks_exact(LANES);
     for c in &mut chunks {
         for (s, &v) in lanes.iter_mut().zip(c) {
-            *s = *s + v;
+            *s += v;
         }
     }
     lanes.iter().chain(chunks.remainder()).fold(T::zero(), |s, &v| s + v)
@@ -57,7 +57,7 @@ pub(super) fn dot<T: SeqFloat>(x: &[T], y: &[T]) -> T {
     let (mut xs, mut ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     for (a, b) in (&mut xs).zip(&mut ys) {
         for (s, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *s = *s + a * b;
+            *s += a * b;
         }
     }
     let tail = xs.remainder().iter().zip(ys.remainder()).fold(T::zero(), |s, (&a, &b)| s + a * b);
@@ -68,7 +68,7 @@ pub(super) fn dot<T: SeqFloat>(x: &[T], y: &[T]) -> T {
 #[inline(always)]
 pub(super) fn scale<T: SeqFloat>(x: &mut [T], factor: T) {
     for v in x {
-        *v = *v * factor;
+        *v *= factor;
     }
 }
 
