@@ -41,6 +41,7 @@ pub mod unary;
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
+pub use seq_math::SeqFloat;
 
 #[cfg(test)]
 mod attention_tests;
