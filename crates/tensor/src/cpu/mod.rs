@@ -3,3 +3,4 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 pub mod gemm;
+pub mod level;
