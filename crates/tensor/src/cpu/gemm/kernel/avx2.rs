@@ -16,5 +16,5 @@ simd_ops!(
     |p, m| _mm256_maskload_pd(p, m),
     |p, m, v| _mm256_maskstore_pd(p, m, v)
 );
-simd_kernel!(f32, "avx2,fma,f16c", ymm_f32, 6, [1 2 3 4 5 6], avx2_f32);
-simd_kernel!(f64, "avx2,fma,f16c", ymm_f64, 6, [1 2 3 4 5 6], avx2_f64);
+simd_kernel!(f32, "avx2,fma,f16c", ymm_f32, 6, [1 2 3 4 5 6], [0 1 2 3 4 5], avx2_f32);
+simd_kernel!(f64, "avx2,fma,f16c", ymm_f64, 6, [1 2 3 4 5 6], [0 1 2 3 4 5], avx2_f64);

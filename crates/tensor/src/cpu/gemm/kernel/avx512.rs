@@ -16,5 +16,5 @@ simd_ops!(
     |p, m| _mm512_maskz_loadu_pd(m, p),
     |p, m, v| _mm512_mask_storeu_pd(p, m, v)
 );
-simd_kernel!(f32, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f32, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], avx2_f32);
-simd_kernel!(f64, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f64, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], avx2_f64);
+simd_kernel!(f32, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f32, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], avx2_f32);
+simd_kernel!(f64, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f64, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], avx2_f64);

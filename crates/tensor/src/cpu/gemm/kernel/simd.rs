@@ -9,7 +9,7 @@
 /// `R` and `NV` are compile-time constants, so an edge tile is as fast as its size allows and nothing is padded.
 /// `A` may have any strides and `B` any row stride, so that small matrices need no packing.
 macro_rules! simd_kernel {
-    ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], $transpose:ident) => {
+    ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], [$($i:literal)*], $transpose:ident) => {
         pub mod $t {
             use super::{$ops as ops, super::{Kernel, Tile, transpose}};
 
@@ -43,7 +43,7 @@ macro_rules! simd_kernel {
                     ops::prefetch(t.c.wrapping_add(i * t.ldc));
                     ops::prefetch(t.c.wrapping_add(i * t.ldc + cols - 1));
                 }
-                let mut acc = [[ops::zero(); NV]; R];
+                let mut acc = [[ops::zero(); NV]; $mr];
                 // Row i is at `a[i / 3] + (i % 3) * rs`: base + {0, 1, 2} * index is one x86 address, and five bases
                 // fit the integer registers where fourteen row pointers would not.
                 let mut a = [t.a; $mr / 3 + 1];
@@ -59,31 +59,36 @@ macro_rules! simd_kernel {
                             if full(j) { ops::load(b.add(j * ops::LANES)) } else { ops::load_mask(b.add(j * ops::LANES), last) }
                         };
                     }
-                    for i in 0..R {
-                        // SAFETY: a row below `R` and a column below `k` of `A`.
-                        let ai = ops::splat(unsafe { *a[i / 3].offset((i % 3) as isize * rs) });
-                        for j in 0..NV {
-                            acc[i][j] = ops::fma(ai, bv[j], acc[i][j]);
+                    // Unrolled by hand: the compiler gives up before fourteen rows, and then keeps `acc` in memory.
+                    $(
+                        if $i < R {
+                            // SAFETY: a row below `R` and a column below `k` of `A`.
+                            let ai = ops::splat(unsafe { *a[$i / 3].offset(($i % 3) * rs) });
+                            for j in 0..NV {
+                                acc[$i][j] = ops::fma(ai, bv[j], acc[$i][j]);
+                            }
                         }
-                    }
+                    )*
                     for a in a.iter_mut() {
                         *a = a.wrapping_offset(cs);
                     }
                     b = b.wrapping_offset(t.b_rs);
                 }
-                for i in 0..R {
-                    for j in 0..NV {
-                        // SAFETY: the tile's own elements of `C`; the mask hides columns past `cols`.
-                        unsafe {
-                            let c = t.c.add(i * t.ldc + j * ops::LANES);
-                            let mut v = acc[i][j];
-                            if t.accumulate {
-                                v = ops::add(if full(j) { ops::load(c) } else { ops::load_mask(c, last) }, v);
+                $(
+                    if $i < R {
+                        for j in 0..NV {
+                            // SAFETY: the tile's own elements of `C`; the mask hides columns past `cols`.
+                            unsafe {
+                                let c = t.c.add($i * t.ldc + j * ops::LANES);
+                                let mut v = acc[$i][j];
+                                if t.accumulate {
+                                    v = ops::add(if full(j) { ops::load(c) } else { ops::load_mask(c, last) }, v);
+                                }
+                                if full(j) { ops::store(c, v) } else { ops::store_mask(c, last, v) }
                             }
-                            if full(j) { ops::store(c, v) } else { ops::store_mask(c, last, v) }
                         }
                     }
-                }
+                )*
             }
         }
     };
