@@ -44,7 +44,11 @@ pub fn gemv<T: GemmElement>(
         let task = |(t, y): (usize, &mut [T])| {
             let mat = mat.at(t * strip, 0);
             buffer::with(y.len(), |sums: &mut [T::Acc]| {
-                if by_rows { dots(level, mat, x, sums) } else { axpys(level, mat, x, sums) }
+                if by_rows {
+                    dots(level, mat, x, sums)
+                } else {
+                    axpys(level, mat, x, sums)
+                }
                 finish(sums, y, accumulate);
             });
         };

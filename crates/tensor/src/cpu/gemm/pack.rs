@@ -69,13 +69,7 @@ fn pack_group<T: GemmElement>(
 }
 
 /// Packs one panel whose rows are contiguous in memory.
-fn transpose_panel<T: GemmElement>(
-    kernel: &Kernel<T::Acc>,
-    src: MatRef<T>,
-    w: usize,
-    k: usize,
-    panel: &mut [T::Acc],
-) {
+fn transpose_panel<T: GemmElement>(kernel: &Kernel<T::Acc>, src: MatRef<T>, w: usize, k: usize, panel: &mut [T::Acc]) {
     assert_eq!(panel.len(), w * k);
     if let Some(data) = T::as_acc(src.data) {
         let last = src.at(w - 1, 0).offset;

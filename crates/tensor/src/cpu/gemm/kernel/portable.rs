@@ -11,9 +11,7 @@ pub const fn kernel<A: Accumulator, const MR: usize, const NR: usize>() -> Kerne
 /// As [`Kernel::run`].
 unsafe fn run<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
     // SAFETY: the caller's promise is this function's.
-    unsafe {
-        if (rows, cols) == (MR, NR) { tile::<A, MR, NR>(MR, NR, t) } else { tile::<A, MR, NR>(rows, cols, t) }
-    }
+    unsafe { if (rows, cols) == (MR, NR) { tile::<A, MR, NR>(MR, NR, t) } else { tile::<A, MR, NR>(rows, cols, t) } }
 }
 
 /// Inlined once with constant `rows` and `cols`, which become vector code, and once for the edges.
