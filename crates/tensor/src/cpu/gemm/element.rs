@@ -16,6 +16,20 @@ pub trait GemmElement: bytemuck::Pod + Send + Sync {
     fn widen(self) -> Self::Acc;
     /// Back to this type, rounded to nearest even.
     fn narrow(sum: Self::Acc) -> Self;
+    /// [`widen`](GemmElement::widen) for a whole slice: 16 at a time, which is vector code on any CPU and, for a run as
+    /// short as a packed row, cheaper than a call of `memcpy`.
+    #[inline]
+    fn widen_slice(src: &[Self], out: &mut [Self::Acc]) {
+        let (mut s, mut o) = (src.chunks_exact(16), out.chunks_exact_mut(16));
+        for (s, o) in s.by_ref().zip(o.by_ref()) {
+            let s: &[Self; 16] = s.try_into().expect("chunks of 16");
+            let o: &mut [Self::Acc; 16] = o.try_into().expect("chunks of 16");
+            *o = s.map(Self::widen);
+        }
+        for (s, o) in s.remainder().iter().zip(o.into_remainder()) {
+            *o = s.widen();
+        }
+    }
     /// [`narrow`](GemmElement::narrow) for a whole slice.
     fn narrow_slice(sums: &[Self::Acc], out: &mut [Self]) {
         for (o, &s) in out.iter_mut().zip(sums) {
@@ -88,6 +102,10 @@ impl GemmElement for half::f16 {
         let scaled = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
         let special = if magnitude >= 0x7c00 << 13 { 0xff << 23 } else { 0 };
         f32::from_bits(scaled | special | (bits & 0x8000) << 16)
+    }
+    #[inline]
+    fn widen_slice(src: &[Self], out: &mut [f32]) {
+        src.convert_to_f32_slice(out);
     }
     #[inline]
     fn narrow(sum: f32) -> Self {

@@ -48,7 +48,7 @@ fn pack_group<T: GemmElement>(
             let run = &src.data[start..start + total];
             for (q, values) in run.chunks(width).enumerate() {
                 let at = q * width * k + p * values.len();
-                widen_into(values, &mut dst[at..at + values.len()]);
+                T::widen_slice(values, &mut dst[at..at + values.len()]);
             }
         }
         return;
@@ -86,7 +86,7 @@ fn transpose_panel<T: GemmElement>(kernel: &Kernel<T::Acc>, src: MatRef<T>, w: u
             let len = STRIP.min(k - p);
             for (i, row) in strip.chunks_exact_mut(STRIP).enumerate() {
                 let start = src.at(i, p).offset;
-                widen_into(&src.data[start..start + len], &mut row[..len]);
+                T::widen_slice(&src.data[start..start + len], &mut row[..len]);
             }
             // SAFETY: `strip` holds `w` rows, `STRIP` apart, of at least `len` elements; `panel` has `w * k` elements,
             // `(p + len) * w` at most are written; the kernel's level was checked when it was chosen.
@@ -95,20 +95,6 @@ fn transpose_panel<T: GemmElement>(kernel: &Kernel<T::Acc>, src: MatRef<T>, w: u
             };
         }
     });
-}
-
-/// Copies into the accumulator's type, 16 at a time: a `memcpy` call costs more than such a short run.
-#[inline]
-pub fn widen_into<T: GemmElement>(src: &[T], dst: &mut [T::Acc]) {
-    let (mut s, mut d) = (src.chunks_exact(16), dst.chunks_exact_mut(16));
-    for (s, d) in s.by_ref().zip(d.by_ref()) {
-        let s: &[T; 16] = s.try_into().expect("chunks of 16");
-        let d: &mut [T::Acc; 16] = d.try_into().expect("chunks of 16");
-        *d = s.map(T::widen);
-    }
-    for (s, d) in s.remainder().iter().zip(d.into_remainder()) {
-        *d = s.widen();
-    }
 }
 
 /// Adds `sums` to what `out` holds, or replaces it, rounding once.

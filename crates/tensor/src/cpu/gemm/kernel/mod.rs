@@ -28,6 +28,9 @@ pub struct Tile<A> {
     pub accumulate: bool,
 }
 
+/// Dot products that run together and share the loads of `x`.
+pub const DOT_ROWS: usize = 4;
+
 /// A micro-kernel and the tile it is made for.
 #[derive(Clone, Copy)]
 pub struct Kernel<A> {
@@ -41,6 +44,11 @@ pub struct Kernel<A> {
     /// `1 ≤ rows ≤ mr`, `1 ≤ cols ≤ nr`; every element of `A` and `B` that the tile names is readable and every
     /// element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
     pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
+    /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
+    ///
+    /// # Safety
+    /// The CPU has the kernel's instructions.
+    pub dot: unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS],
     /// `dst[p * w + i] = src[i * stride + p]` for `i < w`, `p < k`.
     ///
     /// # Safety

@@ -11,10 +11,10 @@
 macro_rules! simd_kernel {
     ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], [$($i:literal)*], $transpose:ident) => {
         pub mod $t {
-            use super::{$ops as ops, super::{Kernel, Tile, transpose}};
+            use super::{$ops as ops, super::{DOT_ROWS, Kernel, Tile, transpose}};
 
             /// The kernel of this type at this level.
-            pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, transpose: transpose::$transpose };
+            pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, dot, transpose: transpose::$transpose };
 
             /// # Safety
             /// As [`Kernel::run`].
@@ -30,6 +30,67 @@ macro_rules! simd_kernel {
                         _ => unreachable!("a {rows}×{cols} tile for a kernel of {}×{}", $mr, 2 * ops::LANES),
                     }
                 }
+            }
+
+            /// Whether a vector is a whole cache line, or two of them are.
+            const PREFETCH_EVERY_LINE: bool = ops::LANES * size_of::<$t>() == 64;
+
+            /// # Safety
+            /// As [`Kernel::dot`].
+            #[target_feature(enable = $features)]
+            unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t]) -> [$t; DOT_ROWS] {
+                for row in rows {
+                    assert_eq!(row.len(), x.len());
+                }
+                // Two running sums a row: eight chains cover the latency of the FMA.
+                let mut acc = [[ops::zero(); 2]; DOT_ROWS];
+                let step = 2 * ops::LANES;
+                let whole = x.len() / step * step;
+                // Rows are mostly neighbours, and shorter than what the hardware needs to see a stream: where the next
+                // rows would be. A wrong guess costs nothing but the prefetch.
+                let stride = (rows[1].as_ptr() as isize).wrapping_sub(rows[0].as_ptr() as isize);
+                let next = rows.map(|row| row.as_ptr().wrapping_byte_offset(stride.wrapping_mul(DOT_ROWS as isize)));
+                for p in (0..whole).step_by(step) {
+                    for v in 0..2 {
+                        let p = p + v * ops::LANES;
+                        if PREFETCH_EVERY_LINE || v == 0 {
+                            for next in next {
+                                ops::prefetch(next.wrapping_add(p));
+                            }
+                        }
+                        // SAFETY: `p + LANES` is at most the length of `x` and of every row.
+                        unsafe {
+                            let xs = ops::load(x.as_ptr().add(p));
+                            acc[0][v] = ops::fma(ops::load(rows[0].as_ptr().add(p)), xs, acc[0][v]);
+                            acc[1][v] = ops::fma(ops::load(rows[1].as_ptr().add(p)), xs, acc[1][v]);
+                            acc[2][v] = ops::fma(ops::load(rows[2].as_ptr().add(p)), xs, acc[2][v]);
+                            acc[3][v] = ops::fma(ops::load(rows[3].as_ptr().add(p)), xs, acc[3][v]);
+                        }
+                    }
+                }
+                for (v, p) in (whole..x.len()).step_by(ops::LANES).enumerate() {
+                    let mask = ops::mask((x.len() - p).min(ops::LANES));
+                    // SAFETY: the mask hides what is past the end.
+                    let xs = unsafe { ops::load_mask(x.as_ptr().add(p), mask) };
+                    for r in 0..DOT_ROWS {
+                        // SAFETY: as above.
+                        let row = unsafe { ops::load_mask(rows[r].as_ptr().add(p), mask) };
+                        acc[r][v] = ops::fma(row, xs, acc[r][v]);
+                    }
+                }
+                acc.map(|[even, odd]| {
+                    let mut lanes = [0.0; ops::LANES];
+                    // SAFETY: `lanes` is one vector long.
+                    unsafe { ops::store(lanes.as_mut_ptr(), ops::add(even, odd)) };
+                    let mut width = ops::LANES / 2;
+                    while width > 0 {
+                        for l in 0..width {
+                            lanes[l] += lanes[l + width];
+                        }
+                        width /= 2;
+                    }
+                    lanes[0]
+                })
             }
 
             /// # Safety
