@@ -100,7 +100,7 @@ float!(f32, portable::kernel::<f32, 4, 8>());
 float!(f64, portable::kernel::<f64, 4, 4>());
 
 macro_rules! integer {
-    ($t:ident) => {
+    ($t:ident, $nr:literal) => {
         impl Accumulator for $t {
             const ZERO: Self = 0;
             #[inline(always)]
@@ -112,12 +112,16 @@ macro_rules! integer {
                 a.wrapping_add(b)
             }
             #[inline]
-            fn kernel(_: Level) -> Kernel<Self> {
-                portable::kernel::<$t, 4, 8>()
+            fn kernel(level: Level) -> Kernel<Self> {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 | Level::Avx2 => portable::kernel_avx2::<$t, 4, $nr>(),
+                    _ => portable::kernel::<$t, 4, 8>(),
+                }
             }
         }
     };
 }
-integer!(i32);
-integer!(i64);
-integer!(u8);
+integer!(i32, 16);
+integer!(i64, 8);
+integer!(u8, 32);
