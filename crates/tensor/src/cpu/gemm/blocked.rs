@@ -61,7 +61,8 @@ impl<A: Copy> Block<'_, A> {
     fn panel(&self, i: usize, w: usize, k: usize) -> (*const A, isize, isize) {
         match self {
             Block::Packed(data) => (data[i * k..].as_ptr(), 1, w as isize),
-            Block::Direct(mat) => (mat.data[mat.at(i, 0).offset..].as_ptr(), mat.rs, mat.cs),
+            // From the whole slice: strides may lead back before this element.
+            Block::Direct(mat) => (mat.data.as_ptr().wrapping_add(mat.at(i, 0).offset), mat.rs, mat.cs),
         }
     }
 }
@@ -74,6 +75,7 @@ fn even(total: usize, most: usize, unit: usize) -> usize {
 
 /// `C (+)= A · B`, with `C`'s rows `ldc` apart.
 pub fn run<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T::Acc], ldc: usize, parallel: bool) {
+    // Not left to the caller alone: what follows writes through a raw pointer.
     assert!(ldc >= x.n && (x.m - 1) * ldc + x.n <= c.len(), "gemm: C is too small");
     let kernel = T::Acc::kernel(level);
     let out = Output { c: c.as_mut_ptr(), ldc };
@@ -105,9 +107,11 @@ fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T:
     let nc = even(n, if m <= FEW_ROWS { B_BLOCK_FEW_ROWS } else { B_BLOCK_BYTES } / (kc * size), nr);
     let mb = even(m, M_BLOCK, mr);
 
-    let direct_a = T::as_acc(a.data).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
-    let direct_b = T::as_acc(b.data)
-        .filter(|_| b.cs == 1 && k * n * size <= if m <= 2 * mr { B_BLOCK_FEW_ROWS } else { 64 << 10 });
+    // An `as_acc` that gave another slice would break the bounds that were checked.
+    let same = |data: &[T::Acc], mat: &MatRef<T>| data.len() == mat.data.len();
+    let direct_a = T::as_acc(a.data).filter(|d| same(d, &a)).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
+    let direct_b =
+        T::as_acc(b.data).filter(|d| same(d, &b)).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
     let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
 

@@ -31,6 +31,9 @@ pub struct Tile<A> {
 /// Dot products that run together and share the loads of `x`.
 pub const DOT_ROWS: usize = 4;
 
+/// See [`Kernel::dot`].
+pub type Dot<A> = unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A], ahead: isize) -> [A; DOT_ROWS];
+
 /// A micro-kernel and the tile it is made for.
 #[derive(Clone, Copy)]
 pub struct Kernel<A> {
@@ -45,10 +48,11 @@ pub struct Kernel<A> {
     /// element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
     pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
     /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
+    /// Each row `ahead` elements further on is prefetched; any value will do.
     ///
     /// # Safety
     /// The CPU has the kernel's instructions.
-    pub dot: unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS],
+    pub dot: Dot<A>,
     /// `dst[p * w + i] = src[i * stride + p]` for `i < w`, `p < k`.
     ///
     /// # Safety

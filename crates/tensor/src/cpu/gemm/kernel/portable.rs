@@ -64,7 +64,7 @@ unsafe fn tile<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, co
 }
 
 /// As [`Kernel::dot`].
-fn dot<A: Accumulator>(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS] {
+fn dot<A: Accumulator>(rows: [&[A]; DOT_ROWS], x: &[A], _: isize) -> [A; DOT_ROWS] {
     const LANES: usize = 8;
     rows.map(|row| {
         let mut acc = [A::ZERO; LANES];
