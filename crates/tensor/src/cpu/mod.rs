@@ -2,49 +2,57 @@
 //!
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
+pub mod accumulate;
+pub mod attention;
+pub mod attention_backward;
+mod attention_tile;
 mod backend;
 mod cat;
+pub mod conv;
+pub mod cross_entropy;
 mod distribution;
 mod dropout;
 mod elementwise;
 pub mod gemm;
-mod lanes;
-pub mod level;
-pub mod math;
-mod matmul;
-pub mod random;
-mod reduction;
-pub mod rows;
-mod simd;
-mod strided;
-
-pub use backend::CpuBackend;
-pub mod accumulate;
-pub mod conv;
+pub mod gru;
+pub mod half;
 pub mod index;
 pub mod interpolate;
-pub mod pool;
-pub mod scan;
-pub mod sort;
-
-#[cfg(test)]
-pub(crate) mod test_util;
-#[cfg(test)]
-mod testing;
-
-pub mod attention;
-pub mod attention_backward;
-mod attention_tile;
-pub mod gru;
+pub mod lanes;
+pub mod layer_norm;
+pub mod level;
 pub mod lstm;
+pub mod math;
+mod matmul;
+pub mod optimizer;
+pub mod pool;
+pub mod random;
 mod recurrence;
+pub mod reduce;
+mod reduction;
+pub mod rms_norm;
 pub mod rnn;
+pub mod rows;
+pub mod scan;
 pub mod seq_math;
+pub mod simd;
+pub mod softmax;
+pub mod sort;
+mod strided;
+pub mod unary;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
+pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
+pub use seq_math::SeqFloat;
 
 #[cfg(test)]
 mod attention_tests;
 #[cfg(test)]
 mod recurrence_tests;
+#[cfg(test)]
+pub(crate) mod test_util;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod throughput;
