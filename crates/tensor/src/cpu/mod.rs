@@ -3,15 +3,25 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 mod backend;
+pub mod channel_norm;
+pub mod cross_entropy;
 mod elementwise;
 pub mod gemm;
 mod lanes;
+pub mod layer_norm;
 pub mod level;
 pub mod math;
 mod matmul;
+mod normalising;
+pub mod reduce;
 mod reduction;
+pub mod rms_norm;
+pub mod rows;
 mod simd;
+pub mod softmax;
 mod strided;
+#[cfg(test)]
+mod testing;
 
 pub use backend::CpuBackend;
 pub mod accumulate;
