@@ -13,21 +13,22 @@ const TILE_K: usize = 256;
 
 /// `O = dropout(softmax(scale · Q Kᵀ + mask)) V`, and `L = logsumexp(scale · Q Kᵀ + mask)` for the backward pass.
 ///
-/// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq, Dᵥ]` and
-/// `lse` `[B, H, Tq]`, contiguous, and need not be initialised. `H` is a multiple of `Hₖ` (grouped-query attention).
+/// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq,
+/// Dᵥ]` and `lse` `[B, H, Tq]`, contiguous, and need not be initialised. `H` is a multiple of `Hₖ` (grouped-query
+/// attention).
 ///
-/// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running maximum
-/// `m` and sum `l` of a row, a further tile of scores `s` does
+/// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running
+/// maximum `m` and sum `l` of a row, a further tile of scores `s` does
 ///
 /// ```text
 /// m' = max(m, max s),   l' = e^(m - m') l + Σ e^(s - m'),   O' = e^(m - m') O + e^(s - m') V
 /// ```
 ///
-/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality or a padding mask
-/// rules out entirely are skipped.
+/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality or a padding
+/// mask rules out entirely are skipped.
 ///
-/// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients, not NaN.
-/// NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
+/// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients,
+/// not NaN. NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
 ///
 /// # Panics
 /// If `H` is not a multiple of `Hₖ`, or an output has the wrong length.
@@ -108,7 +109,7 @@ fn forward_block<T: SeqFloat>(
                 lse[x] = T::neg_infinity();
             } else {
                 scale(o, factor / l[x]);
-                lse[x] = lse[x] + l[x].ln();
+                lse[x] += l[x].ln();
             }
         }
     });

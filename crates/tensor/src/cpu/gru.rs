@@ -5,20 +5,22 @@ use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_aft
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
 use rayon::prelude::*;
 
-/// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies after the
-/// recurrent product:
+/// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies
+/// after the recurrent product:
 ///
 /// ```text
 /// [r z] = σ(gxₜ[r z] + W_h[r z] hₜ₋₁)      n = tanh(gxₜ[n] + r ∘ (W_hn hₜ₋₁ + b_hn))      hₜ = (1 - z) ∘ n + z ∘ hₜ₋₁
 /// ```
 ///
-/// `gates` `[T, B, 3H]` holds `gx = W_ih x + b_ih` on entry, to which the caller has added the `r` and `z` parts of `b_hh`, and
-/// the activated gates on return. `b_hn` `[H]` is the remaining part of that bias. `hn` `[T, B, H]` receives `W_hn hₜ₋₁ + b_hn` and is
-/// only needed for the backward pass. `h0` is the state before the first step, `h_n` (`[B, H]` both) receives the one after the
-/// last, `hs` `[T, B, H]` the outputs. A recurrent mask applies to the recurrent products and not to `z ∘ hₜ₋₁`, as in Keras.
+/// `gates` `[T, B, 3H]` holds `gx = W_ih x + b_ih` on entry, to which the caller has added the `r` and `z` parts of
+/// `b_hh`, and the activated gates on return. `b_hn` `[H]` is the remaining part of that bias. `hn` `[T, B, H]`
+/// receives `W_hn hₜ₋₁ + b_hn` and is only needed for the backward pass. `h0` is the state before the first step, `h_n`
+/// (`[B, H]` both) receives the one after the last, `hs` `[T, B, H]` the outputs. Where a row has ended, its outputs
+/// are zero and its gates mean nothing. A recurrent mask applies to the recurrent products and not to `z ∘ hₜ₋₁`, as in
+/// Keras.
 ///
-/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the result
-/// does not depend on their number.
+/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the
+/// result does not depend on their number.
 ///
 /// # Panics
 /// If an array has the wrong length.
@@ -53,7 +55,7 @@ pub fn gru_forward<T: SeqFloat>(
                     let (own, wide) = (n * h..(n + 1) * h, 3 * n * h..3 * (n + 1) * h);
                     let (recurrent, state) = (&mut recurrent[wide.clone()], &mut state[own.clone()]);
                     if let Some(b) = b_hn {
-                        recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x = *x + b);
+                        recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x += b);
                     }
                     cell_forward(&mut gates[t][wide], recurrent, state);
                     hs[t][own.clone()].copy_from_slice(state);
@@ -73,10 +75,10 @@ pub fn gru_forward<T: SeqFloat>(
 fn cell_forward<T: SeqFloat>(gates: &mut [T], recurrent: &[T], state: &mut [T]) {
     let n = state.len();
     let (rz, new) = gates.split_at_mut(2 * n);
-    rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x = *x + y);
+    rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x += y);
     sigmoid(rz);
     let (r, z) = rz.split_at(n);
-    new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x = *x + r * y);
+    new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x += r * y);
     tanh(new);
     for k in 0..n {
         state[k] = (T::one() - z[k]) * new[k] + z[k] * state[k];
@@ -98,8 +100,8 @@ pub struct GruSaved<'a, T> {
 
 /// The gradients that [`gru_backward`] writes. They need not be initialised.
 pub struct GruGradients<'a, T> {
-    /// Of the input's part of the gates `[T, B, 3H]`; its sum over `T` and `B` is the gradient of `b_ih` and of the `r` and `z` parts
-    /// of `b_hh`.
+    /// Of the input's part of the gates `[T, B, 3H]`; its sum over `T` and `B` is the gradient of `b_ih` and of the `r`
+    /// and `z` parts of `b_hh`.
     pub d_gx: &'a mut [T],
     /// Of the first state `[B, H]`.
     pub d_h0: &'a mut [T],
@@ -142,7 +144,7 @@ pub fn gru_backward<T: SeqFloat>(
                     let (at, own) = ((t * b + r) * h, n * h..(n + 1) * h);
                     let dh = &mut dh[own.clone()];
                     if let Some(d_hs) = upstream.d_hs {
-                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     let gates = &saved.gates[3 * at..3 * (at + h)];
                     let before = seq.before(saved.hs, saved.h0, t, r);
@@ -157,7 +159,7 @@ pub fn gru_backward<T: SeqFloat>(
                 for (n, r) in seq.active(rows, t) {
                     let (own, product) = (n * h..(n + 1) * h, &mut product[n * h..(n + 1) * h]);
                     seq.mask_row(r, product);
-                    dh[own].iter_mut().zip(product).for_each(|(d, &mut p)| *d = *d + p);
+                    dh[own].iter_mut().zip(product).for_each(|(d, &mut p)| *d += p);
                 }
             }
         });
@@ -165,7 +167,7 @@ pub fn gru_backward<T: SeqFloat>(
     if let Some(d_b) = d_b_hn {
         d_b.fill(T::zero());
         for row in d_hn.chunks(h.max(1)) {
-            d_b.iter_mut().zip(row).for_each(|(d, &x)| *d = *d + x);
+            d_b.iter_mut().zip(row).for_each(|(d, &x)| *d += x);
         }
     }
     let (rz, n) = d_w_hh.split_at_mut(2 * h * h);
@@ -187,6 +189,6 @@ fn cell_backward<T: SeqFloat>(gates: &[T], hn: &[T], before: &[T], dh: &mut [T],
         dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (one - z[k]);
         dr[k] = dn[k] * hn[k] * r[k] * (one - r[k]);
         d_hn[k] = dn[k] * r[k];
-        dh[k] = dh[k] * z[k];
+        dh[k] *= z[k];
     }
 }

@@ -5,19 +5,20 @@ use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_aft
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
 use rayon::prelude::*;
 
-/// Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), PyTorch's equations and
-/// order of gates:
+/// Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), PyTorch's
+/// equations and order of gates:
 ///
 /// ```text
 /// [i f g o] = [σ σ tanh σ](gxₜ + W_hh hₜ₋₁)        cₜ = f ∘ cₜ₋₁ + i ∘ g        hₜ = o ∘ tanh(cₜ)
 /// ```
 ///
-/// `gates` `[T, B, 4H]` holds `gx = W_ih x + b_ih + b_hh` on entry (one product over all of time, made by the caller) and the
-/// activated gates on return; `cells` `[T, B, H]` receives the `cₜ` and is only needed for the backward pass. `h0` and `c0` `[B, H]`
-/// are the state before the first step, `h_n` and `c_n` receive the one after the last, `hs` `[T, B, H]` the outputs.
+/// `gates` `[T, B, 4H]` holds `gx = W_ih x + b_ih + b_hh` on entry (one product over all of time, made by the caller)
+/// and the activated gates on return; `cells` `[T, B, H]` receives the `cₜ` and is only needed for the backward pass.
+/// `h0` and `c0` `[B, H]` are the state before the first step, `h_n` and `c_n` receive the one after the last, `hs`
+/// `[T, B, H]` the outputs. Where a row has ended, its outputs and cells are zero and its gates mean nothing.
 ///
-/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the result
-/// does not depend on their number. A step is one matrix product and one pass over the gates.
+/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the
+/// result does not depend on their number. A step is one matrix product and one pass over the gates.
 ///
 /// # Panics
 /// If an array has the wrong length.
@@ -76,7 +77,7 @@ fn cell_forward<T: SeqFloat>(gates: &mut [T], h: &mut [T], c: &mut [T]) {
     }
     h.copy_from_slice(c);
     tanh(h);
-    h.iter_mut().zip(o).for_each(|(h, &o)| *h = *h * o);
+    h.iter_mut().zip(o).for_each(|(h, &o)| *h *= o);
 }
 
 /// `[i, f]` and `[g, o]` of a row of gates.
@@ -150,7 +151,7 @@ pub fn lstm_backward<T: SeqFloat>(
                     let (at, own) = ((t * b + r) * h, n * h..(n + 1) * h);
                     let (dh, dc) = (&mut dh[own.clone()], &mut dc[own]);
                     if let Some(d_hs) = upstream.d_hs {
-                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     tanh_c.copy_from_slice(&saved.cells[at..at + h]);
                     tanh(tanh_c);

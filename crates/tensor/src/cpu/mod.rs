@@ -2,53 +2,56 @@
 //!
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
-mod backend;
-pub mod channel_norm;
-pub mod cross_entropy;
-mod elementwise;
-pub mod gemm;
-mod lanes;
-pub mod layer_norm;
-pub mod level;
-pub mod math;
-mod matmul;
-mod normalising;
-pub mod reduce;
-mod reduction;
-pub mod rms_norm;
-pub mod rows;
-mod simd;
-pub mod softmax;
-mod strided;
-#[cfg(test)]
-mod testing;
-
-pub use backend::CpuBackend;
 pub mod accumulate;
-pub mod conv;
-pub mod gemm;
-pub mod index;
-pub mod interpolate;
-pub mod pool;
-pub mod scan;
-pub mod sort;
-
-#[cfg(test)]
-pub(crate) mod test_util;
-
 pub mod attention;
 pub mod attention_backward;
 mod attention_tile;
+mod backend;
+pub mod channel_norm;
+pub mod conv;
+pub mod cross_entropy;
+mod elementwise;
+pub mod gemm;
 pub mod gru;
+pub mod half;
+pub mod index;
+pub mod interpolate;
+pub mod lanes;
+pub mod layer_norm;
+pub mod level;
 pub mod lstm;
+pub mod math;
+mod matmul;
+mod normalising;
+pub mod optimizer;
+pub mod pool;
+pub mod random;
 mod recurrence;
+pub mod reduce;
+mod reduction;
+pub mod rms_norm;
 pub mod rnn;
+pub mod rows;
+pub mod scan;
 pub mod seq_math;
+pub mod simd;
+pub mod softmax;
+pub mod sort;
+mod strided;
+pub mod unary;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
+pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
+pub use seq_math::SeqFloat;
 
 #[cfg(test)]
 mod attention_tests;
 #[cfg(test)]
 mod recurrence_tests;
+#[cfg(test)]
+pub(crate) mod test_util;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod throughput;

@@ -52,13 +52,13 @@ pub struct Pool2dGeometry {
 
 impl Pool2dGeometry {
     /// `(Ho, Wo)`, with `Ho = ⌊(H + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1` (`⌈…⌉` in `ceil_mode`, less the
-    /// windows that would begin in the padding after the image); 0 where the window does not fit.
+    /// windows that would begin in the padding after the image); 0 where not one window fits.
     pub fn out_size(&self) -> (usize, usize) {
         let axis = |size: usize, k: usize, s: usize, p: usize, d: usize| {
-            let Some(room) = (size + 2 * p).checked_sub(d * (k - 1) + 1) else { return 0 };
-            let floor = room / s + 1;
-            let more = self.ceil_mode && !room.is_multiple_of(s) && floor * s < size + p;
-            floor + usize::from(more)
+            let up = if self.ceil_mode { s - 1 } else { 0 };
+            let Some(room) = (size + 2 * p + up).checked_sub(d * (k - 1) + 1) else { return 0 };
+            let out = room / s + 1;
+            if self.ceil_mode && (out - 1) * s >= size + p { out - 1 } else { out }
         };
         (
             axis(self.h, self.kernel.0, self.stride.0, self.padding.0, self.dilation.0),

@@ -170,5 +170,6 @@ fn ceil_mode_sizes() {
         [size(6, 3, 2, 0), size(5, 2, 2, 0), size(4, 3, 2, 1), size(3, 2, 3, 1), size(2, 1, 3, 0)],
         [3, 3, 3, 2, 1]
     );
+    assert_eq!([size(2, 3, 2, 0), size(2, 3, 1, 0)], [1, 0]); // a window larger than the image, cut off
     assert_eq!(plain(1, 2, 2, 3, 1).out_size(), (0, 0));
 }
