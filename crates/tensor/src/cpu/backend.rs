@@ -1,7 +1,12 @@
 //! The CPU as a [`Backend`].
 
+<<<<<<< HEAD
 use super::{elementwise, level, matmul, normalising, reduction, strided};
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Reduce, Unary};
+=======
+use super::{cat, distribution, dropout, elementwise, level, matmul, reduction, strided};
+use crate::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
+>>>>>>> v1
 use crate::dtype::Element;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
@@ -78,6 +83,7 @@ impl Backend for CpuBackend {
         matmul::matmul(a, b)
     }
 
+<<<<<<< HEAD
     fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
         Some(normalising::softmax(normalising::Softmax::Plain, x, dim))
     }
@@ -180,5 +186,15 @@ impl Backend for CpuBackend {
         options: &CrossEntropyRows,
     ) -> Option<Tensor> {
         Some(normalising::cross_entropy_backward(x, targets, lse, scale, options))
+=======
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
+        distribution::random(distribution, shape, dtype, seed, offset)
+    }
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        Some(dropout::dropout(x, p, seed, offset))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        Some(cat::cat(xs, dim))
+>>>>>>> v1
     }
 }
