@@ -343,7 +343,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Cross-entropy of the logits `x = [P, V]` with i64 `targets` `[P]`, which are in range or ignored:
     /// `(loss [P], logsumexp [P], Σ w[target] over the targets that count [])`, f32 for half types.
-    fn cross_entropy(&self, x: &Tensor, targets: &Tensor, options: &CrossEntropyRows) -> Option<(Tensor, Tensor, Tensor)> {
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
         None
     }
     /// The gradient `[P, V]` of `Σ scale · loss`, `scale` `[P]`.

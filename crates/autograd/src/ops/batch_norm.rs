@@ -85,13 +85,7 @@ fn backward(saved: &Saved, g: &Option<Var>, weight: bool, bias: bool, training: 
 }
 
 /// `(x − mean) / √(variance + eps) · weight + bias`, the statistics in a shape that broadcasts.
-fn normalised(
-    x: &Var,
-    mean: &Var,
-    variance: &Var,
-    eps: f64,
-    (weight, bias): (Option<&Var>, Option<&Var>),
-) -> Var {
+fn normalised(x: &Var, mean: &Var, variance: &Var, eps: f64, (weight, bias): (Option<&Var>, Option<&Var>)) -> Var {
     let mut y = (x - mean) * (variance + eps).rsqrt();
     if let Some(w) = weight {
         y = y * column(w, x.rank());

@@ -99,13 +99,7 @@ impl Var {
     /// `y = (x − mean) / √(variance + eps) · weight + bias` over the last dimensions, which are `normalized_shape`; see
     /// [`Tensor::layer_norm`]. f32 under autocast.
     #[track_caller]
-    pub fn layer_norm(
-        &self,
-        normalized_shape: &[usize],
-        weight: Option<&Var>,
-        bias: Option<&Var>,
-        eps: f64,
-    ) -> Var {
+    pub fn layer_norm(&self, normalized_shape: &[usize], weight: Option<&Var>, bias: Option<&Var>, eps: f64) -> Var {
         let operands = Operands::new(self, weight, bias);
         let Operands { weight, bias, .. } = operands;
         LayerNorm { normalized_shape: normalized_shape.to_vec(), eps, weight, bias }.apply1(&operands.refs())

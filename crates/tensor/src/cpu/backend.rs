@@ -1,12 +1,7 @@
 //! The CPU as a [`Backend`].
 
-<<<<<<< HEAD
-use super::{elementwise, level, matmul, normalising, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Reduce, Unary};
-=======
-use super::{cat, distribution, dropout, elementwise, level, matmul, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
->>>>>>> v1
+use super::{cat, distribution, dropout, elementwise, level, matmul, normalising, reduction, strided};
+use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use crate::dtype::Element;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
@@ -83,7 +78,6 @@ impl Backend for CpuBackend {
         matmul::matmul(a, b)
     }
 
-<<<<<<< HEAD
     fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
         Some(normalising::softmax(normalising::Softmax::Plain, x, dim))
     }
@@ -174,7 +168,12 @@ impl Backend for CpuBackend {
     ) -> Option<(Tensor, Tensor, Tensor)> {
         Some(normalising::batch_norm_backward(x, weight, mean, rstd, g, training))
     }
-    fn cross_entropy(&self, x: &Tensor, targets: &Tensor, options: &CrossEntropyRows) -> Option<(Tensor, Tensor, Tensor)> {
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
         Some(normalising::cross_entropy(x, targets, options))
     }
     fn cross_entropy_backward(
@@ -186,7 +185,8 @@ impl Backend for CpuBackend {
         options: &CrossEntropyRows,
     ) -> Option<Tensor> {
         Some(normalising::cross_entropy_backward(x, targets, lse, scale, options))
-=======
+    }
+
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         distribution::random(distribution, shape, dtype, seed, offset)
     }
@@ -195,6 +195,5 @@ impl Backend for CpuBackend {
     }
     fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
         Some(cat::cat(xs, dim))
->>>>>>> v1
     }
 }

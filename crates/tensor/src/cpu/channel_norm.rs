@@ -197,8 +197,9 @@ mod tests {
             let (mut mean, mut var) = (vec![0.0; c], vec![0.0; c]);
             channel_moments(&x, b, s, &mut mean, &mut var);
             for k in 0..c {
-                let of: Vec<f64> =
-                    (0..b).flat_map(|i| x[(i * c + k) * s..][..s].iter().map(|&v| v as f64).collect::<Vec<_>>()).collect();
+                let of: Vec<f64> = (0..b)
+                    .flat_map(|i| x[(i * c + k) * s..][..s].iter().map(|&v| v as f64).collect::<Vec<_>>())
+                    .collect();
                 let m = of.iter().sum::<f64>() / of.len() as f64;
                 let v = of.iter().map(|v| (v - m).powi(2)).sum::<f64>() / of.len() as f64;
                 close(&[mean[k]], &[m], 1e-6, 0.0);

@@ -243,7 +243,11 @@ pub fn batch_norm_backward(
     })
 }
 
-fn channel_backward<T: Real + Pod>(backward: &Backward<'_, T>, x: &Tensor, channels: usize) -> (Tensor, Tensor, Tensor) {
+fn channel_backward<T: Real + Pod>(
+    backward: &Backward<'_, T>,
+    x: &Tensor,
+    channels: usize,
+) -> (Tensor, Tensor, Tensor) {
     let dtype = x.dtype();
     let (mut dw, mut db) = (CpuBuffer::zeroed::<T>(channels), CpuBuffer::zeroed::<T>(channels));
     let dx = filled::<T>(x.shape(), dtype, |dx| backward.run(dx, dw.as_mut_slice(), db.as_mut_slice()));

@@ -56,7 +56,14 @@ impl CrossEntropy {
             same_device(op, &[x, w]);
             let v = x.dims()[1];
             ensure!(w.dtype().is_float(), DType, op, "weight must be a float tensor, got {}", w.dtype());
-            ensure!(*w.shape() == [v], Shape, op, "weight has shape {}, logits {} have {v} classes", w.shape(), x.shape());
+            ensure!(
+                *w.shape() == [v],
+                Shape,
+                op,
+                "weight has shape {}, logits {} have {v} classes",
+                w.shape(),
+                x.shape()
+            );
         }
     }
     #[track_caller]
@@ -285,13 +292,7 @@ pub fn composed(x: &Tensor, targets: &Tensor, o: &CrossEntropyRows) -> (Tensor, 
 }
 
 /// The gradient of [`composed`]'s `Σ scale · loss`, likewise.
-pub fn composed_backward(
-    x: &Tensor,
-    targets: &Tensor,
-    lse: &Tensor,
-    scale: &Tensor,
-    o: &CrossEntropyRows,
-) -> Tensor {
+pub fn composed_backward(x: &Tensor, targets: &Tensor, lse: &Tensor, scale: &Tensor, o: &CrossEntropyRows) -> Tensor {
     let wide = widened(x);
     let q = rows_distribution(targets, x.dims()[1], wide.dtype(), o);
     let p = (wide - lse.unsqueeze(1)).exp();

@@ -126,8 +126,7 @@ impl Tensor {
         let weight = weight.as_ref();
         let (mean, rstd, g) = (mean.reshape(lead.numel()), rstd.reshape(lead.numel()), g.reshape(x.shape()));
         let fused = self.device.backend().layer_norm_backward(&x, weight, &mean, &rstd, &g, parameters);
-        let (dx, dp) =
-            fused.unwrap_or_else(|| composed_backward(&x, weight, &mean, &rstd, &g, parameters));
+        let (dx, dp) = fused.unwrap_or_else(|| composed_backward(&x, weight, &mean, &rstd, &g, parameters));
         let shaped = |p: Tensor| p.reshape(normalized_shape);
         (dx.reshape(self.shape()), dp.map(|(w, b)| (shaped(w), shaped(b))))
     }

@@ -25,7 +25,14 @@ impl Tensor {
             weight.shape()
         );
         if let Some(b) = bias {
-            ensure!(*b.shape() == [o], Shape, OP, "bias has shape {}, weight {} has {o} outputs", b.shape(), weight.shape());
+            ensure!(
+                *b.shape() == [o],
+                Shape,
+                OP,
+                "bias has shape {}, weight {} has {o} outputs",
+                b.shape(),
+                weight.shape()
+            );
         }
         let lead = &self.dims()[..self.rank() - 1];
         let rows = lead.iter().product();

@@ -29,8 +29,7 @@ impl Tensor {
         check_eps(OP, eps);
         let Rows { x, weight, lead, .. } = rows(OP, self, normalized_shape, weight, None);
         let weight = weight.as_ref();
-        let (y, rstd) =
-            self.device.backend().rms_norm(&x, weight, eps).unwrap_or_else(|| composed(&x, weight, eps));
+        let (y, rstd) = self.device.backend().rms_norm(&x, weight, eps).unwrap_or_else(|| composed(&x, weight, eps));
         (y.reshape(self.shape()), rstd.reshape(&lead))
     }
     /// The gradients `(∂L/∂x, ∂L/∂weight if parameters)` of [`rms_norm`](Tensor::rms_norm) of this `x`, from `rstd` and
