@@ -253,8 +253,8 @@ impl CrossEntropy {
             x.shape(),
             targets.shape()
         );
-        let named = self.ignore_index.filter(|&i| i >= 0);
-        ensure!(named.is_none(), Value, op, "ignore_index {named:?} names a class, and the targets are probabilities");
+        let named = self.ignore_index.unwrap_or(-1);
+        ensure!(named < 0, Value, op, "ignore_index {named} names a class, and the targets are probabilities");
         let dtype = x.dtype().accumulator();
         let eps = self.label_smoothing;
         let mut q = targets.to_dtype(dtype);
