@@ -2,17 +2,24 @@
 
 mod activation;
 mod arithmetic;
+mod batch_norm;
 mod cast;
+mod cross_entropy;
 mod dropout;
 mod exponential;
 mod extremum;
+mod group_norm;
 mod identity;
 mod joining;
+mod layer_norm;
+mod linear;
 mod matmul;
 mod power;
+mod rms_norm;
 mod rounding;
 mod section;
 mod selection;
+mod softmax;
 mod sum;
 mod trigonometry;
 mod unary;
