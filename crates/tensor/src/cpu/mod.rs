@@ -2,43 +2,39 @@
 //!
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
-mod backend;
-mod elementwise;
-pub mod gemm;
-mod lanes;
-pub mod level;
-pub mod math;
-mod matmul;
-mod reduction;
-mod simd;
-mod strided;
-
-pub use backend::CpuBackend;
 pub mod accumulate;
-pub mod conv;
-pub mod gemm;
-pub mod index;
-pub mod interpolate;
-pub mod pool;
-pub mod scan;
-pub mod sort;
-
-#[cfg(test)]
-pub(crate) mod test_util;
-
 pub mod attention;
 pub mod attention_backward;
 mod attention_tile;
+mod backend;
+pub mod conv;
+mod elementwise;
+pub mod gemm;
 pub mod gru;
+pub mod index;
+pub mod interpolate;
+mod lanes;
+pub mod level;
 pub mod lstm;
+pub mod math;
+mod matmul;
+pub mod pool;
 mod recurrence;
+mod reduction;
 pub mod rnn;
+pub mod scan;
 pub mod seq_math;
+mod simd;
+pub mod sort;
+mod strided;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
+pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
 
 #[cfg(test)]
 mod attention_tests;
 #[cfg(test)]
 mod recurrence_tests;
+#[cfg(test)]
+pub(crate) mod test_util;

@@ -1,4 +1,44 @@
 //! General matrix product on the CPU.
+//!
+//! `C[i][j] = Σ_p A[i][p] · B[p][j]`, blocked for the cache hierarchy after Goto & van de Geijn, *Anatomy of
+//! High-Performance Matrix Multiplication* (2008), with the loops of Van Zee & van de Geijn, *BLIS* (2015):
+//!
+//! ```text
+//! for j in 0..n by NC                  columns of C, B
+//!   for p in 0..k by KC                depth; later steps add to C
+//!     pack B[p..p+KC, j..j+NC]         into panels NR wide: L3, shared by all threads
+//!     for i in 0..m by M_BLOCK         rows of C, A
+//!       pack A[i..i+M_BLOCK, p..p+KC]  into panels MR high
+//!       for each tile of work          MC rows × some columns, in parallel; MC rows of A: L2
+//!         for jr in tile by NR         one panel of B: L1
+//!           for ir in tile by MR       one micro-tile of C: registers
+//!             micro-kernel             C[MR × NR] += A panel · B panel, over KC
+//! ```
+//!
+//! Per element of `A` and `B` that reaches the registers there are `NR` and `MR` multiply-adds; per element that leaves
+//! main memory there are hundreds, so the product runs at the speed of the arithmetic.
+//!
+//! - [`kernel`]: the micro-kernels, for AVX-512, AVX2 and any CPU; chosen at run time.
+//! - [`pack`]: packing, from any strides. Small and thin operands are read where they lie instead.
+//! - [`blocked`]: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
+//!   operations wherever tile borders fall: **results do not depend on the number of threads**.
+//! - [`gemv`]: matrix × vector, which the memory limits.
+//! - [`buffer`]: packing buffers that threads keep.
+
+mod blocked;
+mod buffer;
+mod element;
+mod gemv;
+mod kernel;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+pub use element::GemmElement;
+
+use crate::cpu::level::{Level, level};
+use blocked::Product;
+use rayon::prelude::*;
 
 /// A matrix inside a slice: element `(i, j)` is `data[offset + i * rs + j * cs]`. Strides may be zero or negative.
 #[derive(Clone, Copy)]
@@ -32,31 +72,31 @@ impl<'a, T: Copy> MatRef<'a, T> {
     pub fn get(&self, i: usize, j: usize) -> T {
         self.data[(self.offset as isize + i as isize * self.rs + j as isize * self.cs) as usize]
     }
-}
-
-/// What a matrix product can be made of.
-pub trait GemmElement: Copy + Send + Sync + 'static {
-    /// `a · b + c` in this type's accumulator, rounded back (placeholder until the blocked kernels land).
-    fn mul_add(a: Self, b: Self, c: Self) -> Self;
-    /// Zero.
-    const ZERO: Self;
-}
-impl GemmElement for f32 {
-    const ZERO: Self = 0.0;
-    fn mul_add(a: Self, b: Self, c: Self) -> Self {
-        a * b + c
-    }
-}
-impl GemmElement for f64 {
-    const ZERO: Self = 0.0;
-    fn mul_add(a: Self, b: Self, c: Self) -> Self {
-        a * b + c
+    /// Panics unless all of `[rows, cols]`, neither of which is zero, is inside the slice.
+    fn check(&self, name: &str, rows: usize, cols: usize) {
+        let (mut first, mut last) = (self.offset as i128, self.offset as i128);
+        for (extent, stride) in [(rows, self.rs), (cols, self.cs)] {
+            let span = (extent as i128 - 1) * stride as i128;
+            if span < 0 { first += span } else { last += span }
+        }
+        assert!(
+            first >= 0 && last < self.data.len() as i128,
+            "gemm: {name} of {rows} × {cols}, strides ({}, {}), offset {}, reaches {first}..={last} of a slice of {}",
+            self.rs,
+            self.cs,
+            self.offset,
+            self.data.len()
+        );
     }
 }
 
 /// `C = A·B` (or `C += A·B` if `accumulate`), A is `[m, k]`, B is `[k, n]`, C is `[m, n]` with rows `ldc` elements apart.
 ///
-/// `parallel` lets it use the rayon pool; the result does not depend on the number of threads.
+/// Sums run over the whole of `k` in [`GemmElement::Acc`] and are rounded once. `parallel` lets it use the rayon pool;
+/// the result does not depend on the number of threads.
+///
+/// # Panics
+/// If an operand's strides lead outside its slice, if `ldc < n` or if `C` does not fit.
 pub fn gemm<T: GemmElement>(
     m: usize,
     n: usize,
@@ -68,14 +108,121 @@ pub fn gemm<T: GemmElement>(
     accumulate: bool,
     parallel: bool,
 ) {
-    let _ = parallel;
-    for i in 0..m {
-        for j in 0..n {
-            let mut s = if accumulate { c[i * ldc + j] } else { T::ZERO };
-            for p in 0..k {
-                s = T::mul_add(a.get(i, p), b.get(p, j), s);
+    gemm_at(level(), Product { m, n, k, a, b, accumulate }, c, ldc, parallel);
+}
+
+/// `C[i] = A[i]·B[i]` (or `+=` if `accumulate`) for each `i` below `batch`; C is a contiguous `[batch, m, n]`.
+///
+/// `a_batch(i)` and `b_batch(i)` are the indices of `A[i][0][0]` in `a.data` and `B[i][0][0]` in `b.data`; the offsets in
+/// `a` and `b` themselves are not used. If `parallel`, the threads share the batch out among them if it is large, and
+/// each product if the batch is small.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn gemm_batched<T: GemmElement>(
+    batch: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: MatRef<T>,
+    a_batch: &(dyn Fn(usize) -> usize + Sync),
+    b: MatRef<T>,
+    b_batch: &(dyn Fn(usize) -> usize + Sync),
+    c: &mut [T],
+    accumulate: bool,
+    parallel: bool,
+) {
+    assert!(c.len() >= batch * m * n, "gemm_batched: C has {} elements, not {batch} × {m} × {n}", c.len());
+    if batch * m * n == 0 {
+        return;
+    }
+    let level = level();
+    let one = |i: usize, c: &mut [T], parallel: bool| {
+        let (a, b) = (MatRef { offset: a_batch(i), ..a }, MatRef { offset: b_batch(i), ..b });
+        gemm_at(level, Product { m, n, k, a, b, accumulate }, c, n, parallel);
+    };
+    let c = &mut c[..batch * m * n];
+    let (work, threads) = (m * n * k.max(1), if parallel { rayon::current_num_threads() } else { 1 });
+    // A product smaller than this loses more by being divided than the batch's uneven end costs.
+    const SMALL: usize = 1 << 21;
+    if threads > 1 && batch > 1 && batch * work >= 2 * BATCH_TASK && (batch >= 4 * threads || work < SMALL) {
+        let group = BATCH_TASK.div_ceil(work).min(batch.div_ceil(threads));
+        c.par_chunks_mut(group * m * n).enumerate().for_each(|(g, c)| {
+            for (i, c) in c.chunks_exact_mut(m * n).enumerate() {
+                one(g * group + i, c, false);
             }
-            c[i * ldc + j] = s;
+        });
+    } else {
+        for (i, c) in c.chunks_exact_mut(m * n).enumerate() {
+            one(i, c, threads > 1);
         }
     }
+}
+
+/// Multiply-adds that are worth a task of their own in a batch.
+const BATCH_TASK: usize = 1 << 18;
+
+/// [`gemm`] at a given level, which this CPU must have.
+fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
+    let Product { m, n, k, a, b, accumulate } = x;
+    if m == 0 || n == 0 {
+        return;
+    }
+    let c_len = (m - 1).checked_mul(ldc).and_then(|rows| rows.checked_add(n));
+    assert!(
+        (m == 1 || ldc >= n) && c_len.is_some_and(|len| len <= c.len()),
+        "gemm: C of {} elements cannot hold {m} × {n} with rows {ldc} apart",
+        c.len()
+    );
+    let c = &mut c[..(m - 1) * ldc + n];
+    if k == 0 {
+        if !accumulate {
+            c.chunks_mut(ldc.max(n)).for_each(|row| row[..n].fill(T::ZERO));
+        }
+        return;
+    }
+    a.check("A", m, k);
+    b.check("B", k, n);
+    if m == 1 && gemv::supports(&b.t()) {
+        return gemv::gemv(level, k, b.t(), a.t(), c, accumulate, parallel);
+    }
+    if n == 1 && gemv::supports(&a) {
+        if ldc == 1 {
+            return gemv::gemv(level, k, a, b, c, accumulate, parallel);
+        }
+        return buffer::with(m, |column: &mut [T]| {
+            column.iter_mut().zip(c.iter().step_by(ldc)).for_each(|(t, c)| *t = *c);
+            gemv::gemv(level, k, a, b, column, accumulate, parallel);
+            c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
+        });
+    }
+    match T::as_acc_mut(c) {
+        Some(c) => blocked::run(level, x, c, ldc.max(n), parallel),
+        None => through_accumulator(level, x, c, ldc.max(n), parallel),
+    }
+}
+
+/// The product of a type that is not its own accumulator: in pieces of `C` that are summed apart and rounded once.
+fn through_accumulator<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
+    const ROWS: usize = 1024;
+    const COLUMNS: usize = 2048;
+    let (mc, nc) = (x.m.min(ROWS), x.n.min(COLUMNS));
+    buffer::with(mc * nc, |sums: &mut [T::Acc]| {
+        for i in (0..x.m).step_by(mc) {
+            for j in (0..x.n).step_by(nc) {
+                let (m, n) = (mc.min(x.m - i), nc.min(x.n - j));
+                let sums = &mut sums[..m * n];
+                let piece = Product { m, n, a: x.a.at(i, 0), b: x.b.at(0, j), accumulate: false, ..x };
+                blocked::run(level, piece, sums, n, parallel);
+                let rows = sums.chunks_exact_mut(n).zip(c[i * ldc..].chunks_mut(ldc));
+                let finish = |(sums, c): (&mut [T::Acc], &mut [T])| pack::finish(sums, &mut c[j..j + n], x.accumulate);
+                if parallel && m * n >= 1 << 16 {
+                    let rows = sums.par_chunks_exact_mut(n).zip(c[i * ldc..].par_chunks_mut(ldc));
+                    rows.with_min_len(16).for_each(finish);
+                } else {
+                    rows.for_each(finish);
+                }
+            }
+        }
+    });
 }

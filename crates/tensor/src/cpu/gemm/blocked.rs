@@ -1,0 +1,181 @@
+//! The blocked product: the loops around the micro-kernel.
+
+use super::kernel::{Accumulator, Kernel, Tile};
+use super::pack::pack;
+use super::{GemmElement, MatRef, buffer};
+use crate::cpu::level::Level;
+use rayon::prelude::*;
+
+/// Most bytes of a row of a packed panel of `A` or `B` times depth: `KC` is this over the element's size.
+const KC_BYTES: usize = 512 * 4;
+/// Bytes of the block of `A` that a tile of work keeps in the L2 cache.
+const A_BLOCK_BYTES: usize = 384 * 1024;
+/// Bytes of the block of `B` that all threads share in the L3 cache.
+const B_BLOCK_BYTES: usize = 8 << 20;
+/// Most rows of `A` packed at once.
+const M_BLOCK: usize = 4096;
+/// Multiply-adds that are worth a task of their own.
+const TASK: usize = 1 << 19;
+
+/// The product's shape and operands.
+#[derive(Clone, Copy)]
+pub struct Product<'a, T> {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub a: MatRef<'a, T>,
+    pub b: MatRef<'a, T>,
+    /// Add to what `C` holds.
+    pub accumulate: bool,
+}
+
+/// The output, to be written by several threads in disjoint tiles.
+#[derive(Clone, Copy)]
+struct Output<A> {
+    c: *mut A,
+    ldc: usize,
+}
+// SAFETY: threads write disjoint tiles (each tile of work is one range of rows × one of columns of a partition).
+unsafe impl<A: Send> Send for Output<A> {}
+// SAFETY: as above.
+unsafe impl<A: Send> Sync for Output<A> {}
+
+/// A block of an operand, as the micro-kernel is to read it.
+#[derive(Clone, Copy)]
+enum Block<'a, A> {
+    /// In panels; see [`pack`].
+    Packed(&'a [A]),
+    /// As it lies in memory, panels being ranges of its rows.
+    Direct(MatRef<'a, A>),
+}
+
+impl<A: Copy> Block<'_, A> {
+    /// Where the `w` wide panel from row `i` starts, and the steps to the next row and the next `p`.
+    #[inline(always)]
+    fn panel(&self, i: usize, w: usize, k: usize) -> (*const A, isize, isize) {
+        match self {
+            Block::Packed(data) => (data[i * k..].as_ptr(), 1, w as isize),
+            Block::Direct(mat) => (mat.data[mat.at(i, 0).offset..].as_ptr(), mat.rs, mat.cs),
+        }
+    }
+}
+
+/// `⌈total / ⌈total / most⌉⌉` rounded up to a multiple of `unit`: equal blocks rather than full ones and a remainder.
+fn even(total: usize, most: usize, unit: usize) -> usize {
+    let blocks = total.div_ceil(most.max(unit)).max(1);
+    total.div_ceil(blocks).next_multiple_of(unit)
+}
+
+/// `C (+)= A · B`, with `C`'s rows `ldc` apart.
+pub fn run<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T::Acc], ldc: usize, parallel: bool) {
+    assert!(ldc >= x.n && (x.m - 1) * ldc + x.n <= c.len(), "gemm: C is too small");
+    let kernel = T::Acc::kernel(level);
+    let out = Output { c: c.as_mut_ptr(), ldc };
+    let threads = if parallel { rayon::current_num_threads() } else { 1 };
+    let most = (x.m * x.n * x.k / TASK).min(threads * 4);
+    if threads == 1 || most < 2 {
+        return blocks(&kernel, x, out, 1);
+    }
+    blocks(&kernel, x, out, most);
+}
+
+/// The three outer loops; `tasks` is how many tiles of work to aim for, 1 for none but this thread.
+fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T::Acc>, tasks: usize) {
+    let Product { m, n, k, a, b, .. } = x;
+    let (mr, nr) = (kernel.mr, kernel.nr);
+    let size = size_of::<T::Acc>();
+    let parallel = tasks > 1;
+    let kc = even(k, KC_BYTES / size, 1);
+    let nc = even(n, B_BLOCK_BYTES / (kc * size), nr);
+    let mb = even(m, M_BLOCK, mr);
+
+    let direct_a = T::as_acc(a.data).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
+    let direct_b = T::as_acc(b.data).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
+    let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
+    let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
+
+    buffer::with(a_len + b_len, |buf: &mut [T::Acc]| {
+        let (a_buf, b_buf) = buf.split_at_mut(a_len);
+        for j in (0..n).step_by(nc) {
+            let nc = nc.min(n - j);
+            for p in (0..k).step_by(kc) {
+                let kc = kc.min(k - p);
+                let b_block = match direct_b {
+                    Some(data) => Block::Direct(MatRef { data, offset: b.offset, rs: b.rs, cs: b.cs }.at(p, j).t()),
+                    None => {
+                        pack(kernel, b.at(p, j).t(), nc, kc, nr, b_buf, parallel);
+                        Block::Packed(&*b_buf)
+                    }
+                };
+                for i in (0..m).step_by(mb) {
+                    let mb = mb.min(m - i);
+                    let a_block = match direct_a {
+                        Some(data) => Block::Direct(MatRef { data, offset: a.offset, rs: a.rs, cs: a.cs }.at(i, p)),
+                        None => {
+                            pack(kernel, a.at(i, p), mb, kc, mr, a_buf, parallel);
+                            Block::Packed(&*a_buf)
+                        }
+                    };
+                    let out = Output { c: out.c.wrapping_add(i * out.ldc + j), ..out };
+                    tiles(kernel, (mb, nc, kc), a_block, b_block, out, x.accumulate || p > 0, tasks);
+                }
+            }
+        }
+    });
+}
+
+/// Cuts one block product into tiles of work, and runs them.
+fn tiles<A: Accumulator>(
+    kernel: &Kernel<A>,
+    (m, n, k): (usize, usize, usize),
+    a: Block<A>,
+    b: Block<A>,
+    out: Output<A>,
+    accumulate: bool,
+    tasks: usize,
+) {
+    let mc = even(m, A_BLOCK_BYTES / (k * size_of::<A>()), kernel.mr);
+    if tasks <= 1 {
+        for i in (0..m).step_by(mc) {
+            tile(kernel, (i..m.min(i + mc), 0..n, k), a, b, out, accumulate);
+        }
+        return;
+    }
+    let down = m.div_ceil(mc);
+    let across = tasks.div_ceil(down).min(n.div_ceil(2 * kernel.nr));
+    let nc = even(n, n.div_ceil(across), kernel.nr);
+    let across = n.div_ceil(nc);
+    (0..down * across).into_par_iter().with_max_len(1).for_each(|t| {
+        let (i, j) = (t / across * mc, t % across * nc);
+        tile(kernel, (i..m.min(i + mc), j..n.min(j + nc), k), a, b, out, accumulate);
+    });
+}
+
+type Range = std::ops::Range<usize>;
+
+/// The two inner loops: one tile of work, micro-tile by micro-tile.
+///
+/// A panel of `B` is used for all of `A`'s panels before the next, so it stays in the L1 cache and `A`'s block in L2.
+#[inline]
+fn tile<A: Accumulator>(
+    kernel: &Kernel<A>,
+    (rows, columns, k): (Range, Range, usize),
+    a: Block<A>,
+    b: Block<A>,
+    out: Output<A>,
+    accumulate: bool,
+) {
+    for j in columns.clone().step_by(kernel.nr) {
+        let w = kernel.nr.min(columns.end - j);
+        let (b, _, b_rs) = b.panel(j, w, k);
+        for i in rows.clone().step_by(kernel.mr) {
+            let h = kernel.mr.min(rows.end - i);
+            let (a, a_rs, a_cs) = a.panel(i, h, k);
+            let c = out.c.wrapping_add(i * out.ldc + j);
+            // SAFETY: `h` and `w` are in the kernel's range and the panels hold that many rows and columns for all of
+            // `k` (operands' extents are checked in `gemm`, packed blocks are filled by `pack`); `C`'s extent is
+            // checked in `run` and this tile of it is ours; the kernel's level was checked when it was chosen.
+            unsafe { (kernel.run)(h, w, &Tile { a, a_rs, a_cs, b, b_rs, k, c, ldc: out.ldc, accumulate }) };
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The element types a product can be made of, and what each is summed in.
+
+use super::kernel::Accumulator;
+use half::slice::HalfFloatSliceExt;
+
+/// What a matrix product can be made of.
+///
+/// Products are summed in [`Acc`](GemmElement::Acc) over the whole of `k` and rounded to the element type once.
+/// Integers wrap around.
+pub trait GemmElement: bytemuck::Pod + Send + Sync {
+    /// The type of the sum: `f32` for the half precisions, the type itself for all others.
+    type Acc: Accumulator;
+    /// Zero.
+    const ZERO: Self;
+    /// This number in the accumulator's type: always exact.
+    fn widen(self) -> Self::Acc;
+    /// Back to this type, rounded to nearest even.
+    fn narrow(sum: Self::Acc) -> Self;
+    /// [`widen`](GemmElement::widen) for a whole slice: 16 at a time, which is vector code on any CPU and, for a run as
+    /// short as a packed row, cheaper than a call of `memcpy`.
+    #[inline]
+    fn widen_slice(src: &[Self], out: &mut [Self::Acc]) {
+        let (mut s, mut o) = (src.chunks_exact(16), out.chunks_exact_mut(16));
+        for (s, o) in s.by_ref().zip(o.by_ref()) {
+            let s: &[Self; 16] = s.try_into().expect("chunks of 16");
+            let o: &mut [Self::Acc; 16] = o.try_into().expect("chunks of 16");
+            *o = s.map(Self::widen);
+        }
+        for (s, o) in s.remainder().iter().zip(o.into_remainder()) {
+            *o = s.widen();
+        }
+    }
+    /// [`narrow`](GemmElement::narrow) for a whole slice.
+    fn narrow_slice(sums: &[Self::Acc], out: &mut [Self]) {
+        for (o, &s) in out.iter_mut().zip(sums) {
+            *o = Self::narrow(s);
+        }
+    }
+    /// The same slice, if this type is its own accumulator.
+    fn as_acc(data: &[Self]) -> Option<&[Self::Acc]>;
+    /// The same slice, if this type is its own accumulator.
+    fn as_acc_mut(data: &mut [Self]) -> Option<&mut [Self::Acc]>;
+}
+
+macro_rules! own_accumulator {
+    ($($t:ty),*) => {$(
+        impl GemmElement for $t {
+            type Acc = $t;
+            const ZERO: Self = <$t as Accumulator>::ZERO;
+            #[inline(always)]
+            fn widen(self) -> $t {
+                self
+            }
+            #[inline(always)]
+            fn narrow(sum: $t) -> $t {
+                sum
+            }
+            #[inline(always)]
+            fn as_acc(data: &[Self]) -> Option<&[$t]> {
+                Some(data)
+            }
+            #[inline(always)]
+            fn as_acc_mut(data: &mut [Self]) -> Option<&mut [$t]> {
+                Some(data)
+            }
+        }
+    )*};
+}
+own_accumulator!(f32, f64, i32, i64, u8);
+
+impl GemmElement for half::bf16 {
+    type Acc = f32;
+    const ZERO: Self = half::bf16::ZERO;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits((self.to_bits() as u32) << 16)
+    }
+    #[inline]
+    fn narrow(sum: f32) -> Self {
+        half::bf16::from_f32(sum)
+    }
+    fn narrow_slice(sums: &[f32], out: &mut [Self]) {
+        out.convert_from_f32_slice(sums);
+    }
+    fn as_acc(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    fn as_acc_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}
+
+impl GemmElement for half::f16 {
+    type Acc = f32;
+    const ZERO: Self = half::f16::ZERO;
+    /// Without a branch, so that loops over it become vector code: the exponent and mantissa move to their places in an
+    /// `f32` and a multiplication by 2¹¹² corrects the exponent's bias, which is right for subnormals too.
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        let bits = self.to_bits() as u32;
+        let magnitude = (bits & 0x7fff) << 13;
+        let scaled = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
+        let special = if magnitude >= 0x7c00 << 13 { 0xff << 23 } else { 0 };
+        f32::from_bits(scaled | special | (bits & 0x8000) << 16)
+    }
+    #[inline]
+    fn widen_slice(src: &[Self], out: &mut [f32]) {
+        src.convert_to_f32_slice(out);
+    }
+    #[inline]
+    fn narrow(sum: f32) -> Self {
+        half::f16::from_f32(sum)
+    }
+    fn narrow_slice(sums: &[f32], out: &mut [Self]) {
+        out.convert_from_f32_slice(sums);
+    }
+    fn as_acc(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    fn as_acc_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}

@@ -1,0 +1,139 @@
+//! Matrix × vector: every element of the matrix is used once, so the memory's bandwidth is all that counts.
+
+use super::kernel::{Accumulator, DOT_ROWS, Kernel};
+use super::pack::finish;
+use super::{GemmElement, MatRef, buffer};
+use crate::cpu::level::Level;
+use rayon::prelude::*;
+use std::array;
+
+/// Columns of a task when the matrix is read along its columns: 8 KiB of each row at a time.
+const STRIP: usize = 2048;
+/// Rows that are added together in that case.
+const DEPTH: usize = 8;
+/// Matrix elements that are worth a task of their own.
+const TASK: usize = 1 << 16;
+
+/// Whether [`gemv`] can multiply by this matrix.
+pub fn supports<T>(mat: &MatRef<T>) -> bool {
+    mat.cs == 1 || mat.rs == 1
+}
+
+/// `y (+)= mat · x` for `mat` of `[y.len(), k]` and a column `x` of `[k, 1]`.
+pub fn gemv<T: GemmElement>(
+    level: Level,
+    k: usize,
+    mat: MatRef<T>,
+    x: MatRef<T>,
+    y: &mut [T],
+    accumulate: bool,
+    parallel: bool,
+) {
+    let n = y.len();
+    let kernel = T::Acc::kernel(level);
+    let parallel = parallel && n * k >= 2 * TASK && rayon::current_num_threads() > 1;
+    buffer::with(k, |buf: &mut [T::Acc]| {
+        for (p, v) in buf.iter_mut().enumerate() {
+            *v = x.get(p, 0).widen();
+        }
+        let x = &*buf;
+        let by_rows = mat.cs == 1;
+        let strip = if by_rows { (TASK / k).next_multiple_of(DOT_ROWS) } else { STRIP };
+        let task = |(t, y): (usize, &mut [T])| {
+            let mat = mat.at(t * strip, 0);
+            buffer::with(y.len(), |sums: &mut [T::Acc]| {
+                if by_rows {
+                    dots(&kernel, mat, x, sums)
+                } else {
+                    axpys(level, mat, x, sums)
+                }
+                finish(sums, y, accumulate);
+            });
+        };
+        if parallel {
+            y.par_chunks_mut(strip).enumerate().for_each(task);
+        } else {
+            y.chunks_mut(strip).enumerate().for_each(task);
+        }
+    });
+}
+
+/// `sums[i] = Σ_p mat[i][p] · x[p]`, rows being contiguous.
+fn dots<T: GemmElement>(kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+    let k = x.len();
+    let row = |i: usize| mat.at(i, 0).offset;
+    // SAFETY: the kernel's level was checked when it was chosen.
+    let dot = |rows: [&[T::Acc]; DOT_ROWS]| unsafe { (kernel.dot)(rows, x) };
+    // A last, shorter group repeats its last row: cheaper than another kernel, and the same arithmetic.
+    let last = sums.len() - 1;
+    match T::as_acc(mat.data) {
+        Some(data) => {
+            for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
+                let rows = array::from_fn(|r| &data[row((g * DOT_ROWS + r).min(last))..][..k]);
+                group.copy_from_slice(&dot(rows)[..group.len()]);
+            }
+        }
+        None => buffer::with(DOT_ROWS * k, |wide: &mut [T::Acc]| {
+            for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
+                for (r, wide) in wide.chunks_exact_mut(k).enumerate() {
+                    T::widen_slice(&mat.data[row((g * DOT_ROWS + r).min(last))..][..k], wide);
+                }
+                let wide = &*wide;
+                group.copy_from_slice(&dot(array::from_fn(|r| &wide[r * k..][..k]))[..group.len()]);
+            }
+        }),
+    }
+}
+
+/// [`axpys_body`], compiled for each level.
+fn axpys<T: GemmElement>(level: Level, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn avx512<T: GemmElement>(mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+            axpys_body::<T, true>(mat, x, sums)
+        }
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn avx2<T: GemmElement>(mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+            axpys_body::<T, true>(mat, x, sums)
+        }
+        // SAFETY: a `Level` above `Portable` is only made where the CPU has its instructions.
+        match level {
+            Level::Avx512 => return unsafe { avx512(mat, x, sums) },
+            Level::Avx2 => return unsafe { avx2(mat, x, sums) },
+            Level::Portable => {}
+        }
+    }
+    let _ = level;
+    axpys_body::<T, false>(mat, x, sums)
+}
+
+/// `sums[j] = Σ_p mat[j][p] · x[p]`, columns being contiguous: the sum of `x[p]` times column `p`.
+#[inline(always)]
+fn axpys_body<T: GemmElement, const FMA: bool>(mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+    sums.fill(T::Acc::ZERO);
+    let n = sums.len();
+    let column = |p: usize| {
+        let start = mat.at(0, p).offset;
+        &mat.data[start..start + n]
+    };
+    let mut groups = x.chunks_exact(DEPTH);
+    let mut p = 0;
+    for xs in groups.by_ref() {
+        let columns: [&[T]; DEPTH] = array::from_fn(|d| column(p + d));
+        for j in 0..n {
+            let mut s = sums[j];
+            for d in 0..DEPTH {
+                s = T::Acc::mul_add::<FMA>(columns[d][j].widen(), xs[d], s);
+            }
+            sums[j] = s;
+        }
+        p += DEPTH;
+    }
+    for &xp in groups.remainder() {
+        for (s, v) in sums.iter_mut().zip(column(p)) {
+            *s = T::Acc::mul_add::<FMA>(v.widen(), xp, *s);
+        }
+        p += 1;
+    }
+}

@@ -1,0 +1,123 @@
+//! Micro-kernels: the innermost loop of the product, one per type and SIMD level.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod simd;
+mod transpose;
+
+use crate::cpu::level::Level;
+
+/// One micro-tile's operands: `C[i][j] (+)= Σ_p A[i][p] · B[p][j]`.
+pub struct Tile<A> {
+    /// `A[0][0]`; element `(i, p)` is `a_rs * i + a_cs * p` further on.
+    pub a: *const A,
+    pub a_rs: isize,
+    pub a_cs: isize,
+    /// `B[0][0]`; rows are `b_rs` apart, columns are neighbours.
+    pub b: *const A,
+    pub b_rs: isize,
+    pub k: usize,
+    /// `C[0][0]`; rows are `ldc` apart, columns are neighbours.
+    pub c: *mut A,
+    pub ldc: usize,
+    /// Add to what `C` holds rather than replace it.
+    pub accumulate: bool,
+}
+
+/// Dot products that run together and share the loads of `x`.
+pub const DOT_ROWS: usize = 4;
+
+/// A micro-kernel and the tile it is made for.
+#[derive(Clone, Copy)]
+pub struct Kernel<A> {
+    /// Rows of the largest tile.
+    pub mr: usize,
+    /// Columns of the largest tile.
+    pub nr: usize,
+    /// Computes a tile of `rows ≤ mr` by `cols ≤ nr`.
+    ///
+    /// # Safety
+    /// `1 ≤ rows ≤ mr`, `1 ≤ cols ≤ nr`; every element of `A` and `B` that the tile names is readable and every
+    /// element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
+    pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
+    /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
+    ///
+    /// # Safety
+    /// The CPU has the kernel's instructions.
+    pub dot: unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS],
+    /// `dst[p * w + i] = src[i * stride + p]` for `i < w`, `p < k`.
+    ///
+    /// # Safety
+    /// Those elements are readable and writable; the CPU has the kernel's instructions.
+    pub transpose: unsafe fn(src: *const A, stride: isize, w: usize, k: usize, dst: *mut A),
+}
+
+/// What products are summed in.
+pub trait Accumulator: bytemuck::Pod + Send + Sync {
+    /// Zero.
+    const ZERO: Self;
+    /// `a · b + c`: fused into one rounding if `FMA`; wrapping for integers.
+    fn mul_add<const FMA: bool>(a: Self, b: Self, c: Self) -> Self;
+    /// `a + b`; wrapping for integers.
+    fn add(a: Self, b: Self) -> Self;
+    /// The micro-kernel for a level that this CPU has.
+    fn kernel(level: Level) -> Kernel<Self>;
+}
+
+/// Whether the plain kernels may use `mul_add`: only where it is one instruction.
+const NATIVE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
+macro_rules! float {
+    ($t:ident, $portable:expr) => {
+        impl Accumulator for $t {
+            const ZERO: Self = 0.0;
+            #[inline(always)]
+            fn mul_add<const FMA: bool>(a: Self, b: Self, c: Self) -> Self {
+                if FMA || NATIVE_FMA { a.mul_add(b, c) } else { a * b + c }
+            }
+            #[inline(always)]
+            fn add(a: Self, b: Self) -> Self {
+                a + b
+            }
+            #[inline]
+            fn kernel(level: Level) -> Kernel<Self> {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => avx512::$t::KERNEL,
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 => avx2::$t::KERNEL,
+                    _ => $portable,
+                }
+            }
+        }
+    };
+}
+float!(f32, portable::kernel::<f32, 4, 8>());
+float!(f64, portable::kernel::<f64, 4, 4>());
+
+macro_rules! integer {
+    ($t:ident) => {
+        impl Accumulator for $t {
+            const ZERO: Self = 0;
+            #[inline(always)]
+            fn mul_add<const FMA: bool>(a: Self, b: Self, c: Self) -> Self {
+                a.wrapping_mul(b).wrapping_add(c)
+            }
+            #[inline(always)]
+            fn add(a: Self, b: Self) -> Self {
+                a.wrapping_add(b)
+            }
+            #[inline]
+            fn kernel(_: Level) -> Kernel<Self> {
+                portable::kernel::<$t, 4, 8>()
+            }
+        }
+    };
+}
+integer!(i32);
+integer!(i64);
+integer!(u8);

@@ -1,0 +1,66 @@
+//! The micro-kernel in plain Rust: fixed-size loops that the compiler turns into whatever SIMD the target has.
+
+use super::{Accumulator, DOT_ROWS, Kernel, Tile, transpose};
+
+/// The kernel for tiles of up to `MR × NR`.
+pub const fn kernel<A: Accumulator, const MR: usize, const NR: usize>() -> Kernel<A> {
+    Kernel { mr: MR, nr: NR, run: run::<A, MR, NR>, dot: dot::<A>, transpose: transpose::scalar::<A> }
+}
+
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn run<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
+    // SAFETY: the caller's promise is this function's.
+    unsafe { if (rows, cols) == (MR, NR) { tile::<A, MR, NR>(MR, NR, t) } else { tile::<A, MR, NR>(rows, cols, t) } }
+}
+
+/// Inlined once with constant `rows` and `cols`, which become vector code, and once for the edges.
+///
+/// # Safety
+/// As [`Kernel::run`].
+#[inline(always)]
+unsafe fn tile<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
+    let mut acc = [[A::ZERO; NR]; MR];
+    let (mut a, mut b) = (t.a, t.b);
+    for _ in 0..t.k {
+        let mut bv = [A::ZERO; NR];
+        for j in 0..cols {
+            // SAFETY: `j < cols` and `b` is at a row below `k`.
+            bv[j] = unsafe { *b.add(j) };
+        }
+        for i in 0..rows {
+            // SAFETY: `i < rows` and `a` is at a column below `k`.
+            let ai = unsafe { *a.offset(i as isize * t.a_rs) };
+            for j in 0..NR {
+                acc[i][j] = A::mul_add::<false>(ai, bv[j], acc[i][j]);
+            }
+        }
+        a = a.wrapping_offset(t.a_cs);
+        b = b.wrapping_offset(t.b_rs);
+    }
+    for i in 0..rows {
+        for j in 0..cols {
+            // SAFETY: `(i, j)` is inside the tile, which this call alone writes.
+            unsafe {
+                let c = t.c.add(i * t.ldc + j);
+                *c = if t.accumulate { A::add(*c, acc[i][j]) } else { acc[i][j] };
+            }
+        }
+    }
+}
+
+/// As [`Kernel::dot`].
+fn dot<A: Accumulator>(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS] {
+    const LANES: usize = 8;
+    rows.map(|row| {
+        let mut acc = [A::ZERO; LANES];
+        let (mut rs, mut xs) = (row.chunks_exact(LANES), x.chunks_exact(LANES));
+        for (r, x) in rs.by_ref().zip(xs.by_ref()) {
+            for l in 0..LANES {
+                acc[l] = A::mul_add::<false>(r[l], x[l], acc[l]);
+            }
+        }
+        let sum = acc.into_iter().fold(A::ZERO, A::add);
+        rs.remainder().iter().zip(xs.remainder()).fold(sum, |sum, (&r, &x)| A::mul_add::<false>(r, x, sum))
+    })
+}

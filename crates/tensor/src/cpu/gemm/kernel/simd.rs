@@ -1,0 +1,239 @@
+//! The micro-kernel with explicit SIMD, written once for every vector type.
+
+/// Defines a module with the [`Kernel`](super::Kernel) of one element type at one SIMD level.
+///
+/// `C` is row-major, so vectors run along its columns: a tile is `R` rows of `NV` vectors, all in registers. Each step
+/// in `k` loads one row of `B` (`NV` vectors), and for each of the `R` rows broadcasts one element of `A` and does `NV`
+/// fused multiply-adds: `R + NV` loads for `R · NV` FMAs.
+///
+/// `R` and `NV` are compile-time constants, so an edge tile is as fast as its size allows and nothing is padded.
+/// `A` may have any strides and `B` any row stride, so that small matrices need no packing.
+macro_rules! simd_kernel {
+    ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], [$($i:literal)*], $transpose:ident) => {
+        pub mod $t {
+            use super::{$ops as ops, super::{DOT_ROWS, Kernel, Tile, transpose}};
+
+            /// The kernel of this type at this level.
+            pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, dot, transpose: transpose::$transpose };
+
+            /// # Safety
+            /// As [`Kernel::run`].
+            unsafe fn run(rows: usize, cols: usize, t: &Tile<$t>) {
+                // SAFETY: the caller's promise is this function's; `rows` and `cols` select the tile's constants.
+                unsafe {
+                    match (rows, cols.div_ceil(ops::LANES), cols % ops::LANES == 0) {
+                        $(
+                            ($r, 2, true) => tile::<$r, 2, true>(cols, t),
+                            ($r, 2, false) => tile::<$r, 2, false>(cols, t),
+                            ($r, 1, _) => tile::<$r, 1, false>(cols, t),
+                        )*
+                        _ => unreachable!("a {rows}×{cols} tile for a kernel of {}×{}", $mr, 2 * ops::LANES),
+                    }
+                }
+            }
+
+            /// Whether a vector is a whole cache line, or two of them are.
+            const PREFETCH_EVERY_LINE: bool = ops::LANES * size_of::<$t>() == 64;
+
+            /// # Safety
+            /// As [`Kernel::dot`].
+            #[target_feature(enable = $features)]
+            unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t]) -> [$t; DOT_ROWS] {
+                for row in rows {
+                    assert_eq!(row.len(), x.len());
+                }
+                // Two running sums a row: eight chains cover the latency of the FMA.
+                let mut acc = [[ops::zero(); 2]; DOT_ROWS];
+                let step = 2 * ops::LANES;
+                let whole = x.len() / step * step;
+                // Rows are mostly neighbours, and shorter than what the hardware needs to see a stream: where the next
+                // rows would be. A wrong guess costs nothing but the prefetch.
+                let stride = (rows[1].as_ptr() as isize).wrapping_sub(rows[0].as_ptr() as isize);
+                let next = rows.map(|row| row.as_ptr().wrapping_byte_offset(stride.wrapping_mul(DOT_ROWS as isize)));
+                for p in (0..whole).step_by(step) {
+                    for v in 0..2 {
+                        let p = p + v * ops::LANES;
+                        if PREFETCH_EVERY_LINE || v == 0 {
+                            for next in next {
+                                ops::prefetch(next.wrapping_add(p));
+                            }
+                        }
+                        // SAFETY: `p + LANES` is at most the length of `x` and of every row.
+                        unsafe {
+                            let xs = ops::load(x.as_ptr().add(p));
+                            acc[0][v] = ops::fma(ops::load(rows[0].as_ptr().add(p)), xs, acc[0][v]);
+                            acc[1][v] = ops::fma(ops::load(rows[1].as_ptr().add(p)), xs, acc[1][v]);
+                            acc[2][v] = ops::fma(ops::load(rows[2].as_ptr().add(p)), xs, acc[2][v]);
+                            acc[3][v] = ops::fma(ops::load(rows[3].as_ptr().add(p)), xs, acc[3][v]);
+                        }
+                    }
+                }
+                for (v, p) in (whole..x.len()).step_by(ops::LANES).enumerate() {
+                    let mask = ops::mask((x.len() - p).min(ops::LANES));
+                    // SAFETY: the mask hides what is past the end.
+                    let xs = unsafe { ops::load_mask(x.as_ptr().add(p), mask) };
+                    for r in 0..DOT_ROWS {
+                        // SAFETY: as above.
+                        let row = unsafe { ops::load_mask(rows[r].as_ptr().add(p), mask) };
+                        acc[r][v] = ops::fma(row, xs, acc[r][v]);
+                    }
+                }
+                acc.map(|[even, odd]| {
+                    let mut lanes = [0.0; ops::LANES];
+                    // SAFETY: `lanes` is one vector long.
+                    unsafe { ops::store(lanes.as_mut_ptr(), ops::add(even, odd)) };
+                    let mut width = ops::LANES / 2;
+                    while width > 0 {
+                        for l in 0..width {
+                            lanes[l] += lanes[l + width];
+                        }
+                        width /= 2;
+                    }
+                    lanes[0]
+                })
+            }
+
+            /// # Safety
+            /// As [`Kernel::run`] with `rows == R` and `(NV - 1) * LANES < cols <= NV * LANES`, equal if `FULL`.
+            #[target_feature(enable = $features)]
+            unsafe fn tile<const R: usize, const NV: usize, const FULL: bool>(cols: usize, t: &Tile<$t>) {
+                let last = ops::mask(cols - (NV - 1) * ops::LANES);
+                let full = |j: usize| FULL || j + 1 < NV;
+                let (rs, cs) = (t.a_rs, t.a_cs);
+                for i in 0..R {
+                    ops::prefetch(t.c.wrapping_add(i * t.ldc));
+                    ops::prefetch(t.c.wrapping_add(i * t.ldc + cols - 1));
+                }
+                let mut acc = [[ops::zero(); NV]; $mr];
+                // Row i is at `a[i / 3] + (i % 3) * rs`: base + {0, 1, 2} * index is one x86 address, and five bases
+                // fit the integer registers where fourteen row pointers would not.
+                let mut a = [t.a; $mr / 3 + 1];
+                for (g, a) in a.iter_mut().enumerate() {
+                    *a = a.wrapping_offset(3 * g as isize * rs);
+                }
+                let mut b = t.b;
+                for _ in 0..t.k {
+                    let mut bv = [ops::zero(); NV];
+                    for j in 0..NV {
+                        // SAFETY: columns below `cols` of a row of `B` below `k`; the mask hides the others.
+                        bv[j] = unsafe {
+                            if full(j) { ops::load(b.add(j * ops::LANES)) } else { ops::load_mask(b.add(j * ops::LANES), last) }
+                        };
+                    }
+                    // Unrolled by hand: the compiler gives up before fourteen rows, and then keeps `acc` in memory.
+                    $(
+                        if $i < R {
+                            // SAFETY: a row below `R` and a column below `k` of `A`.
+                            let ai = ops::splat(unsafe { *a[$i / 3].offset(($i % 3) * rs) });
+                            for j in 0..NV {
+                                acc[$i][j] = ops::fma(ai, bv[j], acc[$i][j]);
+                            }
+                        }
+                    )*
+                    for a in a.iter_mut() {
+                        *a = a.wrapping_offset(cs);
+                    }
+                    b = b.wrapping_offset(t.b_rs);
+                }
+                $(
+                    if $i < R {
+                        for j in 0..NV {
+                            // SAFETY: the tile's own elements of `C`; the mask hides columns past `cols`.
+                            unsafe {
+                                let c = t.c.add($i * t.ldc + j * ops::LANES);
+                                let mut v = acc[$i][j];
+                                if t.accumulate {
+                                    v = ops::add(if full(j) { ops::load(c) } else { ops::load_mask(c, last) }, v);
+                                }
+                                if full(j) { ops::store(c, v) } else { ops::store_mask(c, last, v) }
+                            }
+                        }
+                    }
+                )*
+            }
+        }
+    };
+}
+
+/// Defines a module of one-instruction functions, so that the kernel's text is the same for every vector type.
+macro_rules! simd_ops {
+    ($name:ident, $features:literal, $t:ident, $v:ident, $m:ident, $lanes:literal, $zero:ident, $splat:ident, $fma:ident,
+     $add:ident, $load:ident, $store:ident, |$n:ident| $mask:expr, |$p:ident, $pm:ident| $load_mask:expr,
+     |$q:ident, $qm:ident, $qv:ident| $store_mask:expr) => {
+        mod $name {
+            use std::arch::x86_64::*;
+
+            pub type V = $v;
+            pub type Mask = $m;
+            pub const LANES: usize = $lanes;
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn zero() -> V {
+                $zero()
+            }
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn splat(x: $t) -> V {
+                $splat(x)
+            }
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn fma(a: V, b: V, c: V) -> V {
+                $fma(a, b, c)
+            }
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn add(a: V, b: V) -> V {
+                $add(a, b)
+            }
+            /// The first `n` lanes.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub fn mask($n: usize) -> Mask {
+                $mask
+            }
+            #[inline]
+            #[target_feature(enable = $features)]
+            #[allow(unused_unsafe)] // safe since Rust 1.9x, unsafe in our minimum version
+            pub fn prefetch(p: *const $t) {
+                // SAFETY: a prefetch touches no memory as far as the program can tell; any address will do.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+            }
+            /// # Safety
+            /// `LANES` elements at `p` are readable.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn load(p: *const $t) -> V {
+                // SAFETY: the caller's promise.
+                unsafe { $load(p) }
+            }
+            /// # Safety
+            /// `LANES` elements at `p` are writable.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn store(p: *mut $t, v: V) {
+                // SAFETY: the caller's promise.
+                unsafe { $store(p, v) }
+            }
+            /// # Safety
+            /// The masked elements at `p` are readable.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn load_mask($p: *const $t, $pm: Mask) -> V {
+                // SAFETY: the caller's promise; lanes outside the mask are not touched.
+                unsafe { $load_mask }
+            }
+            /// # Safety
+            /// The masked elements at `p` are writable.
+            #[inline]
+            #[target_feature(enable = $features)]
+            pub unsafe fn store_mask($q: *mut $t, $qm: Mask, $qv: V) {
+                // SAFETY: the caller's promise; lanes outside the mask are not touched.
+                unsafe { $store_mask }
+            }
+        }
+    };
+}
+
+pub(super) use {simd_kernel, simd_ops};

@@ -1,0 +1,126 @@
+//! Transposition of a panel's rows into packed order: `dst[p * w + i] = src[i * stride + p]`.
+
+use super::Accumulator;
+
+/// # Safety
+/// As [`Kernel::transpose`](super::Kernel::transpose).
+pub unsafe fn scalar<A: Accumulator>(src: *const A, stride: isize, w: usize, k: usize, dst: *mut A) {
+    for p in 0..k {
+        for i in 0..w {
+            // SAFETY: `i < w` and `p < k`.
+            unsafe { *dst.add(p * w + i) = *src.offset(i as isize * stride).add(p) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{avx2_f32, avx2_f64};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::scalar;
+    use std::arch::x86_64::*;
+
+    /// Columns done at a time: few enough that the strip of `dst` stays in the L1 cache.
+    const STRIP: usize = 64;
+
+    /// Defines the transposition of a whole panel from that of an `$b × $b` block.
+    ///
+    /// A panel whose height is not a multiple of the block's is covered by letting the last block overlap its
+    /// neighbour: the same values are written twice.
+    macro_rules! panel {
+        ($name:ident, $t:ty, $b:literal, $block:ident, $narrow:path) => {
+            /// # Safety
+            /// As [`Kernel::transpose`](crate::cpu::gemm::kernel::Kernel::transpose).
+            #[target_feature(enable = "avx2,fma,f16c")]
+            pub unsafe fn $name(src: *const $t, stride: isize, w: usize, k: usize, dst: *mut $t) {
+                if w < $b {
+                    // SAFETY: the caller's promise.
+                    return unsafe { $narrow(src, stride, w, k, dst) };
+                }
+                let whole = k / $b * $b;
+                for p0 in (0..whole).step_by(STRIP) {
+                    for i in (0..w).step_by($b) {
+                        let i = i.min(w - $b);
+                        for p in (p0..whole.min(p0 + STRIP)).step_by($b) {
+                            // SAFETY: rows `i..i + b` are below `w`, columns `p..p + b` below `k`.
+                            unsafe { $block(src.offset(i as isize * stride).add(p), stride, w, dst.add(p * w + i)) };
+                        }
+                    }
+                }
+                // SAFETY: columns `whole..k`.
+                unsafe { scalar(src.add(whole), stride, w, k - whole, dst.add(whole * w)) };
+            }
+        };
+    }
+    panel!(avx2_f32, f32, 8, block_8x8_f32, narrow_f32);
+    panel!(narrow_f32, f32, 4, block_4x4_f32, scalar);
+    panel!(avx2_f64, f64, 4, block_4x4_f64, scalar);
+
+    /// # Safety
+    /// 8 rows of 8 at `src`, `stride` apart, are readable, and 8 rows of 8 at `dst`, `w` apart, writable.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn block_8x8_f32(src: *const f32, stride: isize, w: usize, dst: *mut f32) {
+        // SAFETY: the caller's promise.
+        let row = |i: isize| unsafe { _mm256_loadu_ps(src.offset(i * stride)) };
+        // Rows in pairs: (0,4) (1,5) … so that the 128-bit halves are already in place after the exchange.
+        let pair = |i: isize| {
+            let (lo, hi) = (row(i), row(i + 4));
+            (_mm256_permute2f128_ps::<0x20>(lo, hi), _mm256_permute2f128_ps::<0x31>(lo, hi))
+        };
+        let (l0, h0) = pair(0);
+        let (l1, h1) = pair(1);
+        let (l2, h2) = pair(2);
+        let (l3, h3) = pair(3);
+        let store = |p: usize, v: __m256| {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_storeu_ps(dst.add(p * w), v) }
+        };
+        for (p, [a, b, c, d]) in [(0, [l0, l1, l2, l3]), (4, [h0, h1, h2, h3])] {
+            let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+            store(p, _mm256_shuffle_ps::<0x44>(ab, cd));
+            store(p + 1, _mm256_shuffle_ps::<0xee>(ab, cd));
+            let (ab, cd) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+            store(p + 2, _mm256_shuffle_ps::<0x44>(ab, cd));
+            store(p + 3, _mm256_shuffle_ps::<0xee>(ab, cd));
+        }
+    }
+
+    /// # Safety
+    /// 4 rows of 4 at `src`, `stride` apart, are readable, and 4 rows of 4 at `dst`, `w` apart, writable.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn block_4x4_f32(src: *const f32, stride: isize, w: usize, dst: *mut f32) {
+        // SAFETY: the caller's promise.
+        let row = |i: isize| unsafe { _mm_loadu_ps(src.offset(i * stride)) };
+        let (mut a, mut b, mut c, mut d) = (row(0), row(1), row(2), row(3));
+        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+        for (p, v) in [a, b, c, d].into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm_storeu_ps(dst.add(p * w), v) };
+        }
+    }
+
+    /// # Safety
+    /// 4 rows of 4 at `src`, `stride` apart, are readable, and 4 rows of 4 at `dst`, `w` apart, writable.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn block_4x4_f64(src: *const f64, stride: isize, w: usize, dst: *mut f64) {
+        // SAFETY: the caller's promise.
+        let row = |i: isize| unsafe { _mm256_loadu_pd(src.offset(i * stride)) };
+        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+        let (ab0, ab1) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+        let (cd0, cd1) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
+        let columns = [
+            _mm256_permute2f128_pd::<0x20>(ab0, cd0),
+            _mm256_permute2f128_pd::<0x20>(ab1, cd1),
+            _mm256_permute2f128_pd::<0x31>(ab0, cd0),
+            _mm256_permute2f128_pd::<0x31>(ab1, cd1),
+        ];
+        for (p, v) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_storeu_pd(dst.add(p * w), v) };
+        }
+    }
+}
