@@ -3,9 +3,20 @@
 mod activation;
 mod arithmetic;
 mod cast;
+mod cumsum;
+mod diagonal;
+mod einsum;
+mod extremum;
 mod identity;
+mod index;
+mod logsumexp;
 mod matmul;
+mod mean;
+mod norm;
+mod prod;
+mod sort;
 mod sum;
+mod var;
 mod view;
 
 pub(crate) use identity::identity;

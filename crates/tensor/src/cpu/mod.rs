@@ -3,6 +3,7 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 pub mod accumulate;
+mod along;
 pub mod attention;
 pub mod attention_backward;
 mod attention_tile;
@@ -20,8 +21,9 @@ pub mod math;
 mod matmul;
 pub mod pool;
 mod recurrence;
-mod reduction;
+pub mod reduce;
 pub mod rnn;
+pub mod rows;
 pub mod scan;
 pub mod seq_math;
 mod simd;
@@ -38,3 +40,5 @@ mod attention_tests;
 mod recurrence_tests;
 #[cfg(test)]
 pub(crate) mod test_util;
+#[cfg(test)]
+mod testing;

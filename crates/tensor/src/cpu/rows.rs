@@ -1,0 +1,58 @@
+//! Splitting work over threads in a way that does not show in the result: the pieces depend on the sizes alone.
+
+use rayon::prelude::*;
+
+/// Fewer elements than this run on the calling thread: waking another costs more.
+pub const PARALLEL_FROM: usize = 1 << 15;
+/// About this many elements make one task.
+pub const TASK: usize = 1 << 14;
+
+/// How many rows of `n` elements make one task.
+pub fn rows_per_task(n: usize) -> usize {
+    (TASK / n.max(1)).max(1)
+}
+
+/// Calls `f(first_row, rows_of_y)` over `y = [rows, n]` in groups of whole rows, in parallel when there is much to do. `f`
+/// must treat each row by itself.
+pub fn for_rows<T: Send>(y: &mut [T], n: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    if y.is_empty() {
+        return;
+    }
+    assert!(n > 0 && y.len().is_multiple_of(n), "{} elements are no rows of {n}", y.len());
+    if y.len() < PARALLEL_FROM {
+        return f(0, y);
+    }
+    let rows = rows_per_task(n);
+    y.par_chunks_mut(rows * n).enumerate().for_each(|(i, y)| f(i * rows, y));
+}
+
+/// [`for_rows`] with two more outputs of one element per row. Rows may be empty (`n` = 0) here: `f` is then called once.
+pub fn for_rows_stats<T: Send>(
+    y: &mut [T],
+    a: &mut [T],
+    b: &mut [T],
+    n: usize,
+    f: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
+) {
+    let count = a.len();
+    assert!(b.len() == count && y.len() == count * n, "outputs disagree on the number of rows");
+    if n == 0 || y.len() < PARALLEL_FROM {
+        return f(0, y, a, b);
+    }
+    let rows = rows_per_task(n);
+    y.par_chunks_mut(rows * n)
+        .zip(a.par_chunks_mut(rows))
+        .zip(b.par_chunks_mut(rows))
+        .enumerate()
+        .for_each(|(i, ((y, a), b))| f(i * rows, y, a, b));
+}
+
+/// Calls `f(start, piece)` over pieces of about [`TASK`] elements of a slice whose elements are independent.
+pub fn for_pieces<T: Send>(y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    for_rows(y, 1, f);
+}
+
+/// How many rows of `n` elements go into one partial column sum: the roundings of a sum down a column grow with it.
+pub fn rows_per_partial(n: usize) -> usize {
+    (TASK / n.max(1)).clamp(256, 1024)
+}
