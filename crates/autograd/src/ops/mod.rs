@@ -6,11 +6,12 @@ mod cast;
 mod cumsum;
 mod diagonal;
 mod einsum;
-mod extremum;
+
 mod identity;
 mod index;
 mod logsumexp;
 mod matmul;
+mod max;
 mod mean;
 mod norm;
 mod prod;

@@ -1,6 +1,6 @@
 //! Vector norms, with gradient 0 where the norm is 0.
 
-use super::extremum::shares;
+use super::max::shares;
 use super::sum::dropped;
 use crate::{Function, Saved, Var};
 use ferrograd_tensor::{Axes, Tensor};
