@@ -252,7 +252,7 @@ macro_rules! settings {
         }
     )*};
 }
-settings!(bool u8 i32 i64 isize usize u64 f32 f64 String &'static str DType Device ());
+settings!(bool u8 i32 i64 isize usize u64 f32 f64 String &'static str DType Device);
 impl<T> Module for std::marker::PhantomData<T> {
     fn visit(&self, _: &mut Visitor<'_>) {}
 }

@@ -6,7 +6,6 @@ mod cast;
 mod cumsum;
 mod diagonal;
 mod einsum;
-
 mod identity;
 mod index;
 mod logsumexp;

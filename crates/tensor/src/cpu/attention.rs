@@ -2,7 +2,10 @@
 
 use super::attention_tile::{Attention, AttentionShape};
 use super::gemm::{MatRef, gemm};
+use super::level::level;
+use super::math::Real;
 use super::seq_math::{SeqFloat, exp_shifted, max, scale, sum, take_front, with_scratch};
+use super::simd::simd_fn;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -13,21 +16,22 @@ const TILE_K: usize = 256;
 
 /// `O = dropout(softmax(scale · Q Kᵀ + mask)) V`, and `L = logsumexp(scale · Q Kᵀ + mask)` for the backward pass.
 ///
-/// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq, Dᵥ]` and
-/// `lse` `[B, H, Tq]`, contiguous, and need not be initialised. `H` is a multiple of `Hₖ` (grouped-query attention).
+/// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq,
+/// Dᵥ]` and `lse` `[B, H, Tq]`, contiguous, and need not be initialised. `H` is a multiple of `Hₖ` (grouped-query
+/// attention).
 ///
-/// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running maximum
-/// `m` and sum `l` of a row, a further tile of scores `s` does
+/// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running
+/// maximum `m` and sum `l` of a row, a further tile of scores `s` does
 ///
 /// ```text
 /// m' = max(m, max s),   l' = e^(m - m') l + Σ e^(s - m'),   O' = e^(m - m') O + e^(s - m') V
 /// ```
 ///
-/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality or a padding mask
-/// rules out entirely are skipped.
+/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality or a padding
+/// mask rules out entirely are skipped.
 ///
-/// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients, not NaN.
-/// NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
+/// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients,
+/// not NaN. NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
 ///
 /// # Panics
 /// If `H` is not a multiple of `Hₖ`, or an output has the wrong length.
@@ -84,7 +88,7 @@ fn forward_block<T: SeqFloat>(
                 let (row, hidden) = row.split_at_mut(args.visible(i).saturating_sub(j).min(n));
                 hidden.fill(T::zero());
                 args.mask_row(b, h, i, j, row);
-                let (m, decay, sum) = online_softmax(row, lse[x]);
+                let (m, decay, sum) = online_softmax(level(), row, lse[x]);
                 l[x] = l[x] * decay + sum;
                 lse[x] = m;
                 if !first && decay != T::one() {
@@ -108,18 +112,19 @@ fn forward_block<T: SeqFloat>(
                 lse[x] = T::neg_infinity();
             } else {
                 scale(o, factor / l[x]);
-                lse[x] = lse[x] + l[x].ln();
+                lse[x] += l[x].ln();
             }
         }
     });
 }
 
-/// One row of a tile: `s` becomes `e^(s - m')`. Returns the new maximum `m'`, the decay `e^(m - m')` and the row's sum.
-#[inline(always)]
-fn online_softmax<T: SeqFloat>(s: &mut [T], m: T) -> (T, T, T) {
-    let new = m.max(max(s));
-    // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
-    let shift = if new == T::neg_infinity() { T::zero() } else { new };
-    exp_shifted(s, shift);
-    (new, (m - shift).exp(), sum(s))
+simd_fn! {
+    /// One row of a tile: `s` becomes `e^(s - m')`. Returns the new maximum `m'`, the decay `e^(m - m')` and the row's sum.
+    fn online_softmax[S]<T: SeqFloat>(s: &mut [T], m: T) -> (T, T, T) {
+        let new = m.max(max(s));
+        // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
+        let shift = if new == T::neg_infinity() { T::zero() } else { new };
+        exp_shifted::<S, T>(s, shift);
+        (new, Real::exp::<S>(m - shift), sum(s))
+    }
 }

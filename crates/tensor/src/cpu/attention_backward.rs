@@ -2,7 +2,9 @@
 
 use super::attention_tile::{Attention, AttentionShape, Operand};
 use super::gemm::{MatRef, gemm};
+use super::level::level;
 use super::seq_math::{SeqFloat, dot, exp_shifted, scale, take_front, with_scratch};
+use super::simd::simd_fn;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -12,6 +14,8 @@ const TILE_Q: usize = 64;
 const TILE_K: usize = 128;
 /// Fewest tasks to aim for. A constant and not the number of threads, so that results do not depend on that number.
 const MIN_TASKS: usize = 16;
+/// Most elements that the query gradients of additional tasks may take together.
+const MAX_PARTIAL: usize = 1 << 25;
 
 /// The gradients that [`attention_backward`] writes, all contiguous. They need not be initialised.
 pub struct AttentionGradients<'a, T> {
@@ -21,16 +25,16 @@ pub struct AttentionGradients<'a, T> {
     pub dk: &'a mut [T],
     /// `[B, Hₖ, Tk, Dᵥ]`, summed likewise.
     pub dv: &'a mut [T],
-    /// `[B, H, Tq, Tk]`: the gradient of the additive mask, before it is summed over what the mask broadcasts over. It is as big
-    /// as the matrix that the kernel otherwise avoids; ask for it only if the mask is trained.
+    /// `[B, H, Tq, Tk]`: the gradient of the additive mask, before it is summed over what the mask broadcasts over. It
+    /// is as big as the matrix that the kernel otherwise avoids; ask for it only if the mask is trained.
     pub d_mask: Option<&'a mut [T]>,
 }
 
 /// The gradients of [`attention_forward`](super::attention::attention_forward), given its arguments, `out`, `lse` and
 /// `d_out` `[B, H, Tq, Dᵥ]` (any strides).
 ///
-/// The weights are made again, tile by tile, from `P = exp(S - L)` with `S = scale · Q Kᵀ + mask`, and then, with `M` the
-/// dropout's zeros and `1 / (1 - p)`s,
+/// The weights are made again, tile by tile, from `P = exp(S - L)` with `S = scale · Q Kᵀ + mask`, and then, with `M`
+/// the dropout's zeros and `1 / (1 - p)`s,
 ///
 /// ```text
 /// Δ  = rowsum(dO ∘ O)                 dV = (P ∘ M)ᵀ dO
@@ -39,9 +43,9 @@ pub struct AttentionGradients<'a, T> {
 ///
 /// (Dao et al. 2022, Algorithm 4; Dao 2023). A query that may attend to nothing has, and causes, zero gradients.
 ///
-/// A task owns the keys and values that it writes, and also a buffer for the queries: when there are too few heads to keep
-/// a machine busy, the keys of a head are dealt out to several tasks whose query gradients are added up, in order, afterwards.
-/// How many depends on the shape alone, so the result does not depend on the number of threads.
+/// A task owns the keys and values that it writes, and also a buffer for the queries: when there are too few heads to
+/// keep a machine busy, the keys of a head are dealt out to several tasks whose query gradients are added up, in order,
+/// afterwards. How many depends on the shape alone, so the result does not depend on the number of threads.
 ///
 /// # Panics
 /// If an array has the wrong length.
@@ -64,7 +68,9 @@ pub fn attention_backward<T: SeqFloat>(
     }
     let (group, key_blocks) = (args.group(), tk.div_ceil(TILE_K));
     // A row of the mask's gradient is one task's.
-    let parts = if d_mask.is_some() { 1 } else { MIN_TASKS.div_ceil((b * hk).max(1)).min(key_blocks).max(1) };
+    let parts =
+        if d_mask.is_some() { 1 } else { MIN_TASKS.div_ceil((b * hk).max(1)).min(1 + MAX_PARTIAL / dq.len().max(1)) };
+    let parts = parts.min(key_blocks).max(1);
 
     let mut delta = vec![T::zero(); b * h * tq];
     let width = (tq * h).max(1);
@@ -106,7 +112,7 @@ pub fn attention_backward<T: SeqFloat>(
         let extra = (parts - 1) * queries;
         dq.par_chunks_mut(queries).enumerate().for_each(|(n, dq)| {
             for part in partial[n * extra..(n + 1) * extra].chunks(queries) {
-                dq.iter_mut().zip(part).for_each(|(x, &p)| *x = *x + p);
+                dq.iter_mut().zip(part).for_each(|(x, &p)| *x += p);
             }
             scale(dq, args.scale);
         });
@@ -194,24 +200,25 @@ fn score_gradients<T: SeqFloat>(
             dropout.mask.keep_row(args.weight_index(b, h, i, j), &mut keep[..seen]);
             (&keep[..seen], dropout.factor())
         });
-        row_gradient(p, ds, lse, delta, keep);
+        row_gradient(level(), p, ds, lse, delta, keep);
         if !d_mask.is_empty() {
             d_mask[r * tk + j..][..seen].copy_from_slice(ds);
         }
     }
 }
 
-/// One row of a tile: `p` goes from scores to `P ∘ M`, `ds` from `dO Vᵀ` to `dS`.
-#[inline(always)]
-fn row_gradient<T: SeqFloat>(p: &mut [T], ds: &mut [T], lse: T, delta: T, keep: Option<(&[bool], T)>) {
-    exp_shifted(p, lse);
-    match keep {
-        None => p.iter().zip(ds).for_each(|(&p, ds)| *ds = p * (*ds - delta)),
-        Some((keep, factor)) => {
-            for ((p, ds), &k) in p.iter_mut().zip(ds).zip(keep) {
-                let m = if k { factor } else { T::zero() };
-                *ds = *p * (*ds * m - delta);
-                *p = *p * m;
+simd_fn! {
+    /// One row of a tile: `p` goes from scores to `P ∘ M`, `ds` from `dO Vᵀ` to `dS`.
+    fn row_gradient[S]<T: SeqFloat>(p: &mut [T], ds: &mut [T], lse: T, delta: T, keep: Option<(&[bool], T)>) {
+        exp_shifted::<S, T>(p, lse);
+        match keep {
+            None => p.iter().zip(ds).for_each(|(&p, ds)| *ds = p * (*ds - delta)),
+            Some((keep, factor)) => {
+                for ((p, ds), &k) in p.iter_mut().zip(ds).zip(keep) {
+                    let m = if k { factor } else { T::zero() };
+                    *ds = *p * (*ds * m - delta);
+                    *p *= m;
+                }
             }
         }
     }

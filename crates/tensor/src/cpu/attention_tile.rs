@@ -87,12 +87,13 @@ pub enum AttentionMask<'a, T> {
 
 /// Which attention weights survive dropout. A `Fn(u64) -> bool` is one.
 ///
-/// The forward and the backward pass ask for the same elements, in different orders: the answer must depend on the index
-/// alone (a counter-based generator).
+/// The forward and the backward pass ask for the same elements, in different orders: the answer must depend on the
+/// index alone (a counter-based generator).
 pub trait DropoutMask: Sync {
     /// Whether the weight with this row-major index into `[B, H, Tq, Tk]` is kept.
     fn keep(&self, index: u64) -> bool;
-    /// The same for `out.len()` consecutive weights from `start`; worth overriding where a generator makes several at once.
+    /// The same for `out.len()` consecutive weights from `start`; worth overriding where a generator makes several at
+    /// once.
     fn keep_row(&self, start: u64, out: &mut [bool]) {
         for (j, k) in out.iter_mut().enumerate() {
             *k = self.keep(start + j as u64);
@@ -153,8 +154,8 @@ pub struct Attention<'a, T> {
     pub v: Operand<'a, T>,
     /// The factor of the scores, usually `1 / √D`.
     pub scale: T,
-    /// `Some(offset)`: query `i` sees the keys `j ≤ i + offset`. Zero is PyTorch's `is_causal` (aligned at the top left, also
-    /// when `Tq ≠ Tk`); decoding with a cache of `n` earlier keys has the offset `n`.
+    /// `Some(offset)`: query `i` sees the keys `j ≤ i + offset`. Zero is PyTorch's `is_causal` (aligned at the top
+    /// left, also when `Tq ≠ Tk`); decoding with a cache of `n` earlier keys has the offset `n`.
     pub causal: Option<isize>,
     /// A mask over `[B, H, Tq, Tk]`; with `causal`, both hold.
     pub mask: Option<AttentionMask<'a, T>>,
@@ -170,9 +171,9 @@ impl<T: SeqFloat> Attention<'_, T> {
         h.checked_div(hk).unwrap_or(0)
     }
 
-    /// Cuts the `group · Tq` query rows that share a key head into blocks of at most `size` rows. Row `r` is query `r % Tq` of
-    /// the group's head `r / Tq`. A block stays within a head unless the whole head is smaller than a block, as in decoding,
-    /// where the group's heads then share one pass over the keys.
+    /// Cuts the `group · Tq` query rows that share a key head into blocks of at most `size` rows. Row `r` is query `r %
+    /// Tq` of the group's head `r / Tq`. A block stays within a head unless the whole head is smaller than a block, as
+    /// in decoding, where the group's heads then share one pass over the keys.
     pub(super) fn row_blocks(&self, size: usize) -> Vec<Range<usize>> {
         let (group, tq) = (self.group(), self.shape.tq);
         if tq == 0 {
@@ -199,7 +200,8 @@ impl<T: SeqFloat> Attention<'_, T> {
         }
     }
 
-    /// One past the last key that any of the rows sees. A block ends with its last query, also if it spans several heads.
+    /// One past the last key that any of the rows sees. A block ends with its last query, also if it spans several
+    /// heads.
     pub(super) fn visible_to_any(&self, rows: &Range<usize>) -> usize {
         self.visible((rows.end - 1) % self.shape.tq)
     }
@@ -210,8 +212,8 @@ impl<T: SeqFloat> Attention<'_, T> {
         (hk * self.group() + r / self.shape.tq, r % self.shape.tq)
     }
 
-    /// Whether the mask forbids keys `j..j + n` to all of the rows. Only looks at masks that are the same for every query
-    /// (padding), where it is cheap; "no" is always a correct answer.
+    /// Whether the mask forbids keys `j..j + n` to all of the rows. Only looks at masks that are the same for every
+    /// query (padding), where it is cheap; "no" is always a correct answer.
     pub(super) fn tile_is_masked(&self, b: usize, hk: usize, rows: &Range<usize>, j: usize, n: usize) -> bool {
         let strides = match &self.mask {
             None => return false,
@@ -235,7 +237,7 @@ impl<T: SeqFloat> Attention<'_, T> {
     pub(super) fn mask_row(&self, b: usize, h: usize, i: usize, j: usize, s: &mut [T]) {
         match &self.mask {
             None => {}
-            Some(AttentionMask::Additive(m)) => m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s = *s + v),
+            Some(AttentionMask::Additive(m)) => m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s += v),
             Some(AttentionMask::Boolean(m)) => {
                 m.row(b, h, i, j, s.len()).zip_into(s, |s, may| *s = if may { *s } else { T::neg_infinity() })
             }

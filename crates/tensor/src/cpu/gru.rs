@@ -1,24 +1,28 @@
 //! The gated recurrent unit over a sequence, forward and backward.
 
 use super::gemm::{MatRef, gemm};
+use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
+use super::simd::simd_fn;
 use rayon::prelude::*;
 
-/// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies after the
-/// recurrent product:
+/// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies
+/// after the recurrent product:
 ///
 /// ```text
 /// [r z] = σ(gxₜ[r z] + W_h[r z] hₜ₋₁)      n = tanh(gxₜ[n] + r ∘ (W_hn hₜ₋₁ + b_hn))      hₜ = (1 - z) ∘ n + z ∘ hₜ₋₁
 /// ```
 ///
-/// `gates` `[T, B, 3H]` holds `gx = W_ih x + b_ih` on entry, to which the caller has added the `r` and `z` parts of `b_hh`, and
-/// the activated gates on return. `b_hn` `[H]` is the remaining part of that bias. `hn` `[T, B, H]` receives `W_hn hₜ₋₁ + b_hn` and is
-/// only needed for the backward pass. `h0` is the state before the first step, `h_n` (`[B, H]` both) receives the one after the
-/// last, `hs` `[T, B, H]` the outputs. A recurrent mask applies to the recurrent products and not to `z ∘ hₜ₋₁`, as in Keras.
+/// `gates` `[T, B, 3H]` holds `gx = W_ih x + b_ih` on entry, to which the caller has added the `r` and `z` parts of
+/// `b_hh`, and the activated gates on return. `b_hn` `[H]` is the remaining part of that bias. `hn` `[T, B, H]`
+/// receives `W_hn hₜ₋₁ + b_hn` and is only needed for the backward pass. `h0` is the state before the first step, `h_n`
+/// (`[B, H]` both) receives the one after the last, `hs` `[T, B, H]` the outputs. Where a row has ended, its outputs
+/// are zero and its gates mean nothing. A recurrent mask applies to the recurrent products and not to `z ∘ hₜ₋₁`, as in
+/// Keras.
 ///
-/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the result
-/// does not depend on their number.
+/// The rows of a batch are dealt out to the threads, which then need not wait for each other until the end of time; the
+/// result does not depend on their number.
 ///
 /// # Panics
 /// If an array has the wrong length.
@@ -53,9 +57,9 @@ pub fn gru_forward<T: SeqFloat>(
                     let (own, wide) = (n * h..(n + 1) * h, 3 * n * h..3 * (n + 1) * h);
                     let (recurrent, state) = (&mut recurrent[wide.clone()], &mut state[own.clone()]);
                     if let Some(b) = b_hn {
-                        recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x = *x + b);
+                        recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x += b);
                     }
-                    cell_forward(&mut gates[t][wide], recurrent, state);
+                    cell_forward(level(), &mut gates[t][wide], recurrent, state);
                     hs[t][own.clone()].copy_from_slice(state);
                     if let Some(hn) = hn.get_mut(t) {
                         hn[own].copy_from_slice(&recurrent[2 * h..]);
@@ -68,18 +72,19 @@ pub fn gru_forward<T: SeqFloat>(
     });
 }
 
-/// One row of one step: `gates` `[3H]` goes from the input's part to activations, `state` to the next one.
-#[inline(always)]
-fn cell_forward<T: SeqFloat>(gates: &mut [T], recurrent: &[T], state: &mut [T]) {
-    let n = state.len();
-    let (rz, new) = gates.split_at_mut(2 * n);
-    rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x = *x + y);
-    sigmoid(rz);
-    let (r, z) = rz.split_at(n);
-    new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x = *x + r * y);
-    tanh(new);
-    for k in 0..n {
-        state[k] = (T::one() - z[k]) * new[k] + z[k] * state[k];
+simd_fn! {
+    /// One row of one step: `gates` `[3H]` goes from the input's part to activations, `state` to the next one.
+    fn cell_forward[S]<T: SeqFloat>(gates: &mut [T], recurrent: &[T], state: &mut [T]) {
+        let n = state.len();
+        let (rz, new) = gates.split_at_mut(2 * n);
+        rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x += y);
+        sigmoid::<S, T>(rz);
+        let (r, z) = rz.split_at(n);
+        new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x += r * y);
+        tanh::<S, T>(new);
+        for k in 0..n {
+            state[k] = (T::one() - z[k]) * new[k] + z[k] * state[k];
+        }
     }
 }
 
@@ -98,8 +103,8 @@ pub struct GruSaved<'a, T> {
 
 /// The gradients that [`gru_backward`] writes. They need not be initialised.
 pub struct GruGradients<'a, T> {
-    /// Of the input's part of the gates `[T, B, 3H]`; its sum over `T` and `B` is the gradient of `b_ih` and of the `r` and `z` parts
-    /// of `b_hh`.
+    /// Of the input's part of the gates `[T, B, 3H]`; its sum over `T` and `B` is the gradient of `b_ih` and of the `r`
+    /// and `z` parts of `b_hh`.
     pub d_gx: &'a mut [T],
     /// Of the first state `[B, H]`.
     pub d_h0: &'a mut [T],
@@ -142,12 +147,12 @@ pub fn gru_backward<T: SeqFloat>(
                     let (at, own) = ((t * b + r) * h, n * h..(n + 1) * h);
                     let dh = &mut dh[own.clone()];
                     if let Some(d_hs) = upstream.d_hs {
-                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     let gates = &saved.gates[3 * at..3 * (at + h)];
                     let before = seq.before(saved.hs, saved.h0, t, r);
                     let d = &mut d_gates[t][3 * n * h..3 * (n + 1) * h];
-                    cell_backward(gates, &saved.hn[at..at + h], before, dh, d, &mut d_hn[t][own]);
+                    cell_backward(level(), gates, &saved.hn[at..at + h], before, dh, d, &mut d_hn[t][own]);
                 }
                 // W_hhᵀ [dr dz dhn], where [dr dz] and dhn lie in two arrays.
                 let weights = MatRef::row_major(seq.w_hh, h);
@@ -157,7 +162,7 @@ pub fn gru_backward<T: SeqFloat>(
                 for (n, r) in seq.active(rows, t) {
                     let (own, product) = (n * h..(n + 1) * h, &mut product[n * h..(n + 1) * h]);
                     seq.mask_row(r, product);
-                    dh[own].iter_mut().zip(product).for_each(|(d, &mut p)| *d = *d + p);
+                    dh[own].iter_mut().zip(product).for_each(|(d, &mut p)| *d += p);
                 }
             }
         });
@@ -165,7 +170,7 @@ pub fn gru_backward<T: SeqFloat>(
     if let Some(d_b) = d_b_hn {
         d_b.fill(T::zero());
         for row in d_hn.chunks(h.max(1)) {
-            d_b.iter_mut().zip(row).for_each(|(d, &x)| *d = *d + x);
+            d_b.iter_mut().zip(row).for_each(|(d, &x)| *d += x);
         }
     }
     let (rz, n) = d_w_hh.split_at_mut(2 * h * h);
@@ -173,20 +178,21 @@ pub fn gru_backward<T: SeqFloat>(
     seq.weight_gradient(&d_hn, h, h, saved.hs, saved.h0, n);
 }
 
-/// One row of one step: `d` `[3H]` and `d_hn` receive gradients, `dh` becomes `dh ∘ z`.
-#[inline(always)]
-fn cell_backward<T: SeqFloat>(gates: &[T], hn: &[T], before: &[T], dh: &mut [T], d: &mut [T], d_hn: &mut [T]) {
-    let (size, one) = (dh.len(), T::one());
-    let (r, rest) = gates.split_at(size);
-    let (z, n) = rest.split_at(size);
-    let (dr, rest) = d.split_at_mut(size);
-    let (dz, dn) = rest.split_at_mut(size);
-    let (hn, before, d_hn) = (&hn[..size], &before[..size], &mut d_hn[..size]);
-    for k in 0..size {
-        dn[k] = dh[k] * (one - z[k]) * (one - n[k] * n[k]);
-        dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (one - z[k]);
-        dr[k] = dn[k] * hn[k] * r[k] * (one - r[k]);
-        d_hn[k] = dn[k] * r[k];
-        dh[k] = dh[k] * z[k];
+simd_fn! {
+    /// One row of one step: `d` `[3H]` and `d_hn` receive gradients, `dh` becomes `dh ∘ z`.
+    fn cell_backward[S]<T: SeqFloat>(gates: &[T], hn: &[T], before: &[T], dh: &mut [T], d: &mut [T], d_hn: &mut [T]) {
+        let (size, one) = (dh.len(), T::one());
+        let (r, rest) = gates.split_at(size);
+        let (z, n) = rest.split_at(size);
+        let (dr, rest) = d.split_at_mut(size);
+        let (dz, dn) = rest.split_at_mut(size);
+        let (hn, before, d_hn) = (&hn[..size], &before[..size], &mut d_hn[..size]);
+        for k in 0..size {
+            dn[k] = dh[k] * (one - z[k]) * (one - n[k] * n[k]);
+            dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (one - z[k]);
+            dr[k] = dn[k] * hn[k] * r[k] * (one - r[k]);
+            d_hn[k] = dn[k] * r[k];
+            dh[k] *= z[k];
+        }
     }
 }

@@ -129,12 +129,12 @@ pub trait Real:
     /// d gelu_tanh / dx = s + x·s·(1 − s)·2u′ with s = σ(2u), u′ = √(2/π)·(1 + 3·0.044715·x²).
     #[inline(always)]
     fn gelu_tanh_grad<S: Simd>(self) -> Self {
-        let s = gelu_tanh_inner::<S, Self>(self).sigmoid::<S>();
+        let (s, complement) = sigmoid_pair::<S, Self>(gelu_tanh_inner::<S, Self>(self));
         // s·(1 − s) is 0 long before x² overflows: without the bound that would be 0·∞.
         let x = clamp(self, Self::from_f64(100.0));
         let slope =
             S::mul_add(x * x, Self::from_f64(6.0 * GELU_CUBIC * SQRT_2_OVER_PI), Self::from_f64(2.0 * SQRT_2_OVER_PI));
-        S::mul_add(x * (s * (Self::ONE - s)), slope, s)
+        S::mul_add(x * (s * complement), slope, s)
     }
 
     /// x·σ(x), also known as swish.
@@ -146,8 +146,8 @@ pub trait Real:
     /// d silu / dx = σ(x)·(1 + x·(1 − σ(x))).
     #[inline(always)]
     fn silu_grad<S: Simd>(self) -> Self {
-        let s = self.sigmoid::<S>();
-        s * S::mul_add(self, (-self).sigmoid::<S>(), Self::ONE)
+        let (s, complement) = sigmoid_pair::<S, Self>(self);
+        s * S::mul_add(self, complement, Self::ONE)
     }
 }
 
@@ -160,6 +160,14 @@ const GELU_CUBIC: f64 = 0.044_715;
 fn clamp<T: Real>(x: T, limit: T) -> T {
     let x = if x > limit { limit } else { x };
     if x < -limit { -limit } else { x }
+}
+
+/// σ(x) and 1 − σ(x) = σ(−x), neither with cancellation.
+#[inline(always)]
+fn sigmoid_pair<S: Simd, T: Real>(x: T) -> (T, T) {
+    let e = (-x.abs()).exp::<S>();
+    let (large, small) = (T::ONE / (T::ONE + e), e / (T::ONE + e));
+    if x < T::ZERO { (small, large) } else { (large, small) }
 }
 
 /// 2u of the tanh approximation of gelu.

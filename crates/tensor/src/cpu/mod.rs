@@ -9,30 +9,39 @@ pub mod attention_backward;
 mod attention_tile;
 mod backend;
 pub mod conv;
+pub mod cross_entropy;
 mod elementwise;
 pub mod gemm;
 pub mod gru;
+pub mod half;
 pub mod index;
 pub mod interpolate;
-mod lanes;
+pub mod lanes;
+pub mod layer_norm;
 pub mod level;
 pub mod lstm;
 pub mod math;
 mod matmul;
+pub mod optimizer;
 pub mod pool;
+pub mod random;
 mod recurrence;
 pub mod reduce;
+pub mod rms_norm;
 pub mod rnn;
 pub mod rows;
 pub mod scan;
 pub mod seq_math;
-mod simd;
+pub mod simd;
+pub mod softmax;
 pub mod sort;
 mod strided;
+pub mod unary;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
+pub use seq_math::SeqFloat;
 
 #[cfg(test)]
 mod attention_tests;
@@ -42,3 +51,5 @@ mod recurrence_tests;
 pub(crate) mod test_util;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod throughput;

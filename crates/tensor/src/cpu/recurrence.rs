@@ -1,5 +1,5 @@
-//! What the RNN, LSTM and GRU kernels share: the order of time, lengths, the cut of a batch into rows, and the gradient of the
-//! recurrent weights.
+//! What the RNN, LSTM and GRU kernels share: the order of time, lengths, the cut of a batch into rows, and the gradient
+//! of the recurrent weights.
 
 use super::gemm::{MatRef, gemm};
 use super::seq_math::{SeqFloat, take_front};
@@ -30,7 +30,7 @@ pub struct Recurrence<'a, T> {
 /// The gradient of the state that a sequence's end hands back, and of what it gave out on the way. `None` is zero.
 #[derive(Clone, Copy)]
 pub struct UpstreamGradients<'a, T> {
-    /// Of the outputs `[T, B, H]`.
+    /// Of the outputs `[T, B, H]`; not looked at where a row has ended.
     pub d_hs: Option<&'a [T]>,
     /// Of the final state `[B, H]`.
     pub d_hn: Option<&'a [T]>,
@@ -53,8 +53,8 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
         assert!(self.recurrent_mask.is_none_or(|m| m.len() == b * h), "the recurrent mask is [B, H]");
     }
 
-    /// The batch, cut into rows that go through time together and independently of the others. The cut depends on the shape
-    /// alone. Every step of every piece reads all the weights, so larger weights go with larger pieces.
+    /// The batch, cut into rows that go through time together and independently of the others. The cut depends on the
+    /// shape alone. Every step of every piece reads all the weights, so larger weights go with larger pieces.
     pub(super) fn pieces(&self) -> Vec<Range<usize>> {
         let size = match self.w_hh.len() {
             0..=0x4000 => 16,
@@ -114,7 +114,8 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
         rows.clone().enumerate().filter(move |&(_, r)| t < self.length(r))
     }
 
-    /// `W_hhᵀ` `[H, G·H]`. For more than a few steps it is copied to `buffer`, so that no step reads the weights down their columns.
+    /// `W_hhᵀ` `[H, G·H]`. For more than a few steps it is copied to `buffer`, so that no step reads the weights down
+    /// their columns.
     pub(super) fn transposed_weights<'x>(&self, buffer: &'x mut Vec<T>) -> MatRef<'x, T>
     where
         'a: 'x,
@@ -132,7 +133,8 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
         MatRef::row_major(buffer, gates)
     }
 
-    /// What the recurrent product of a piece multiplies: the state `h`, or its product with the recurrent mask, put in `masked`.
+    /// What the recurrent product of a piece multiplies: the state `h`, or its product with the recurrent mask, put in
+    /// `masked`.
     pub(super) fn recurrent_input<'x>(&self, rows: &Range<usize>, h: &'x [T], masked: &'x mut [T]) -> MatRef<'x, T> {
         let x = match self.recurrent_mask {
             None => h,
@@ -154,12 +156,12 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
     #[inline]
     pub(super) fn mask_row(&self, r: usize, x: &mut [T]) {
         if let Some(mask) = self.recurrent_mask {
-            x.iter_mut().zip(&mask[r * self.h..]).for_each(|(x, &m)| *x = *x * m);
+            x.iter_mut().zip(&mask[r * self.h..]).for_each(|(x, &m)| *x *= m);
         }
     }
 
-    /// `d_w = Σₜ dₜᵀ (mask ∘ h₍ₜ₋₁₎)`, one product over all of time. `d` is `[T·B, n]` with rows `ld` apart and zero at the steps
-    /// that a row does not have; `d_w` is `[n, H]`.
+    /// `d_w = Σₜ dₜᵀ (mask ∘ h₍ₜ₋₁₎)`, one product over all of time. `d` is `[T·B, n]` with rows `ld` apart and zero at
+    /// the steps that a row does not have; `d_w` is `[n, H]`.
     pub(super) fn weight_gradient(&self, d: &[T], ld: usize, n: usize, hs: &[T], h0: &[T], d_w: &mut [T]) {
         let Recurrence { t, b, h, .. } = *self;
         if t == 0 || b == 0 {

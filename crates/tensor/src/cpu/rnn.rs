@@ -2,7 +2,8 @@
 
 use super::gemm::{MatRef, gemm};
 use super::recurrence::{Recurrence, UpstreamGradients, start, zero_after_end};
-use super::seq_math::{SeqFloat, tanh, with_scratch};
+use super::seq_math::{SeqFloat, with_scratch};
+use super::unary::{Tanh, map_in_place};
 use rayon::prelude::*;
 
 /// The activation of a simple recurrent network.
@@ -16,9 +17,9 @@ pub enum RnnActivation {
 
 /// `hₜ = act(gxₜ + W_hh hₜ₋₁)`, with `gx = W_ih x + b_ih + b_hh` made by the caller in one product over all of time.
 ///
-/// `hs` `[T, B, H]` holds `gx` on entry and the outputs on return. `h0` is the state before the first step, `h_n` (`[B, H]` both)
-/// receives the one after the last. The rows of a batch are dealt out to the threads, which then need not wait for each other
-/// until the end of time; the result does not depend on their number.
+/// `hs` `[T, B, H]` holds `gx` on entry and the outputs on return. `h0` is the state before the first step, `h_n` (`[B,
+/// H]` both) receives the one after the last. The rows of a batch are dealt out to the threads, which then need not
+/// wait for each other until the end of time; the result does not depend on their number.
 ///
 /// # Panics
 /// If an array has the wrong length.
@@ -40,7 +41,7 @@ pub fn rnn_forward<T: SeqFloat>(seq: &Recurrence<T>, act: RnnActivation, hs: &mu
                 for (n, _) in seq.active(rows, t) {
                     let out = &mut hs[t][n * h..(n + 1) * h];
                     match act {
-                        RnnActivation::Tanh => tanh(out),
+                        RnnActivation::Tanh => map_in_place::<Tanh, T>(out),
                         RnnActivation::Relu => {
                             out.iter_mut().for_each(|x| *x = if *x <= T::zero() { T::zero() } else { *x })
                         }
@@ -98,7 +99,7 @@ pub fn rnn_backward<T: SeqFloat>(
                     let (d, dh) = (&mut d_gx[t][n * h..(n + 1) * h], &dh[n * h..(n + 1) * h]);
                     d.copy_from_slice(dh);
                     if let Some(d_hs) = upstream.d_hs {
-                        d.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d = *d + x);
+                        d.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     for (d, &y) in d.iter_mut().zip(&hs[at..at + h]) {
                         *d = match act {

@@ -2,14 +2,18 @@
 //!
 //! Everything transcendental that those kernels do goes through [`exp_shifted`], [`sigmoid`] and [`tanh`]: a vectorised
 //! version of them is a change of this file only. The rows' loops around them (`online_softmax`, `row_gradient`,
-//! `cell_forward`, `cell_backward`) take slices and nothing else, and everything they call is inlined into them. Reductions keep [`LANES`] partial results, so their
-//! order is fixed by the length alone and the compiler can keep them in vector registers.
+//! `cell_forward`, `cell_backward`) take slices and nothing else, and everything they call is inlined into them.
+//! Reductions keep [`LANES`] partial results, so their order is fixed by the length alone and the compiler can keep
+//! them in vector registers.
 
 use super::gemm::GemmElement;
+use super::math::Real;
+use super::simd::Simd;
 use std::cell::RefCell;
 
-/// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the caller.
-pub trait SeqFloat: GemmElement + num_traits::Float + bytemuck::Pod + std::fmt::Debug {}
+/// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
+/// caller.
+pub trait SeqFloat: GemmElement + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Real {}
 impl SeqFloat for f32 {}
 impl SeqFloat for f64 {}
 
@@ -42,7 +46,7 @@ pub(super) fn sum<T: SeqFloat>(x: &[T]) -> T {
     let mut chunks = x.chunks_exact(LANES);
     for c in &mut chunks {
         for (s, &v) in lanes.iter_mut().zip(c) {
-            *s = *s + v;
+            *s += v;
         }
     }
     lanes.iter().chain(chunks.remainder()).fold(T::zero(), |s, &v| s + v)
@@ -55,7 +59,7 @@ pub(super) fn dot<T: SeqFloat>(x: &[T], y: &[T]) -> T {
     let (mut xs, mut ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     for (a, b) in (&mut xs).zip(&mut ys) {
         for (s, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *s = *s + a * b;
+            *s += a * b;
         }
     }
     let tail = xs.remainder().iter().zip(ys.remainder()).fold(T::zero(), |s, (&a, &b)| s + a * b);
@@ -66,31 +70,31 @@ pub(super) fn dot<T: SeqFloat>(x: &[T], y: &[T]) -> T {
 #[inline(always)]
 pub(super) fn scale<T: SeqFloat>(x: &mut [T], factor: T) {
     for v in x {
-        *v = *v * factor;
+        *v *= factor;
     }
 }
 
 /// `x ← exp(x - shift)`.
 #[inline(always)]
-pub(super) fn exp_shifted<T: SeqFloat>(x: &mut [T], shift: T) {
+pub(super) fn exp_shifted<S: Simd, T: SeqFloat>(x: &mut [T], shift: T) {
     for v in x {
-        *v = (*v - shift).exp();
+        *v = Real::exp::<S>(*v - shift);
     }
 }
 
 /// `x ← σ(x) = 1 / (1 + e⁻ˣ)`.
 #[inline(always)]
-pub(super) fn sigmoid<T: SeqFloat>(x: &mut [T]) {
+pub(super) fn sigmoid<S: Simd, T: SeqFloat>(x: &mut [T]) {
     for v in x {
-        *v = T::one() / (T::one() + (-*v).exp());
+        *v = Real::sigmoid::<S>(*v);
     }
 }
 
 /// `x ← tanh(x)`.
 #[inline(always)]
-pub(super) fn tanh<T: SeqFloat>(x: &mut [T]) {
+pub(super) fn tanh<S: Simd, T: SeqFloat>(x: &mut [T]) {
     for v in x {
-        *v = v.tanh();
+        *v = Real::tanh::<S>(*v);
     }
 }
 

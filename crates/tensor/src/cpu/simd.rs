@@ -1,6 +1,6 @@
 //! Vectorised loops without hand-written intrinsics.
 //!
-//! A kernel is written once, as an ordinary branch-free loop over slices. [`simd_fn!`] compiles that body once for every
+//! A kernel is written once, as an ordinary branch-free loop over slices. `simd_fn!` compiles that body once for every
 //! [`Level`](super::level::Level), each inside a function whose `#[target_feature]` lets LLVM use that level's
 //! vectors, and makes a dispatcher that picks one at run time. What is inlined into such a function (`#[inline(always)]`
 //! helpers, closures) is compiled with its features too, which is why every helper of a kernel is `#[inline(always)]`.
@@ -89,6 +89,7 @@ macro_rules! simd_fn {
         $(#[$meta])*
         $vis fn $name$(<$($T: $bound),+>)?(level: $crate::cpu::level::Level, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
+            #[allow(clippy::extra_unused_type_parameters)]
             fn body<$S: $crate::cpu::simd::Simd $($(, $T: $bound)+)?>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]

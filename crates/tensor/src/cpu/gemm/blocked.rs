@@ -12,8 +12,14 @@ const KC_BYTES: usize = 512 * 4;
 const A_BLOCK_BYTES: usize = 384 * 1024;
 /// Bytes of the block of `B` that all threads share in the L3 cache.
 const B_BLOCK_BYTES: usize = 8 << 20;
+/// The same for few rows of `A`: it is used so few times that it had better not leave the L2 cache.
+const B_BLOCK_FEW_ROWS: usize = 512 << 10;
+/// Rows of `A` that are few.
+const FEW_ROWS: usize = 48;
 /// Most rows of `A` packed at once.
 const M_BLOCK: usize = 4096;
+/// Multiply-adds below which waking threads up costs more than they bring: 160³, some 70 µs of one core.
+const PARALLEL: usize = 4_000_000;
 /// Multiply-adds that are worth a task of their own.
 const TASK: usize = 1 << 19;
 
@@ -55,7 +61,8 @@ impl<A: Copy> Block<'_, A> {
     fn panel(&self, i: usize, w: usize, k: usize) -> (*const A, isize, isize) {
         match self {
             Block::Packed(data) => (data[i * k..].as_ptr(), 1, w as isize),
-            Block::Direct(mat) => (mat.data[mat.at(i, 0).offset..].as_ptr(), mat.rs, mat.cs),
+            // From the whole slice: strides may lead back before this element.
+            Block::Direct(mat) => (mat.data.as_ptr().wrapping_add(mat.at(i, 0).offset), mat.rs, mat.cs),
         }
     }
 }
@@ -68,15 +75,26 @@ fn even(total: usize, most: usize, unit: usize) -> usize {
 
 /// `C (+)= A · B`, with `C`'s rows `ldc` apart.
 pub fn run<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T::Acc], ldc: usize, parallel: bool) {
+    // Not left to the caller alone: what follows writes through a raw pointer.
     assert!(ldc >= x.n && (x.m - 1) * ldc + x.n <= c.len(), "gemm: C is too small");
     let kernel = T::Acc::kernel(level);
     let out = Output { c: c.as_mut_ptr(), ldc };
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
-    let most = (x.m * x.n * x.k / TASK).min(threads * 4);
-    if threads == 1 || most < 2 {
+    let work = x.m * x.n * x.k;
+    let tasks = (work / TASK).min(threads * 4);
+    if threads == 1 || work < PARALLEL {
         return blocks(&kernel, x, out, 1);
     }
-    blocks(&kernel, x, out, most);
+    let nc = even(x.n, x.n.div_ceil(tasks), kernel.nr);
+    if x.m <= FEW_ROWS && x.n >= 2 * nc {
+        // Packing B is much of the work: each thread packs and uses its own columns, and none waits for another.
+        return (0..x.n.div_ceil(nc)).into_par_iter().with_max_len(1).for_each(|t| {
+            let j = t * nc;
+            let piece = Product { n: nc.min(x.n - j), b: x.b.at(0, j), ..x };
+            blocks(&kernel, piece, Output { c: { out }.c.wrapping_add(j), ..out }, 1);
+        });
+    }
+    blocks(&kernel, x, out, tasks);
 }
 
 /// The three outer loops; `tasks` is how many tiles of work to aim for, 1 for none but this thread.
@@ -86,11 +104,14 @@ fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T:
     let size = size_of::<T::Acc>();
     let parallel = tasks > 1;
     let kc = even(k, KC_BYTES / size, 1);
-    let nc = even(n, B_BLOCK_BYTES / (kc * size), nr);
+    let nc = even(n, if m <= FEW_ROWS { B_BLOCK_FEW_ROWS } else { B_BLOCK_BYTES } / (kc * size), nr);
     let mb = even(m, M_BLOCK, mr);
 
-    let direct_a = T::as_acc(a.data).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
-    let direct_b = T::as_acc(b.data).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
+    // An `as_acc` that gave another slice would break the bounds that were checked.
+    let same = |data: &[T::Acc], mat: &MatRef<T>| data.len() == mat.data.len();
+    let direct_a = T::as_acc(a.data).filter(|d| same(d, &a)).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
+    let direct_b =
+        T::as_acc(b.data).filter(|d| same(d, &b)).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
     let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
 

@@ -63,14 +63,14 @@ fn dots<T: GemmElement>(kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], s
     let k = x.len();
     let row = |i: usize| mat.at(i, 0).offset;
     // SAFETY: the kernel's level was checked when it was chosen.
-    let dot = |rows: [&[T::Acc]; DOT_ROWS]| unsafe { (kernel.dot)(rows, x) };
+    let dot = |rows: [&[T::Acc]; DOT_ROWS], ahead: isize| unsafe { (kernel.dot)(rows, x, ahead) };
     // A last, shorter group repeats its last row: cheaper than another kernel, and the same arithmetic.
     let last = sums.len() - 1;
     match T::as_acc(mat.data) {
         Some(data) => {
             for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
                 let rows = array::from_fn(|r| &data[row((g * DOT_ROWS + r).min(last))..][..k]);
-                group.copy_from_slice(&dot(rows)[..group.len()]);
+                group.copy_from_slice(&dot(rows, mat.rs.wrapping_mul(DOT_ROWS as isize))[..group.len()]);
             }
         }
         None => buffer::with(DOT_ROWS * k, |wide: &mut [T::Acc]| {
@@ -79,7 +79,7 @@ fn dots<T: GemmElement>(kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], s
                     T::widen_slice(&mat.data[row((g * DOT_ROWS + r).min(last))..][..k], wide);
                 }
                 let wide = &*wide;
-                group.copy_from_slice(&dot(array::from_fn(|r| &wide[r * k..][..k]))[..group.len()]);
+                group.copy_from_slice(&dot(array::from_fn(|r| &wide[r * k..][..k]), 0)[..group.len()]);
             }
         }),
     }

@@ -18,12 +18,12 @@
 //! Per element of `A` and `B` that reaches the registers there are `NR` and `MR` multiply-adds; per element that leaves
 //! main memory there are hundreds, so the product runs at the speed of the arithmetic.
 //!
-//! - [`kernel`]: the micro-kernels, for AVX-512, AVX2 and any CPU; chosen at run time.
-//! - [`pack`]: packing, from any strides. Small and thin operands are read where they lie instead.
-//! - [`blocked`]: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
+//! - `kernel`: the micro-kernels, for AVX-512, AVX2 and any CPU; chosen at run time.
+//! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
+//! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
-//! - [`gemv`]: matrix × vector, which the memory limits.
-//! - [`buffer`]: packing buffers that threads keep.
+//! - `gemv`: matrix × vector, which the memory limits.
+//! - `buffer`: packing buffers that threads keep.
 
 mod blocked;
 mod buffer;

@@ -10,6 +10,9 @@ use rayon::prelude::*;
 /// Panels that are packed together, to read long runs of a matrix whose panels lie side by side.
 const GROUP: usize = 8;
 
+/// Elements that are worth packing in parallel.
+const PARALLEL: usize = 1 << 16;
+
 /// Packs `src`, whose rows run across the panels and whose columns are `p`, into `dst[..total * k]`.
 pub fn pack<T: GemmElement>(
     kernel: &Kernel<T::Acc>,
@@ -26,7 +29,7 @@ pub fn pack<T: GemmElement>(
         pack_group(kernel, src.at(first, 0), (GROUP * width).min(total - first), k, width, dst);
     };
     let chunk = GROUP * width * k;
-    if parallel && total > GROUP * width {
+    if parallel && total > GROUP * width && total * k >= PARALLEL {
         dst.par_chunks_mut(chunk).enumerate().for_each(group);
     } else {
         dst.chunks_mut(chunk).enumerate().for_each(group);

@@ -31,6 +31,9 @@ pub struct Tile<A> {
 /// Dot products that run together and share the loads of `x`.
 pub const DOT_ROWS: usize = 4;
 
+/// See [`Kernel::dot`].
+pub type Dot<A> = unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A], ahead: isize) -> [A; DOT_ROWS];
+
 /// A micro-kernel and the tile it is made for.
 #[derive(Clone, Copy)]
 pub struct Kernel<A> {
@@ -45,10 +48,11 @@ pub struct Kernel<A> {
     /// element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
     pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
     /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
+    /// Each row `ahead` elements further on is prefetched; any value will do.
     ///
     /// # Safety
     /// The CPU has the kernel's instructions.
-    pub dot: unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS],
+    pub dot: Dot<A>,
     /// `dst[p * w + i] = src[i * stride + p]` for `i < w`, `p < k`.
     ///
     /// # Safety
@@ -100,7 +104,7 @@ float!(f32, portable::kernel::<f32, 4, 8>());
 float!(f64, portable::kernel::<f64, 4, 4>());
 
 macro_rules! integer {
-    ($t:ident) => {
+    ($t:ident, $nr:literal) => {
         impl Accumulator for $t {
             const ZERO: Self = 0;
             #[inline(always)]
@@ -112,12 +116,16 @@ macro_rules! integer {
                 a.wrapping_add(b)
             }
             #[inline]
-            fn kernel(_: Level) -> Kernel<Self> {
-                portable::kernel::<$t, 4, 8>()
+            fn kernel(level: Level) -> Kernel<Self> {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 | Level::Avx2 => portable::kernel_avx2::<$t, 4, $nr>(),
+                    _ => portable::kernel::<$t, 4, 8>(),
+                }
             }
         }
     };
 }
-integer!(i32);
-integer!(i64);
-integer!(u8);
+integer!(i32, 16);
+integer!(i64, 8);
+integer!(u8, 32);

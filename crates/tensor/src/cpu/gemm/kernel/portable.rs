@@ -7,8 +7,22 @@ pub const fn kernel<A: Accumulator, const MR: usize, const NR: usize>() -> Kerne
     Kernel { mr: MR, nr: NR, run: run::<A, MR, NR>, dot: dot::<A>, transpose: transpose::scalar::<A> }
 }
 
+/// The same loops, compiled for AVX2: what integers use there.
+#[cfg(target_arch = "x86_64")]
+pub const fn kernel_avx2<A: Accumulator, const MR: usize, const NR: usize>() -> Kernel<A> {
+    /// # Safety
+    /// As [`Kernel::run`].
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn run_avx2<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
+        // SAFETY: the caller's promise is this function's.
+        unsafe { run::<A, MR, NR>(rows, cols, t) }
+    }
+    Kernel { run: run_avx2::<A, MR, NR>, ..kernel::<A, MR, NR>() }
+}
+
 /// # Safety
 /// As [`Kernel::run`].
+#[inline(always)]
 unsafe fn run<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
     // SAFETY: the caller's promise is this function's.
     unsafe { if (rows, cols) == (MR, NR) { tile::<A, MR, NR>(MR, NR, t) } else { tile::<A, MR, NR>(rows, cols, t) } }
@@ -50,7 +64,7 @@ unsafe fn tile<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, co
 }
 
 /// As [`Kernel::dot`].
-fn dot<A: Accumulator>(rows: [&[A]; DOT_ROWS], x: &[A]) -> [A; DOT_ROWS] {
+fn dot<A: Accumulator>(rows: [&[A]; DOT_ROWS], x: &[A], _: isize) -> [A; DOT_ROWS] {
     const LANES: usize = 8;
     rows.map(|row| {
         let mut acc = [A::ZERO; LANES];

@@ -38,7 +38,7 @@ macro_rules! simd_kernel {
             /// # Safety
             /// As [`Kernel::dot`].
             #[target_feature(enable = $features)]
-            unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t]) -> [$t; DOT_ROWS] {
+            unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t], ahead: isize) -> [$t; DOT_ROWS] {
                 for row in rows {
                     assert_eq!(row.len(), x.len());
                 }
@@ -46,10 +46,8 @@ macro_rules! simd_kernel {
                 let mut acc = [[ops::zero(); 2]; DOT_ROWS];
                 let step = 2 * ops::LANES;
                 let whole = x.len() / step * step;
-                // Rows are mostly neighbours, and shorter than what the hardware needs to see a stream: where the next
-                // rows would be. A wrong guess costs nothing but the prefetch.
-                let stride = (rows[1].as_ptr() as isize).wrapping_sub(rows[0].as_ptr() as isize);
-                let next = rows.map(|row| row.as_ptr().wrapping_byte_offset(stride.wrapping_mul(DOT_ROWS as isize)));
+                // Rows are shorter than what the hardware needs to see a stream.
+                let next = rows.map(|row| row.as_ptr().wrapping_offset(ahead));
                 for p in (0..whole).step_by(step) {
                     for v in 0..2 {
                         let p = p + v * ops::LANES;
@@ -119,6 +117,11 @@ macro_rules! simd_kernel {
                         bv[j] = unsafe {
                             if full(j) { ops::load(b.add(j * ops::LANES)) } else { ops::load_mask(b.add(j * ops::LANES), last) }
                         };
+                    }
+                    // What is read where it lies jumps from page to page, which the hardware does not foresee.
+                    let ahead = b.wrapping_offset(8 * t.b_rs);
+                    for j in 0..NV {
+                        ops::prefetch(ahead.wrapping_add(j * ops::LANES));
                     }
                     // Unrolled by hand: the compiler gives up before fourteen rows, and then keeps `acc` in memory.
                     $(
