@@ -5,6 +5,7 @@
 pub mod accumulate;
 pub mod attention;
 pub mod attention_backward;
+mod attention_tensor;
 mod attention_tile;
 mod backend;
 pub mod conv;
@@ -32,6 +33,7 @@ pub mod rnn;
 pub mod rows;
 pub mod scan;
 pub mod seq_math;
+mod sequence_tensor;
 pub mod simd;
 pub mod softmax;
 pub mod sort;

@@ -1,7 +1,12 @@
 //! The op floor: each op checks shapes and dtypes, then hands over to the device's backend. One file per op.
 
 pub mod arithmetic;
+pub mod attention;
 pub mod compare;
 pub mod elementwise;
+pub mod gru;
+pub mod lstm;
 pub mod matmul;
+pub mod recurrence;
 pub mod reduce;
+pub mod rnn;
