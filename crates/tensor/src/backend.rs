@@ -224,8 +224,18 @@ pub trait Backend: Send + Sync + 'static {
     }
 
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
-    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
-        unimplemented!()
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor;
+
+    /// `x / (1 - p)` where a random number says so (probability `1 - p`), else 0: element `i` of the mask is element
+    /// `i` of [`random`](Backend::random)'s `Bernoulli { p: 1 - p }` in bool.
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        let _ = (x, p, seed, offset);
+        None
+    }
+    /// The tensors, of one dtype and equal in every dimension but `dim`, one after another along `dim`.
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        let _ = (xs, dim);
+        None
     }
 
     /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.

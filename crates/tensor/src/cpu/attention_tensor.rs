@@ -20,10 +20,10 @@ fn operand<T: bytemuck::Pod>(x: &Tensor) -> Operand<'_, T> {
 impl DropoutMask for DropoutStream {
     fn keep(&self, index: u64) -> bool {
         // The same comparison as `fill_bernoulli`'s, which makes this mask as a tensor.
-        (u32_at(self.seed, self.offset, index) as f64) < ((1.0 - self.p) * 4_294_967_296.0).round()
+        (u32_at(self.state.seed, self.state.offset, index) as f64) < ((1.0 - self.p) * 4_294_967_296.0).round()
     }
     fn keep_row(&self, start: u64, out: &mut [bool]) {
-        bernoulli_row(out, 1.0 - self.p, self.seed, self.offset, start);
+        bernoulli_row(out, 1.0 - self.p, self.state.seed, self.state.offset, start);
     }
 }
 

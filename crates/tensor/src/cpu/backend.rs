@@ -1,7 +1,9 @@
 //! The CPU as a [`Backend`].
 
-use super::{attention_tensor, sequence_tensor, elementwise, level, matmul, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
+use super::{
+    attention_tensor, cat, distribution, dropout, elementwise, level, matmul, reduction, sequence_tensor, strided,
+};
+use crate::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
 use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::gru::{GruGradients, GruOutput};
@@ -159,5 +161,15 @@ impl Backend for CpuBackend {
         gradients: &SequenceGradients,
     ) -> Option<RnnGradients> {
         Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
+    }
+
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
+        distribution::random(distribution, shape, dtype, seed, offset)
+    }
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        Some(dropout::dropout(x, p, seed, offset))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        Some(cat::cat(xs, dim))
     }
 }

@@ -1,22 +1,20 @@
 //! Scaled dot-product attention (Vaswani et al. 2017), grouped-query attention included (Ainslie et al. 2023).
 
-use crate::backend::Distribution;
+use crate::random::RngState;
 use crate::tensor::same_device;
 use crate::{DType, Device, Shape, Tensor, ensure};
 
 const OP: &str = "scaled_dot_product_attention";
 
-/// Which random numbers a dropout takes: a weight is kept where the Bernoulli stream `(seed, offset)` of probability
-/// `1 − p` says so, and kept weights are divided by `1 − p` (Srivastava et al. 2014, inverted). The same stream makes
-/// the same zeros again, in the backward pass and on every device.
+/// Dropout by a stream of random numbers: weight `i` in row-major order is kept where the stream's Bernoulli number `i` of
+/// probability `1 − p` is 1, and divided by `1 − p` (Srivastava et al. 2014, inverted). The same stream makes the same
+/// zeros again, in the backward pass and on every device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutStream {
     /// Probability of a zero, in `[0, 1]`.
     pub p: f64,
-    /// The generator's key.
-    pub seed: u64,
-    /// The number of the stream.
-    pub offset: u64,
+    /// The generator's key and the number of the stream, from [`reserve`](crate::random::reserve).
+    pub state: RngState,
 }
 
 /// How [`Tensor::scaled_dot_product_attention`] attends.
@@ -162,23 +160,16 @@ fn weights(q: &Tensor, k: &Tensor, args: &AttentionArgs) -> (Tensor, Tensor) {
     let lse = sum.log().add(&shift).squeeze(-1);
     let mut p = e.div(&sum.masked_fill(&sum.eq_scalar(0.0), 1.0));
     if let Some(dropout) = args.dropout {
-        p = p.mul(&kept(&dropout, p.shape(), p.dtype(), &p.device()));
+        p = p.dropout_with(dropout.p, dropout.state);
     }
     (p, lse)
 }
 
-/// What dropout multiplies the weights by: 0 or `1/(1 − p)`.
-fn kept(dropout: &DropoutStream, shape: &Shape, dtype: DType, device: &Device) -> Tensor {
-    let keep = 1.0 - dropout.p;
-    let factor = if keep > 0.0 { 1.0 / keep } else { 0.0 };
-    let bernoulli = Distribution::Bernoulli { p: keep };
-    device.backend().random(bernoulli, shape, dtype, dropout.seed, dropout.offset).mul_scalar(factor)
-}
-
-impl DropoutStream {
-    /// What this dropout multiplies a tensor of `shape` by: 0 with probability `p`, else `1/(1 − p)`.
-    pub fn factors(&self, shape: &Shape, dtype: DType, device: &Device) -> Tensor {
-        kept(self, shape, dtype, device)
+impl AttentionOptions {
+    /// Fails, as the op would, unless queries, keys, values and these options fit together.
+    #[track_caller]
+    pub fn check(&self, query: &Tensor, key: &Tensor, value: &Tensor) {
+        prepare(query, key, value, self);
     }
 }
 

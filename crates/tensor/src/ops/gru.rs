@@ -1,6 +1,5 @@
 //! The gated recurrent unit over a sequence (Cho et al. 2014).
 
-use super::lstm::side_by_side;
 use super::recurrence::{
     RecurrentWeights, SequenceGradients, SequenceOptions, check, input_gates, recurrent_product, run, sum_of,
 };
@@ -53,8 +52,8 @@ pub fn gru(x: &Tensor, weights: &RecurrentWeights<Tensor>, h0: &Tensor, options:
     let h = h0.dim(1);
     // The r and z parts of b_hh can join the input's; n's stays inside the reset gate's product.
     let early = weights.b_hh.map(|b| {
-        let n = Tensor::arange(0i64, 3 * h as i64, 1).ge_scalar(2.0 * h as f64).to_device(&b.device());
-        b.masked_fill(&n, 0.0)
+        let rz = b.narrow(0, 0, 2 * h);
+        Tensor::cat(&[&rz, &Tensor::full_on([h], 0.0, b.dtype(), &b.device())], 0)
     });
     let b_hn = weights.b_hh.map(|b| b.narrow(0, 2 * h, h));
     let gx = input_gates(x, weights.w_ih, sum_of(weights.b_ih, early.as_ref()).as_ref());
@@ -80,7 +79,7 @@ fn steps(gx: &Tensor, w_hh: &Tensor, b_hn: Option<&Tensor>, h0: Tensor, options:
         }
         let n = part(&x, 2).add(&r.mul(&hn)).tanh();
         let new = z.rsub_scalar(1.0).mul(&n).add(&z.mul(state));
-        ([new], [side_by_side(&[r, z, n]), hn])
+        ([new], [Tensor::cat(&[&r, &z, &n], 1), hn])
     });
     GruOutput { hs, h_n, gates, hn }
 }

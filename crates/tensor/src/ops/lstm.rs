@@ -74,20 +74,9 @@ fn steps(gx: &Tensor, w_hh: &Tensor, h0: Tensor, c0: Tensor, options: &SequenceO
         let [i, f, g, o] = [gate(0).sigmoid(), gate(1).sigmoid(), gate(2).tanh(), gate(3).sigmoid()];
         let c = f.mul(cell).add(&i.mul(&g));
         let y = o.mul(&c.tanh());
-        ([y, c.clone()], [side_by_side(&[i, f, g, o]), c])
+        ([y, c.clone()], [Tensor::cat(&[&i, &f, &g, &o], 1), c])
     });
     LstmOutput { hs, h_n, c_n, gates, cells }
-}
-
-/// `[B, H]`s beside each other.
-pub(super) fn side_by_side(parts: &[Tensor]) -> Tensor {
-    let [b, h] = parts[0].dims_of(OP);
-    let mut out = Tensor::full_on([b, parts.len() * h], 0.0, parts[0].dtype(), &parts[0].device());
-    for (n, part) in parts.iter().enumerate() {
-        let region = out.narrow(1, n * h, h).layout().clone();
-        out.device().backend().write(&mut out, &region, part);
-    }
-    out
 }
 
 /// The gradients of [`lstm`] with respect to its recurrent part, from what it was given and what it returned, if the

@@ -1,9 +1,8 @@
 //! What the recurrent ops share: options, checks, the product with all of the inputs, and the loop over time that runs
 //! where a backend has no fused kernel.
 
-use crate::shape::Layout;
 use crate::tensor::same_device;
-use crate::{DType, Device, Shape, Tensor, ensure};
+use crate::{DType, Device, Tensor, ensure};
 
 /// How a sequence is run through.
 #[derive(Clone, Debug, Default)]
@@ -118,23 +117,6 @@ pub(crate) fn sum_of(a: Option<&Tensor>, b: Option<&Tensor>) -> Option<Tensor> {
     }
 }
 
-/// What is kept of each step, put together over time.
-pub(crate) struct Track(Tensor);
-
-impl Track {
-    pub(crate) fn new(shape: [usize; 3], dtype: DType, device: &Device) -> Track {
-        Track(Tensor::full_on(shape, 0.0, dtype, device))
-    }
-    pub(crate) fn set(&mut self, t: usize, x: &Tensor) {
-        let [_, b, width] = self.0.dims_of("sequence");
-        let layout = Layout { shape: Shape::from([b, width]), offset: t * b * width, ..Layout::contiguous([b, width]) };
-        self.0.device().backend().write(&mut self.0, &layout, x);
-    }
-    pub(crate) fn finish(self) -> Tensor {
-        self.0
-    }
-}
-
 /// Runs `step(t, states before) -> (states after, what to keep)` over time. `states[0]` is the output. Returns the outputs,
 /// the final states and what was kept, zero where a row is over.
 pub(crate) fn run<const S: usize, const K: usize>(
@@ -144,20 +126,21 @@ pub(crate) fn run<const S: usize, const K: usize>(
     widths: [usize; K],
     mut step: impl FnMut(usize, &[Tensor; S]) -> ([Tensor; S], [Tensor; K]),
 ) -> (Tensor, [Tensor; S], [Tensor; K]) {
-    let [b, h] = states[0].dims_of("sequence");
+    let [b, h]: [usize; 2] = states[0].dims_of("sequence");
     let (dtype, device) = (states[0].dtype(), states[0].device());
-    let mut hs = Track::new([steps, b, h], dtype, &device);
-    let mut kept = widths.map(|width| Track::new([steps, b, width], dtype, &device));
+    let nothing = |width: usize| Tensor::full_on([0, b, width], 0.0, dtype, &device);
+    let mut hs: Vec<Tensor> = Vec::with_capacity(steps);
+    let mut kept: [Vec<Tensor>; K] = std::array::from_fn(|_| Vec::with_capacity(steps));
     for s in 0..steps {
         let t = if options.reverse { steps - 1 - s } else { s };
         let active = active_rows(options, t, &device);
         let (new, keep) = step(t, &states);
         let only = |x: &Tensor| match &active {
-            Some(active) => x.masked_fill(&active.logical_not(), 0.0),
+            Some(active) => active.where_(x, &x.zeros_like()),
             None => x.clone(),
         };
-        hs.set(t, &only(&new[0]));
-        kept.iter_mut().zip(&keep).for_each(|(track, x)| track.set(t, &only(x)));
+        hs.push(only(&new[0]));
+        kept.iter_mut().zip(&keep).for_each(|(kept, x)| kept.push(only(x)));
         for (state, new) in states.iter_mut().zip(new) {
             *state = match &active {
                 Some(active) => active.where_(&new, state),
@@ -165,7 +148,15 @@ pub(crate) fn run<const S: usize, const K: usize>(
             };
         }
     }
-    (hs.finish(), states, kept.map(Track::finish))
+    let over_time = |mut xs: Vec<Tensor>, width: usize| {
+        if options.reverse {
+            xs.reverse();
+        }
+        if xs.is_empty() { nothing(width) } else { Tensor::stack(&xs.iter().collect::<Vec<_>>(), 0) }
+    };
+    let mut kept = kept.into_iter().zip(widths).map(|(xs, width)| over_time(xs, width));
+    let kept = std::array::from_fn(|_| kept.next().expect("one for each"));
+    (over_time(hs, h), states, kept)
 }
 
 /// `[B, 1]`, true for the rows that have a step `t`; `None` if all do.
