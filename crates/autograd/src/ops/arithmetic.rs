@@ -101,7 +101,7 @@ impl Function for Affine {
     }
     fn forward(&self, x: &[Tensor], _: &mut Saved) -> Vec<Tensor> {
         let y = match (self.scale, self.shift) {
-            (-1.0, 0.0) => x[0].neg(),
+            (-1.0, 0.0) => -&x[0],
             (1.0, b) => x[0].add_scalar(b),
             (-1.0, b) => x[0].rsub_scalar(b),
             (a, 0.0) => x[0].mul_scalar(a),
@@ -210,6 +210,10 @@ macro_rules! operators {
         operators!(@pair $Trait $method, Var, Var, |a: Var, b: Var| Var::$method(&a, &b));
         operators!(@pair $Trait $method, &Var, &Tensor, |a: &Var, b: &Tensor| Var::$method(a, &b.into()));
         operators!(@pair $Trait $method, Var, &Tensor, |a: Var, b: &Tensor| Var::$method(&a, &b.into()));
+        operators!(@pair $Trait $method, &Var, Tensor, |a: &Var, b: Tensor| Var::$method(a, &b.into()));
+        operators!(@pair $Trait $method, Var, Tensor, |a: Var, b: Tensor| Var::$method(&a, &b.into()));
+        operators!(@pair $Trait $method, Tensor, &Var, |a: Tensor, b: &Var| Var::$method(&a.into(), b));
+        operators!(@pair $Trait $method, Tensor, Var, |a: Tensor, b: Var| Var::$method(&a.into(), &b));
         operators!(@pair $Trait $method, &Tensor, &Var, |a: &Tensor, b: &Var| Var::$method(&a.into(), b));
         operators!(@pair $Trait $method, &Tensor, Var, |a: &Tensor, b: Var| Var::$method(&a.into(), &b));
         operators!(@pair $Trait $method, &Var, f64, |a: &Var, s: f64| $scalar(a, s));
