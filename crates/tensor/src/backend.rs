@@ -251,10 +251,10 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// A fused LSTM from `gx = W_ih x + b` `[T, B, 4H]`. See [`lstm`](crate::ops::lstm::lstm).
+    /// A fused LSTM from `gx = W_ih x + b` `[T, B, 4H]`, whose memory it may take. See [`lstm`](crate::ops::lstm::lstm).
     fn lstm(
         &self,
-        _gx: &Tensor,
+        _gx: &mut Tensor,
         _w_hh: &Tensor,
         _h0: &Tensor,
         _c0: &Tensor,
@@ -274,10 +274,11 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Option<LstmGradients> {
         None
     }
-    /// A fused GRU from `gx = W_ih x + b_ih + b_h[rz]` `[T, B, 3H]` and `b_hn` `[H]`. See [`gru`](crate::ops::gru::gru).
+    /// A fused GRU from `gx = W_ih x + b_ih + b_h[rz]` `[T, B, 3H]`, whose memory it may take, and `b_hn` `[H]`. See
+    /// [`gru`](crate::ops::gru::gru).
     fn gru(
         &self,
-        _gx: &Tensor,
+        _gx: &mut Tensor,
         _w_hh: &Tensor,
         _b_hn: Option<&Tensor>,
         _h0: &Tensor,
@@ -296,10 +297,10 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Option<GruGradients> {
         None
     }
-    /// A fused RNN from `gx = W_ih x + b` `[T, B, H]`. See [`rnn`](crate::ops::rnn::rnn).
+    /// A fused RNN from `gx = W_ih x + b` `[T, B, H]`, whose memory it may take. See [`rnn`](crate::ops::rnn::rnn).
     fn rnn(
         &self,
-        _gx: &Tensor,
+        _gx: &mut Tensor,
         _w_hh: &Tensor,
         _h0: &Tensor,
         _nonlinearity: RnnNonlinearity,

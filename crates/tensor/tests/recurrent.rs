@@ -86,9 +86,8 @@ fn one_step_of_an_lstm_by_hand() {
 fn errors_name_the_rule() {
     let x = inputs(0, [3, 2, 4, 5], DType::F32, 1);
     let none = SequenceOptions::default();
-    let error = |x: &[Tensor], options: &SequenceOptions| {
-        catch(|| run(0, x, [true, true], options)).unwrap_err().to_string()
-    };
+    let error =
+        |x: &[Tensor], options: &SequenceOptions| catch(|| run(0, x, [true, true], options)).unwrap_err().to_string();
     let with = |at: usize, new: Tensor| {
         let mut x = x.clone();
         x[at] = new;

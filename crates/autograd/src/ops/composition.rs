@@ -13,8 +13,12 @@ pub(super) fn backward_of_composed(op: &impl Function, saved: &Saved, grads: &[O
             })
             .collect();
         let outputs = op.composed(&inputs).expect("a fused operation has a composed form");
-        let (outputs, grads): (Vec<&Var>, Vec<Var>) =
-            outputs.iter().zip(grads).filter_map(|(y, g)| Some((y, g.clone()?))).filter(|(y, _)| y.requires_grad()).unzip();
+        let (outputs, grads): (Vec<&Var>, Vec<Var>) = outputs
+            .iter()
+            .zip(grads)
+            .filter_map(|(y, g)| Some((y, g.clone()?)))
+            .filter(|(y, _)| y.requires_grad())
+            .unzip();
         let wanted: Vec<&Var> = inputs.iter().filter(|x| x.requires_grad()).collect();
         let options = GradOptions { allow_unused: true, grad_outputs: Some(grads), ..GradOptions::default() };
         let mut found = grad_with(&outputs, &wanted, options).into_iter();

@@ -1,9 +1,7 @@
 //! The long short-term memory over a sequence: one fused kernel for all of time, backward included.
 
 use super::composition::backward_of_composed;
-use super::recurrence::{
-    Inputs, bias_gradient, input_gates, input_gradients, recurrent_product, run, sum_of, unify,
-};
+use super::recurrence::{Inputs, bias_gradient, input_gates, input_gradients, recurrent_product, run, sum_of, unify};
 use crate::{Function, Saved, Var, autocast};
 use ferrograd_tensor::ops::lstm::{LstmOutput, lstm as forward, lstm_backward};
 use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions};

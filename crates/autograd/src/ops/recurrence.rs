@@ -32,7 +32,8 @@ impl Inputs {
 #[track_caller]
 pub(super) fn unify(x: &Var, weights: &RecurrentWeights<Var>, states: &[&Var]) -> (Inputs, Vec<Var>) {
     let biases = [weights.b_ih, weights.b_hh];
-    let all = [x, weights.w_ih, weights.w_hh].into_iter().chain(states.iter().copied()).chain(biases.into_iter().flatten());
+    let all =
+        [x, weights.w_ih, weights.w_hh].into_iter().chain(states.iter().copied()).chain(biases.into_iter().flatten());
     let all: Vec<Var> = all.map(Var::lowered).collect();
     let dtype = all.iter().map(Var::dtype).fold(x.lowered().dtype(), DType::promote);
     let inputs = Inputs { states: states.len(), b_ih: biases[0].is_some(), b_hh: biases[1].is_some() };

@@ -28,11 +28,7 @@ impl DropoutMask for DropoutStream {
 }
 
 /// Calls `f` with the arguments in the kernels' form.
-fn with_args<T: SeqFloat, R>(
-    [q, k, v]: [&Tensor; 3],
-    args: &AttentionArgs,
-    f: impl FnOnce(&Attention<T>) -> R,
-) -> R {
+fn with_args<T: SeqFloat, R>([q, k, v]: [&Tensor; 3], args: &AttentionArgs, f: impl FnOnce(&Attention<T>) -> R) -> R {
     let ([b, h, tq, d], [_, hk, tk, _]): ([usize; 4], [usize; 4]) = (q.dims_of("attention"), k.dims_of("attention"));
     let shape = AttentionShape { b, h, hk, tq, tk, d, dv: v.dim(3) };
     let allowed: Cow<[bool]>;

@@ -119,7 +119,7 @@ impl Backend for CpuBackend {
     }
     fn lstm(
         &self,
-        gx: &Tensor,
+        gx: &mut Tensor,
         w_hh: &Tensor,
         h0: &Tensor,
         c0: &Tensor,
@@ -140,7 +140,7 @@ impl Backend for CpuBackend {
     }
     fn gru(
         &self,
-        gx: &Tensor,
+        gx: &mut Tensor,
         w_hh: &Tensor,
         b_hn: Option<&Tensor>,
         h0: &Tensor,
@@ -160,7 +160,7 @@ impl Backend for CpuBackend {
     }
     fn rnn(
         &self,
-        gx: &Tensor,
+        gx: &mut Tensor,
         w_hh: &Tensor,
         h0: &Tensor,
         nonlinearity: RnnNonlinearity,

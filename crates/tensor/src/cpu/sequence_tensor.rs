@@ -27,9 +27,18 @@ fn dense<T: Element>(x: Option<&Tensor>) -> Option<Dense> {
     x.map(Dense::new::<T>)
 }
 
-/// A copy of `x` to compute in.
-fn copied<T: SeqFloat + Element>(x: &Tensor) -> CpuBuffer {
-    CpuBuffer::from_slice(Dense::new::<T>(x).slice::<T>())
+/// `gx` in the type to compute in, to write over: its own memory where nobody else holds it.
+fn taken<T: Element>(gx: &mut Tensor) -> Tensor {
+    let own = std::mem::replace(gx, Tensor::zeros(0));
+    // A cast makes new memory; without one this is the only holder of the old.
+    let mut own = if own.dtype() == T::DTYPE { own } else { own.to_dtype(T::DTYPE) };
+    own.make_unique();
+    own
+}
+
+/// The elements of a tensor that [`taken`] made.
+fn elements<T: SeqFloat>(x: &mut Tensor) -> &mut [T] {
+    x.unique_slice_mut().expect("made unique")
 }
 
 /// Calls `f` with the sizes, the weights and the options in the kernels' form.
@@ -84,12 +93,12 @@ macro_rules! compute_in {
 }
 
 /// See [`lstm_forward`].
-pub fn lstm(gx: &Tensor, w_hh: &Tensor, h0: &Tensor, c0: &Tensor, options: &SequenceOptions) -> LstmOutput {
+pub fn lstm(gx: &mut Tensor, w_hh: &Tensor, h0: &Tensor, c0: &Tensor, options: &SequenceOptions) -> LstmOutput {
     compute_in!(gx.dtype(), T => lstm_as::<T>(gx, w_hh, h0, c0, options))
 }
 
 fn lstm_as<T: SeqFloat + Element>(
-    gx: &Tensor,
+    gx: &mut Tensor,
     w_hh: &Tensor,
     h0: &Tensor,
     c0: &Tensor,
@@ -97,28 +106,23 @@ fn lstm_as<T: SeqFloat + Element>(
 ) -> LstmOutput {
     let [t, b, _]: [usize; 3] = gx.dims_of("lstm");
     let h = h0.dim(1);
-    let mut gates = copied::<T>(gx);
+    let dtype = gx.dtype();
+    let mut gates = taken::<T>(gx);
     let [mut hs, mut cells] = [(); 2].map(|()| CpuBuffer::scratch::<T>(t * b * h));
     let [mut h_n, mut c_n] = [(); 2].map(|()| CpuBuffer::scratch::<T>(b * h));
     let (first, cell) = (Dense::new::<T>(h0), Dense::new::<T>(c0));
     with_sequence::<T, _>(t, w_hh, h0, options, |seq| {
         lstm_forward(
             seq,
-            gates.as_mut_slice(),
+            elements(&mut gates),
             (first.slice(), cell.slice()),
             hs.as_mut_slice(),
             Some(cells.as_mut_slice()),
             (h_n.as_mut_slice(), c_n.as_mut_slice()),
         )
     });
-    let [h_n, c_n] = [h_n, c_n].map(|x| tensor::<T>(x, [b, h]).to_dtype(gx.dtype()));
-    LstmOutput {
-        hs: tensor::<T>(hs, [t, b, h]).to_dtype(gx.dtype()),
-        h_n,
-        c_n,
-        gates: tensor::<T>(gates, [t, b, 4 * h]),
-        cells: tensor::<T>(cells, [t, b, h]),
-    }
+    let [h_n, c_n] = [h_n, c_n].map(|x| tensor::<T>(x, [b, h]).to_dtype(dtype));
+    LstmOutput { hs: tensor::<T>(hs, [t, b, h]).to_dtype(dtype), h_n, c_n, gates, cells: tensor::<T>(cells, [t, b, h]) }
 }
 
 /// See [`lstm_backward`].
@@ -175,12 +179,12 @@ fn lstm_gradients_as<T: SeqFloat + Element>(
 }
 
 /// See [`gru_forward`].
-pub fn gru(gx: &Tensor, w_hh: &Tensor, b_hn: Option<&Tensor>, h0: &Tensor, options: &SequenceOptions) -> GruOutput {
+pub fn gru(gx: &mut Tensor, w_hh: &Tensor, b_hn: Option<&Tensor>, h0: &Tensor, options: &SequenceOptions) -> GruOutput {
     compute_in!(gx.dtype(), T => gru_as::<T>(gx, w_hh, b_hn, h0, options))
 }
 
 fn gru_as<T: SeqFloat + Element>(
-    gx: &Tensor,
+    gx: &mut Tensor,
     w_hh: &Tensor,
     b_hn: Option<&Tensor>,
     h0: &Tensor,
@@ -188,14 +192,15 @@ fn gru_as<T: SeqFloat + Element>(
 ) -> GruOutput {
     let [t, b, _]: [usize; 3] = gx.dims_of("gru");
     let h = h0.dim(1);
-    let mut gates = copied::<T>(gx);
+    let dtype = gx.dtype();
+    let mut gates = taken::<T>(gx);
     let [mut hs, mut hn] = [(); 2].map(|()| CpuBuffer::scratch::<T>(t * b * h));
     let mut h_n = CpuBuffer::scratch::<T>(b * h);
     let (first, b_hn) = (Dense::new::<T>(h0), dense::<T>(b_hn));
     with_sequence::<T, _>(t, w_hh, h0, options, |seq| {
         gru_forward(
             seq,
-            gates.as_mut_slice(),
+            elements(&mut gates),
             b_hn.as_ref().map(Dense::slice),
             first.slice(),
             hs.as_mut_slice(),
@@ -204,9 +209,9 @@ fn gru_as<T: SeqFloat + Element>(
         )
     });
     GruOutput {
-        hs: tensor::<T>(hs, [t, b, h]).to_dtype(gx.dtype()),
-        h_n: tensor::<T>(h_n, [b, h]).to_dtype(gx.dtype()),
-        gates: tensor::<T>(gates, [t, b, 3 * h]),
+        hs: tensor::<T>(hs, [t, b, h]).to_dtype(dtype),
+        h_n: tensor::<T>(h_n, [b, h]).to_dtype(dtype),
+        gates,
         hn: tensor::<T>(hn, [t, b, h]),
     }
 }
@@ -264,7 +269,7 @@ fn activation(nonlinearity: RnnNonlinearity) -> RnnActivation {
 
 /// See [`rnn_forward`].
 pub fn rnn(
-    gx: &Tensor,
+    gx: &mut Tensor,
     w_hh: &Tensor,
     h0: &Tensor,
     nonlinearity: RnnNonlinearity,
@@ -274,22 +279,20 @@ pub fn rnn(
 }
 
 fn rnn_as<T: SeqFloat + Element>(
-    gx: &Tensor,
+    gx: &mut Tensor,
     w_hh: &Tensor,
     h0: &Tensor,
     act: RnnActivation,
     options: &SequenceOptions,
 ) -> RnnOutput {
     let [t, b, h]: [usize; 3] = gx.dims_of("rnn");
-    let (mut hs, mut h_n) = (copied::<T>(gx), CpuBuffer::scratch::<T>(b * h));
+    let dtype = gx.dtype();
+    let (mut hs, mut h_n) = (taken::<T>(gx), CpuBuffer::scratch::<T>(b * h));
     let first = Dense::new::<T>(h0);
     with_sequence::<T, _>(t, w_hh, h0, options, |seq| {
-        rnn_forward(seq, act, hs.as_mut_slice(), first.slice(), h_n.as_mut_slice())
+        rnn_forward(seq, act, elements(&mut hs), first.slice(), h_n.as_mut_slice())
     });
-    RnnOutput {
-        hs: tensor::<T>(hs, [t, b, h]).to_dtype(gx.dtype()),
-        h_n: tensor::<T>(h_n, [b, h]).to_dtype(gx.dtype()),
-    }
+    RnnOutput { hs: hs.to_dtype(dtype), h_n: tensor::<T>(h_n, [b, h]).to_dtype(dtype) }
 }
 
 /// See [`rnn_backward`].
@@ -318,11 +321,8 @@ fn rnn_gradients_as<T: SeqFloat + Element>(
     let mut d_w_hh = CpuBuffer::scratch::<T>(w_hh.numel());
     with_sequence::<T, _>(t, w_hh, h0, options, |seq| {
         with_upstream::<T, _>(gradients, |upstream| {
-            let gradients = RnnSlices {
-                d_gx: d_gx.as_mut_slice(),
-                d_h0: d_h0.as_mut_slice(),
-                d_w_hh: d_w_hh.as_mut_slice(),
-            };
+            let gradients =
+                RnnSlices { d_gx: d_gx.as_mut_slice(), d_h0: d_h0.as_mut_slice(), d_w_hh: d_w_hh.as_mut_slice() };
             rnn_backward(seq, act, dense_hs.slice(), first.slice(), upstream, gradients)
         })
     });

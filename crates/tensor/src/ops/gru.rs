@@ -1,9 +1,10 @@
 //! The gated recurrent unit over a sequence (Cho et al. 2014).
 
 use super::recurrence::{
-    RecurrentWeights, SequenceGradients, SequenceOptions, check, input_gates, recurrent_product, run, sum_of,
+    RecurrentWeights, SequenceGradients, SequenceOptions, check, check_gradients, input_gates, recurrent_product, run,
+    sum_of,
 };
-use crate::{Tensor, ensure};
+use crate::Tensor;
 
 const OP: &str = "gru";
 
@@ -56,8 +57,8 @@ pub fn gru(x: &Tensor, weights: &RecurrentWeights<Tensor>, h0: &Tensor, options:
         Tensor::cat(&[&rz, &Tensor::full_on([h], 0.0, b.dtype(), &b.device())], 0)
     });
     let b_hn = weights.b_hh.map(|b| b.narrow(0, 2 * h, h));
-    let gx = input_gates(x, weights.w_ih, sum_of(weights.b_ih, early.as_ref()).as_ref());
-    x.device().backend().gru(&gx, weights.w_hh, b_hn.as_ref(), h0, &options).unwrap_or_else(|| {
+    let mut gx = input_gates(x, weights.w_ih, sum_of(weights.b_ih, early.as_ref()).as_ref());
+    x.device().backend().gru(&mut gx, weights.w_hh, b_hn.as_ref(), h0, &options).unwrap_or_else(|| {
         let wide = x.dtype().accumulator();
         let [gx, w_hh, h0] = [&gx, weights.w_hh, h0].map(|x| x.to_dtype(wide));
         let out = steps(&gx, &w_hh, b_hn.map(|b| b.to_dtype(wide)).as_ref(), h0, &options);
@@ -94,15 +95,6 @@ pub fn gru_backward(
     saved: &GruOutput,
     gradients: &SequenceGradients,
 ) -> Option<GruGradients> {
-    for (g, y) in [(gradients.hs, &saved.hs), (gradients.h_n, &saved.h_n)] {
-        ensure!(
-            g.is_none_or(|g| g.shape() == y.shape() && g.dtype() == y.dtype()),
-            Shape,
-            OP,
-            "a gradient must have its output's shape {} and dtype {}",
-            y.shape(),
-            y.dtype()
-        );
-    }
+    check_gradients(OP, [(gradients.hs, &saved.hs), (gradients.h_n, &saved.h_n)]);
     w_hh.device().backend().gru_backward(w_hh, h0, options, saved, gradients)
 }

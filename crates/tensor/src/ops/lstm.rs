@@ -1,9 +1,10 @@
 //! The long short-term memory over a sequence (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
 use super::recurrence::{
-    RecurrentWeights, SequenceGradients, SequenceOptions, check, input_gates, recurrent_product, run, sum_of,
+    RecurrentWeights, SequenceGradients, SequenceOptions, check, check_gradients, input_gates, recurrent_product, run,
+    sum_of,
 };
-use crate::{Tensor, ensure};
+use crate::Tensor;
 
 const OP: &str = "lstm";
 
@@ -55,8 +56,8 @@ pub fn lstm(
 ) -> LstmOutput {
     let options = check(OP, 4, x, weights, &[("h0", h0), ("c0", c0)], options);
     let bias = sum_of(weights.b_ih, weights.b_hh);
-    let gx = input_gates(x, weights.w_ih, bias.as_ref());
-    x.device().backend().lstm(&gx, weights.w_hh, h0, c0, &options).unwrap_or_else(|| {
+    let mut gx = input_gates(x, weights.w_ih, bias.as_ref());
+    x.device().backend().lstm(&mut gx, weights.w_hh, h0, c0, &options).unwrap_or_else(|| {
         let wide = x.dtype().accumulator();
         let [gx, w_hh, h0, c0] = [&gx, weights.w_hh, h0, c0].map(|x| x.to_dtype(wide));
         let out = steps(&gx, &w_hh, h0, c0, &options);
@@ -90,15 +91,6 @@ pub fn lstm_backward(
     saved: &LstmOutput,
     gradients: &SequenceGradients,
 ) -> Option<LstmGradients> {
-    for (g, y) in [(gradients.hs, &saved.hs), (gradients.h_n, &saved.h_n), (gradients.c_n, &saved.c_n)] {
-        ensure!(
-            g.is_none_or(|g| g.shape() == y.shape() && g.dtype() == y.dtype()),
-            Shape,
-            OP,
-            "a gradient must have its output's shape {} and dtype {}",
-            y.shape(),
-            y.dtype()
-        );
-    }
+    check_gradients(OP, [(gradients.hs, &saved.hs), (gradients.h_n, &saved.h_n), (gradients.c_n, &saved.c_n)]);
     w_hh.device().backend().lstm_backward(w_hh, h0, c0, options, saved, gradients)
 }

@@ -93,11 +93,32 @@ pub(crate) fn check(
     let mut options = options.clone();
     if let Some(mask) = &mut options.recurrent_mask {
         same_device(op, &[x, mask]);
-        ensure!(mask.dims() == [b, h], Shape, op, "recurrent_mask must be [batch, H] = [{b}, {h}], got {}", mask.shape());
+        ensure!(
+            mask.dims() == [b, h],
+            Shape,
+            op,
+            "recurrent_mask must be [batch, H] = [{b}, {h}], got {}",
+            mask.shape()
+        );
         ensure!(mask.dtype() != DType::Bool, DType, op, "recurrent_mask holds factors, not truth values");
         *mask = mask.to_dtype(dtype.accumulator());
     }
     options
+}
+
+/// Fails unless each gradient looks like the output that it belongs to.
+#[track_caller]
+pub(crate) fn check_gradients<const N: usize>(op: &'static str, pairs: [(Option<&Tensor>, &Tensor); N]) {
+    for (g, y) in pairs {
+        ensure!(
+            g.is_none_or(|g| g.shape() == y.shape() && g.dtype() == y.dtype()),
+            Shape,
+            op,
+            "a gradient must have its output's shape {} and dtype {}",
+            y.shape(),
+            y.dtype()
+        );
+    }
 }
 
 /// `W_ih xₜ + bias` `[T, B, G·H]` for all of time, as one product.
@@ -176,4 +197,3 @@ pub(crate) fn recurrent_product(h: &Tensor, w_hh: &Tensor, options: &SequenceOpt
         None => h.matmul(&w_hh.t()),
     }
 }
-

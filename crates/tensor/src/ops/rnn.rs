@@ -1,9 +1,10 @@
 //! The simple recurrent network over a sequence (Elman 1990).
 
 use super::recurrence::{
-    RecurrentWeights, SequenceGradients, SequenceOptions, check, input_gates, recurrent_product, run, sum_of,
+    RecurrentWeights, SequenceGradients, SequenceOptions, check, check_gradients, input_gates, recurrent_product, run,
+    sum_of,
 };
-use crate::{Tensor, ensure};
+use crate::Tensor;
 
 const OP: &str = "rnn";
 
@@ -53,8 +54,8 @@ pub fn rnn(
 ) -> RnnOutput {
     let options = check(OP, 1, x, weights, &[("h0", h0)], options);
     let bias = sum_of(weights.b_ih, weights.b_hh);
-    let gx = input_gates(x, weights.w_ih, bias.as_ref());
-    x.device().backend().rnn(&gx, weights.w_hh, h0, nonlinearity, &options).unwrap_or_else(|| {
+    let mut gx = input_gates(x, weights.w_ih, bias.as_ref());
+    x.device().backend().rnn(&mut gx, weights.w_hh, h0, nonlinearity, &options).unwrap_or_else(|| {
         let wide = x.dtype().accumulator();
         let [gx, w_hh, h0] = [&gx, weights.w_hh, h0].map(|x| x.to_dtype(wide));
         let (hs, [h_n], []) = run(gx.dim(0), &options, [h0], [], |t, [state]| {
@@ -80,15 +81,6 @@ pub fn rnn_backward(
     hs: &Tensor,
     gradients: &SequenceGradients,
 ) -> Option<RnnGradients> {
-    for (g, y) in [(gradients.hs, hs), (gradients.h_n, h0)] {
-        ensure!(
-            g.is_none_or(|g| g.shape() == y.shape() && g.dtype() == y.dtype()),
-            Shape,
-            OP,
-            "a gradient must have its output's shape {} and dtype {}",
-            y.shape(),
-            y.dtype()
-        );
-    }
+    check_gradients(OP, [(gradients.hs, hs), (gradients.h_n, h0)]);
     w_hh.device().backend().rnn_backward(w_hh, h0, nonlinearity, options, hs, gradients)
 }
