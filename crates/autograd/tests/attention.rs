@@ -4,14 +4,17 @@
 mod golden;
 #[path = "../../tensor/tests/plain/mod.rs"]
 mod plain;
+#[path = "../../tensor/tests/sample/mod.rs"]
+mod sample;
 
 use ferrograd_autograd::ops::AttentionOptions;
 use ferrograd_autograd::{GradOptions, Var, autocast, grad, grad_with, gradcheck, gradgradcheck};
 use ferrograd_tensor::random::with_seed;
 use ferrograd_tensor::{DType, Device, Tensor};
 use golden::Golden;
-use plain::{distance, plain, values};
+use plain::device as plain;
 use proptest::prelude::*;
+use sample::{distance, values};
 
 fn leaves(tensors: &[Tensor]) -> Vec<Var> {
     tensors.iter().map(|x| Var::leaf(x.clone())).collect()

@@ -123,10 +123,13 @@ fn at_kinks_and_ends() {
     assert_eq!(second[0].tensor().to_vec::<f64>(), [0.0, 0.0, 2.0]);
     // Far from 0 nothing overflows into a NaN.
     let x = Var::leaf(Tensor::new([-1000.0, 1000.0]));
-    for op in [Var::sigmoid, Var::tanh, Var::gelu, Var::gelu_tanh, Var::silu, Var::softplus, |x| x.elu(1.0)] as [Op; 7] {
+    for op in [Var::sigmoid, Var::tanh, Var::gelu, Var::gelu_tanh, Var::silu, Var::softplus, |x| x.elu(1.0)] as [Op; 7]
+    {
         let first = grad_with(&[&op(&x).sum()], &[&x], GradOptions::create_graph());
         let second = grad(&first[0].sum(), &[&x]);
-        assert!(first[0].tensor().is_finite().all().item::<bool>() && second[0].tensor().is_finite().all().item::<bool>());
+        assert!(
+            first[0].tensor().is_finite().all().item::<bool>() && second[0].tensor().is_finite().all().item::<bool>()
+        );
     }
 }
 

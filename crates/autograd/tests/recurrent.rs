@@ -4,13 +4,16 @@
 mod golden;
 #[path = "../../tensor/tests/plain/mod.rs"]
 mod plain;
+#[path = "../../tensor/tests/sample/mod.rs"]
+mod sample;
 
 use ferrograd_autograd::ops::{LstmWeights, RnnNonlinearity, SequenceOptions, gru, lstm, rnn};
 use ferrograd_autograd::{GradOptions, Var, autocast, grad, grad_with, gradcheck, gradgradcheck};
 use ferrograd_tensor::{DType, Device, Tensor};
 use golden::Golden;
-use plain::{distance, plain, values};
+use plain::device as plain;
 use proptest::prelude::*;
+use sample::{distance, values};
 
 /// The outputs of op `kind` (0 LSTM, 1 GRU, 2 and 3 RNN) of `x, w_ih, w_hh, h0, c0, b_ih, b_hh`.
 fn run(kind: usize, x: &[Var], biases: [bool; 2], options: &SequenceOptions) -> Vec<Var> {

@@ -26,6 +26,7 @@ pub use create::Data;
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result, catch};
+pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::pad::PadMode;
 pub use shape::{Axes, INFER, Layout, Shape};
 pub use tensor::Tensor;

@@ -178,7 +178,12 @@ impl Tensor {
             DType::I32 => i32::MIN as i64..=i32::MAX as i64,
             _ => i64::MIN..=i64::MAX,
         };
-        ensure!(range.contains(&low) && range.contains(&(high - 1)), Value, OP, "{dtype} does not hold [{low}, {high})");
+        ensure!(
+            range.contains(&low) && range.contains(&(high - 1)),
+            Value,
+            OP,
+            "{dtype} does not hold [{low}, {high})"
+        );
         draw(Distribution::Integers { low, high }, shape.into(), dtype, device)
     }
     /// The integers 0 … n − 1 in random order, i64 on the CPU.

@@ -1,12 +1,14 @@
 //! Fused attention against the composition, and the op's rules.
 
 mod plain;
+mod sample;
 
 use ferrograd_tensor::ops::attention::{AttentionOptions, DropoutStream, causal_mask};
 use ferrograd_tensor::random::RngState;
 use ferrograd_tensor::{DType, Device, Tensor, catch};
-use plain::{distance, plain, values};
+use plain::device as plain;
 use proptest::prelude::*;
+use sample::{distance, values};
 
 /// A mask that broadcasts over some of the dimensions: bool, or float with some −∞.
 fn mask(kind: usize, dims: [usize; 4], broadcast: usize, seed: u64) -> Option<Tensor> {

@@ -143,10 +143,7 @@ fn mistakes() {
         message(&|| Tensor::cat(&[&x, &Tensor::zeros([2, 4])], 0)),
         "cat: shapes may differ in dimension 0 only: tensor 0 is [2, 3], tensor 1 is [2, 4]"
     );
-    assert_eq!(
-        message(&|| Tensor::cat(&[&x, &x], 2)),
-        "cat: dimension 2 is out of range for a tensor of 2 dimensions"
-    );
+    assert_eq!(message(&|| Tensor::cat(&[&x, &x], 2)), "cat: dimension 2 is out of range for a tensor of 2 dimensions");
     assert_eq!(
         message(&|| Tensor::stack(&[&x, &x.t()], 0)),
         "stack: shapes must be equal: tensor 0 is [2, 3], tensor 1 is [3, 2]"

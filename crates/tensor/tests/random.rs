@@ -1,8 +1,6 @@
 //! Random tensors: repeatable, of the right distribution, and careful with their arguments.
 
-use ferrograd_tensor::random::{
-    RngState, manual_seed, reserve, rng_state, set_rng_state, with_rng_state, with_seed,
-};
+use ferrograd_tensor::random::{RngState, manual_seed, reserve, rng_state, set_rng_state, with_rng_state, with_seed};
 use ferrograd_tensor::{DType, Device, Tensor, catch};
 use std::sync::{Mutex, MutexGuard};
 

@@ -1,14 +1,16 @@
 //! Fused LSTM, GRU and RNN against the step-by-step composition, and the ops' rules.
 
 mod plain;
+mod sample;
 
 use ferrograd_tensor::ops::gru::gru;
 use ferrograd_tensor::ops::lstm::lstm;
 use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceOptions};
 use ferrograd_tensor::ops::rnn::{RnnNonlinearity, rnn};
 use ferrograd_tensor::{DType, Device, Tensor, catch};
-use plain::{distance, plain, values};
+use plain::device as plain;
 use proptest::prelude::*;
+use sample::{distance, values};
 
 /// Every output of op `kind` (0 LSTM, 1 GRU, 2 and 3 RNN).
 fn run(kind: usize, x: &[Tensor], biases: [bool; 2], options: &SequenceOptions) -> Vec<Tensor> {

@@ -84,7 +84,8 @@ fn writing_in_place() {
     let x = Tensor::zeros([2, 3]);
     let y = x.into_replaced(|x| x.slice(s![.., ..;2]), &Tensor::new([1i64, 2]));
     assert_eq!(y.to_vec::<f32>(), [1.0, 0.0, 2.0, 1.0, 0.0, 2.0]);
-    let half = Tensor::full_on([3], 0.0, DType::BF16, &y.device()).replace(|x| x.flip(0), &Tensor::new([1.0, 2.0, 3.0]));
+    let half =
+        Tensor::full_on([3], 0.0, DType::BF16, &y.device()).replace(|x| x.flip(0), &Tensor::new([1.0, 2.0, 3.0]));
     assert_eq!(half.to_f64_vec(), [3.0, 2.0, 1.0]);
 }
 

@@ -15,11 +15,7 @@ impl Function for Where {
         vec![self.0.where_(&x[0], &x[1])]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        each(
-            saved,
-            g,
-            [&|_, g| g.masked_fill(&self.0.logical_not(), 0.0), &|_, g| g.masked_fill(&self.0, 0.0)],
-        )
+        each(saved, g, [&|_, g| g.masked_fill(&self.0.logical_not(), 0.0), &|_, g| g.masked_fill(&self.0, 0.0)])
     }
 }
 

@@ -52,6 +52,6 @@ macro_rules! unary {
     (@save nothing $saved:ident) => { let _ = &$saved; };
     (@saved input $saved:ident) => { $saved.input(0) };
     (@saved output $saved:ident) => { $saved.output(0) };
-    (@saved nothing $saved:ident) => { () };
+    (@saved nothing $saved:ident) => {{ let _: &$crate::Saved = $saved; }};
 }
 pub(super) use unary;

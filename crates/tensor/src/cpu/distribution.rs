@@ -89,8 +89,8 @@ fn integers<T: Element>(n: usize, low: i64, high: i64, seed: u64, offset: u64) -
     let mut buffer = CpuBuffer::scratch::<T::Stored>(n);
     for_chunks(buffer.as_mut_slice::<T::Stored>(), |range, out| {
         for (i, slot) in range.zip(out) {
-            let u = (words[2 * i + 1] as u64) << 32 | words[2 * i] as u64;
-            *slot = T::from_i64(low.wrapping_add((u as u128 * width >> 64) as i64)).store();
+            let u = ((words[2 * i + 1] as u64) << 32) | words[2 * i] as u64;
+            *slot = T::from_i64(low.wrapping_add(((u as u128 * width) >> 64) as i64)).store();
         }
     });
     buffer

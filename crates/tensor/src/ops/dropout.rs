@@ -24,7 +24,8 @@ impl Tensor {
             return y;
         }
         let keep = 1.0 - p;
-        let mask = backend.random(Distribution::Bernoulli { p: keep }, self.shape(), DType::Bool, state.seed, state.offset);
+        let mask =
+            backend.random(Distribution::Bernoulli { p: keep }, self.shape(), DType::Bool, state.seed, state.offset);
         mask.where_(&self.mul_scalar(1.0 / keep), &self.full_like(0.0))
     }
 }

@@ -9,12 +9,7 @@ use crate::{Shape, Tensor, ensure};
 /// If there are fewer numbers than dimensions.
 #[track_caller]
 pub fn repeat_shapes(shape: &Shape, times: &[usize]) -> [Shape; 3] {
-    ensure!(
-        times.len() >= shape.rank(),
-        Shape,
-        "repeat",
-        "{times:?} has fewer numbers than {shape} has dimensions"
-    );
+    ensure!(times.len() >= shape.rank(), Shape, "repeat", "{times:?} has fewer numbers than {shape} has dimensions");
     let lead = times.len() - shape.rank();
     let extent = |d: usize| if d < lead { 1 } else { shape[d - lead] };
     [
