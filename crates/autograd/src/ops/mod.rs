@@ -3,8 +3,12 @@
 mod activation;
 mod arithmetic;
 mod cast;
+mod conv;
 mod identity;
+mod interpolate;
 mod matmul;
+mod plane_map;
+mod pool;
 mod sum;
 mod view;
 

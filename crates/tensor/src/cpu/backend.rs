@@ -1,8 +1,10 @@
 //! The CPU as a [`Backend`].
 
-use super::{elementwise, level, matmul, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
+use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+use super::{conv, elementwise, level, matmul, plane, reduction, strided};
+use crate::backend::{Backend, Binary, Compare, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
+use crate::ops::conv::Conv2dPlan;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
@@ -76,5 +78,33 @@ impl Backend for CpuBackend {
     }
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
+    }
+
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_tensor(plan, x, w))
+    }
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_input_grad_tensor(plan, dy, w))
+    }
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_weight_grad_tensor(plan, x, dy))
+    }
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map(map, x))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map_adjoint(map, dy))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::max_pool2d(windows, x))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::adaptive_max_pool2d(bins, x))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_gather(x, index))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
+        Some(plane::plane_scatter(dy, index, h, w))
     }
 }

@@ -2,6 +2,9 @@
 
 pub mod arithmetic;
 pub mod compare;
+pub mod conv;
 pub mod elementwise;
+pub mod interpolate;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
