@@ -3,7 +3,9 @@
 
 use super::plane_map::Mapped;
 use crate::{Function, Saved, Var};
-use ferrograd_tensor::ops::pool::{adaptive_avg_pool2d_map, avg_pool2d_map, plane_gather, plane_scatter};
+use ferrograd_tensor::ops::pool::{
+    adaptive_avg_pool2d_map, adaptive_max_pool, avg_pool2d_map, max_pool, plane_gather, plane_scatter,
+};
 use ferrograd_tensor::{Pool1dOptions, Pool2dOptions, Tensor, ensure};
 
 /// Which maximum.
@@ -13,18 +15,18 @@ enum Maximum {
 }
 
 /// `y[…, i, j] = max` over a window or bin of the plane.
-struct MaxPool2d(Maximum);
-impl Function for MaxPool2d {
+struct MaxPool {
+    op: &'static str,
+    over: Maximum,
+}
+impl Function for MaxPool {
     fn name(&self) -> &'static str {
-        match self.0 {
-            Maximum::Windows(_) => "max_pool2d",
-            Maximum::Bins(_) => "adaptive_max_pool2d",
-        }
+        self.op
     }
     fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        let (y, index) = match &self.0 {
-            Maximum::Windows(options) => x[0].max_pool2d_with_index(options),
-            Maximum::Bins(size) => x[0].adaptive_max_pool2d_with_index(*size),
+        let (y, index) = match &self.over {
+            Maximum::Windows(options) => max_pool(self.op, &x[0], options),
+            Maximum::Bins(size) => adaptive_max_pool(self.op, &x[0], *size),
         };
         saved.save(index);
         vec![y]
@@ -83,12 +85,14 @@ impl Var {
     /// The maximum over windows of `[N, C, H, W]`, see [`Tensor::max_pool2d`]. The gradient goes to the first of equals.
     #[track_caller]
     pub fn max_pool2d(&self, options: &Pool2dOptions) -> Var {
-        MaxPool2d(Maximum::Windows(*options)).apply1(&[self])
+        MaxPool { op: "max_pool2d", over: Maximum::Windows(*options) }.apply1(&[self])
     }
     /// The maximum over windows of `[N, C, L]`, see [`Tensor::max_pool1d`].
     #[track_caller]
     pub fn max_pool1d(&self, options: &Pool1dOptions) -> Var {
-        as_image("max_pool1d", self, |x| x.max_pool2d(&options.two_dimensional()))
+        const OP: &str = "max_pool1d";
+        let over = Maximum::Windows(options.two_dimensional());
+        as_image(OP, self, |x| MaxPool { op: OP, over }.apply1(&[x]))
     }
     /// The mean over windows of `[N, C, H, W]`, see [`Tensor::avg_pool2d`].
     #[track_caller]
@@ -99,7 +103,9 @@ impl Var {
     /// The mean over windows of `[N, C, L]`, see [`Tensor::avg_pool1d`].
     #[track_caller]
     pub fn avg_pool1d(&self, options: &Pool1dOptions) -> Var {
-        as_image("avg_pool1d", self, |x| x.avg_pool2d(&options.two_dimensional()))
+        const OP: &str = "avg_pool1d";
+        let options = options.two_dimensional();
+        as_image(OP, self, |x| Mapped::forward(OP, avg_pool2d_map(OP, x.tensor(), &options)).apply1(&[x]))
     }
     /// The mean over `size` bins of `[N, C, H, W]`, see [`Tensor::adaptive_avg_pool2d`].
     #[track_caller]
@@ -110,16 +116,18 @@ impl Var {
     /// The mean over `size` bins of `[N, C, L]`, see [`Tensor::adaptive_avg_pool1d`].
     #[track_caller]
     pub fn adaptive_avg_pool1d(&self, size: usize) -> Var {
-        as_image("adaptive_avg_pool1d", self, |x| x.adaptive_avg_pool2d([1, size]))
+        const OP: &str = "adaptive_avg_pool1d";
+        as_image(OP, self, |x| Mapped::forward(OP, adaptive_avg_pool2d_map(OP, x.tensor(), [1, size])).apply1(&[x]))
     }
     /// The maximum over `size` bins of `[N, C, H, W]`, see [`Tensor::adaptive_max_pool2d`].
     #[track_caller]
     pub fn adaptive_max_pool2d(&self, size: [usize; 2]) -> Var {
-        MaxPool2d(Maximum::Bins(size)).apply1(&[self])
+        MaxPool { op: "adaptive_max_pool2d", over: Maximum::Bins(size) }.apply1(&[self])
     }
     /// The maximum over `size` bins of `[N, C, L]`, see [`Tensor::adaptive_max_pool1d`].
     #[track_caller]
     pub fn adaptive_max_pool1d(&self, size: usize) -> Var {
-        as_image("adaptive_max_pool1d", self, |x| x.adaptive_max_pool2d([1, size]))
+        const OP: &str = "adaptive_max_pool1d";
+        as_image(OP, self, |x| MaxPool { op: OP, over: Maximum::Bins([1, size]) }.apply1(&[x]))
     }
 }

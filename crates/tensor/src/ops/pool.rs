@@ -208,8 +208,9 @@ pub(crate) fn as_image<R>(op: &'static str, x: &Tensor, f: impl FnOnce(&Tensor) 
     f(&x.unsqueeze(2))
 }
 
+/// [`Tensor::max_pool2d_with_index`], with errors in the name of `op`.
 #[track_caller]
-fn max_pool(op: &'static str, x: &Tensor, o: &Pool2dOptions) -> (Tensor, Tensor) {
+pub fn max_pool(op: &'static str, x: &Tensor, o: &Pool2dOptions) -> (Tensor, Tensor) {
     let geometry = windows(op, x, o);
     x.device().backend().max_pool2d(&geometry, x).unwrap_or_else(|| {
         let mut out = on_cpu(&[x], |x| {
@@ -220,8 +221,9 @@ fn max_pool(op: &'static str, x: &Tensor, o: &Pool2dOptions) -> (Tensor, Tensor)
     })
 }
 
+/// [`Tensor::adaptive_max_pool2d_with_index`], with errors in the name of `op`.
 #[track_caller]
-fn adaptive_max_pool(op: &'static str, x: &Tensor, size: [usize; 2]) -> (Tensor, Tensor) {
+pub fn adaptive_max_pool(op: &'static str, x: &Tensor, size: [usize; 2]) -> (Tensor, Tensor) {
     let geometry = bins(op, x, size);
     x.device().backend().adaptive_max_pool2d(&geometry, x).unwrap_or_else(|| {
         let mut out = on_cpu(&[x], |x| {

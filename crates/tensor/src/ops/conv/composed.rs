@@ -6,6 +6,12 @@
 use super::Conv2dPlan;
 use crate::{Layout, Shape, Tensor};
 
+/// Where an operand is empty, so is every sum: the result, of the given shape, is zero.
+fn empty(p: &Conv2dPlan, like: &Tensor, shape: Shape) -> Option<Tensor> {
+    let shapes = [p.input_shape(), p.weight_shape(), p.output_shape()];
+    shapes.iter().any(|s| s.numel() == 0).then(|| Tensor::full_on(shape, 0.0, like.dtype(), &like.device()))
+}
+
 /// A zero-padded image `[N, C, H + 2p, W + 2p]`.
 fn padded_shape(p: &Conv2dPlan) -> Shape {
     let g = &p.geometry;
@@ -52,11 +58,17 @@ fn outputs(p: &Conv2dPlan, dy: &Tensor) -> Tensor {
 
 /// [`forward`](super::forward) as a product.
 pub fn forward(p: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Tensor {
+    if let Some(zeros) = empty(p, x, p.output_shape()) {
+        return zeros;
+    }
     rows(p, w).matmul(&columns(p, x)).reshape(p.output_shape())
 }
 
 /// [`input_grad`](super::input_grad): a product, whose rows, one per channel and tap, are added to the pixels they read.
 pub fn input_grad(p: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Tensor {
+    if let Some(zeros) = empty(p, dy, p.input_shape()) {
+        return zeros;
+    }
     let (g, shape) = (&p.geometry, padded_shape(p));
     let columns = rows(p, w).t().matmul(&outputs(p, dy)).reshape([g.n, g.c, g.kh, g.kw, p.out.0, p.out.1]);
     let mut padded = Tensor::full_on(&shape, 0.0, dy.dtype(), &dy.device());
@@ -77,6 +89,9 @@ pub fn input_grad(p: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Tensor {
 
 /// [`weight_grad`](super::weight_grad) as one product over all images.
 pub fn weight_grad(p: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Tensor {
+    if let Some(zeros) = empty(p, x, p.weight_shape()) {
+        return zeros;
+    }
     let g = &p.geometry;
     let pixels = g.n * p.out.0 * p.out.1;
     let dy = outputs(p, dy).permute([1, 2, 0, 3]).reshape([g.groups, g.o / g.groups, pixels]);
