@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod engine;
 mod function;
 mod gradcheck;
@@ -15,6 +16,7 @@ mod node;
 pub mod ops;
 mod var;
 
+pub use checkpoint::checkpoint;
 pub use engine::{GradOptions, grad, grad_with};
 pub use function::{Derivative, Function, Saved};
 pub use gradcheck::{GradcheckOptions, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with};
