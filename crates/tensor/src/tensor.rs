@@ -154,11 +154,13 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn contiguous_slice<T: Pod>(&self) -> &[T] {
         debug_assert!(self.is_contiguous());
-        &self.storage()[self.layout.offset..][..self.numel()]
+        // An empty view may begin beyond its storage.
+        if self.numel() == 0 { &[] } else { &self.storage()[self.layout.offset..][..self.numel()] }
     }
     /// The elements of a row-major CPU tensor that nobody else holds, to write. For the CPU backend.
     pub(crate) fn unique_slice_mut<T: Pod>(&mut self) -> Option<&mut [T]> {
-        let (offset, n) = (self.layout.offset, self.numel());
+        let n = self.numel();
+        let offset = if n == 0 { 0 } else { self.layout.offset };
         if !self.is_contiguous() {
             return None;
         }
