@@ -144,6 +144,7 @@ pub enum Distribution {
 }
 
 /// A device's memory and kernels. See the module's documentation.
+#[allow(unused_variables)] // a default ignores its arguments, whose names are documentation
 pub trait Backend: Send + Sync + 'static {
     /// Kind and index: `("cpu", 0)`, `("cuda", 1)`.
     fn id(&self) -> (&'static str, usize);
@@ -213,7 +214,157 @@ pub trait Backend: Send + Sync + 'static {
     fn index_range(&self, index: &Tensor) -> (i64, i64);
 
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
-    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
-        unimplemented!()
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor;
+
+    /// `x / (1 - p)` where a random number says so (probability `1 - p`), else 0: element `i` of the mask is element
+    /// `i` of [`random`](Backend::random)'s `Bernoulli { p: 1 - p }` in bool.
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        let _ = (x, p, seed, offset);
+        None
     }
+    /// The tensors, of one dtype and equal in every dimension but `dim`, one after another along `dim`.
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        let _ = (xs, dim);
+        None
+    }
+
+    /// Fused [`Tensor::softmax`] along `dim`.
+    fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+    /// `y·(g − Σ g·y)` along `dim`, from the softmax `y`.
+    fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+    /// Fused [`Tensor::log_softmax`] along `dim`.
+    fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+    /// `g − eʸ·Σ g` along `dim`, from the log-softmax `y`.
+    fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+
+    /// Layer norm of the rows of `x = [R, N]` with `weight` and `bias` `[N]`: `(y [R, N], mean [R], rstd [R])`. Statistics
+    /// of half types are f32, here and below; everything else has one dtype.
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], (dweight [N], dbias [N]) if parameters)`.
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
+        None
+    }
+    /// RMS norm of the rows of `x = [R, N]` with `weight` `[N]`: `(y [R, N], rstd [R])`.
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], dweight [N] if parameters)`.
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        None
+    }
+    /// Group norm of `x = [B, C, S]` in `groups` groups of channels, with `weight` and `bias` `[C]`:
+    /// `(y [B, C, S], mean [B·groups], rstd [B·groups])`.
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [B, C, S], dweight [C], dbias [C])`.
+    fn group_norm_backward(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// Mean and biased variance `[C]` over B and S of `x = [B, C, S]`.
+    fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// `(x − mean)·rstd·weight + bias` by channel; `x = [B, C, S]`, everything else `[C]`.
+    fn batch_norm_apply(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        None
+    }
+    /// `(dx [B, C, S], dweight [C], dbias [C])`; in `training` through the statistics, which came from `x`.
+    fn batch_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        training: bool,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+
+    /// Cross-entropy of the logits `x = [P, V]` with i64 `targets` `[P]`, which are in range or ignored:
+    /// `(loss [P], logsumexp [P], Σ w[target] over the targets that count [])`, f32 for half types.
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// The gradient `[P, V]` of `Σ scale · loss`, `scale` `[P]`.
+    fn cross_entropy_backward(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        lse: &Tensor,
+        scale: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<Tensor> {
+        None
+    }
+}
+
+/// What modifies the loss of each row in [`Backend::cross_entropy`].
+#[derive(Clone, Copy)]
+pub struct CrossEntropyRows<'a> {
+    /// A weight per class, `[V]`.
+    pub weight: Option<&'a Tensor>,
+    /// Rows with this target count for nothing.
+    pub ignore_index: Option<i64>,
+    /// The part of the target distribution that is spread evenly over all classes.
+    pub label_smoothing: f64,
 }

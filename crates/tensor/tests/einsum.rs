@@ -1,10 +1,10 @@
 //! Einsum against its definition, the sum over all letters.
 
-mod strided;
+mod layouts;
 
 use ferrograd_tensor::{DType, Tensor};
+use layouts::{Random, error, ravel, unravel};
 use proptest::prelude::*;
-use strided::{Random, error, ravel, unravel};
 
 /// The definition, for equations of letters only: a loop over all of them.
 fn definition(inputs: &[&str], output: &str, operands: &[&Tensor], extent: impl Fn(char) -> usize) -> Vec<f64> {

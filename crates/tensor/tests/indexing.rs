@@ -1,10 +1,10 @@
 //! Gather, scatter and their kin against their definitions, for any layout and dtype.
 
-mod strided;
+mod layouts;
 
 use ferrograd_tensor::{DType, Tensor};
+use layouts::{Random, error, ravel, unravel};
 use proptest::prelude::*;
-use strided::{Random, error, ravel, unravel};
 
 /// Indices below `n`, of any layout.
 fn indices(random: &mut Random, shape: &[usize], n: usize) -> Tensor {

@@ -1,10 +1,10 @@
 //! Matrix products against the definition, for any layout and dtype.
 
-mod strided;
+mod layouts;
 
 use ferrograd_tensor::{DType, Tensor};
+use layouts::{Random, error, ravel, unravel};
 use proptest::prelude::*;
-use strided::{Random, error, ravel, unravel};
 
 /// `Σ_k a[…, m, k] b[…, k, n]` and `Σ_k |a b|`, of matrices of at least two dimensions.
 fn definition(a: &Tensor, b: &Tensor, shape: &[usize]) -> Vec<(f64, f64)> {

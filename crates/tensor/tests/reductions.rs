@@ -1,11 +1,11 @@
 //! Reductions against their definitions, for any layout and dtype.
 
-mod strided;
+mod layouts;
 
 use ferrograd_tensor::{DType, Tensor};
 use half::f16;
+use layouts::{Random, error, groups};
 use proptest::prelude::*;
-use strided::{Random, error, groups};
 
 /// `got` within `bound(group, exact)` of `exact(group)`, for each group of reduced values.
 fn compare(
@@ -152,7 +152,7 @@ fn large_reductions_do_not_depend_on_the_threads() {
             assert!((*got as f64 - want).abs() <= bound, "{shape:?} over {dims:?}: {got}, not {want}");
         }
         let whole = x.mul_scalar(8.0).to_dtype(DType::I32);
-        let want: Vec<i64> = strided::groups(&whole, dims).iter().map(|g| g.iter().sum::<f64>() as i64).collect();
+        let want: Vec<i64> = layouts::groups(&whole, dims).iter().map(|g| g.iter().sum::<f64>() as i64).collect();
         assert_eq!(whole.sum_dims(dims).to_vec::<i64>(), want);
     }
 }

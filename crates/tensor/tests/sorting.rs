@@ -1,15 +1,15 @@
 //! Sort, top-k, argmax and running sums, for any layout and dtype.
 
-mod strided;
+mod layouts;
 
 use ferrograd_tensor::{DType, Tensor};
+use layouts::{Random, error, ravel, unravel};
 use proptest::prelude::*;
 use std::cmp::Ordering;
-use strided::{Random, error, ravel, unravel};
 
 /// Values along `dim` for each place in the other dimensions.
 fn lines(x: &Tensor, dim: usize) -> Vec<Vec<f64>> {
-    strided::groups(x, &[dim])
+    layouts::groups(x, &[dim])
 }
 
 /// NaN above every number, −0 = 0.
