@@ -183,41 +183,35 @@ pub trait Backend: Send + Sync + 'static {
     /// Reduces the dimensions `dims` (sorted) to extent 1.
     fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor;
     /// Index (i64) of the largest or smallest element along `dim`, which becomes extent 1; the first on ties, NaN wins.
-    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
-        unimplemented!()
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor;
+    /// Mean and variance `Σ(x − mean)²/(n − correction)` over `dims` (sorted), which become extent 1, of a float tensor.
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        let _ = (x, dims, correction);
+        None
     }
-    /// Running sum along `dim`.
-    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
-        unimplemented!()
-    }
+    /// Running sum along `dim`; integers and bool sum to i64.
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor;
     /// Stable sort along `dim`: values and i64 indices. NaN counts as largest.
-    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
-        unimplemented!()
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor);
+    /// The first `k` along `dim` of [`sort`](Backend::sort), without sorting the rest.
+    fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
+        let _ = (x, k, dim, largest);
+        None
     }
 
     /// `[…, M, K] × […, K, N]`: equal leading dimensions, one dtype.
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor;
 
-    /// `out[…, i, …] = x[…, index[…, i, …], …]`.
-    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        unimplemented!()
-    }
-    /// `out = x; out[…, index[…, i, …], …] += src[…, i, …]`.
-    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-        unimplemented!()
-    }
+    /// `out[…, i, …] = x[…, index[…, i, …], …]`. `index` (i64) has x's extents but along `dim`.
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
+    /// `out = x; out[…, index[…, i, …], …] += src[…, i, …]`. `index` and `src` have x's extents but along `dim`.
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor;
     /// Whole slices `index[j]` (1-D) along `dim`.
-    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        unimplemented!()
-    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
     /// `out = x; out[…, index[j], …] += src[…, j, …]` (1-D index).
-    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-        unimplemented!()
-    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor;
     /// Smallest and largest value of an i64 tensor that is not empty: ops check indices with it.
-    fn index_range(&self, index: &Tensor) -> (i64, i64) {
-        unimplemented!()
-    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64);
 
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor;

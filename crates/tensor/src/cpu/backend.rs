@@ -1,6 +1,7 @@
 //! The CPU as a [`Backend`].
 
-use super::{cat, distribution, dropout, elementwise, level, matmul, normalising, reduction, strided};
+use super::index::tensors as index;
+use super::{along, cat, distribution, dropout, elementwise, level, matmul, normalising, reduce, strided};
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use crate::dtype::Element;
 use crate::storage::{Buffer, CpuBuffer};
@@ -72,8 +73,24 @@ impl Backend for CpuBackend {
     }
 
     fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
-        reduction::reduce(op, x, dims)
+        reduce::reduce_tensor(op, x, dims)
     }
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        reduce::mean_var_tensor(x, dims, correction)
+    }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        along::arg_reduce(largest, x, dim)
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        along::cumsum(x, dim)
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        along::sort(x, dim, descending)
+    }
+    fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
+        Some(along::topk(x, k, dim, largest))
+    }
+
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
     }
@@ -195,5 +212,20 @@ impl Backend for CpuBackend {
     }
     fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
         Some(cat::cat(xs, dim))
+    }
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::gather(x, dim, index)
+    }
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        index::scatter_add(x, dim, index, src)
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::index_select(x, dim, index)
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        index::index_add(x, dim, index, src)
+    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64) {
+        index::range(index)
     }
 }

@@ -3,6 +3,7 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 pub mod accumulate;
+mod along;
 pub mod attention;
 pub mod attention_backward;
 mod attention_tile;
@@ -31,7 +32,6 @@ pub mod pool;
 pub mod random;
 mod recurrence;
 pub mod reduce;
-mod reduction;
 pub mod rms_norm;
 pub mod rnn;
 pub mod rows;
