@@ -4,6 +4,11 @@
 //! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called, inputs live on this device, and every input may have any strides.
 
+use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::gru::{GruGradients, GruOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
@@ -225,6 +230,95 @@ pub trait Backend: Send + Sync + 'static {
     /// The tensors, of one dtype and equal in every dimension but `dim`, one after another along `dim`.
     fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
         let _ = (xs, dim);
+        None
+    }
+
+    /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.
+    /// See [`Tensor::attention_forward`].
+    fn attention(&self, _q: &Tensor, _k: &Tensor, _v: &Tensor, _args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// Its gradients, from its results `(out, lse)` and the output's gradient; the additive mask's only if asked for.
+    fn attention_backward(
+        &self,
+        _q: &Tensor,
+        _k: &Tensor,
+        _v: &Tensor,
+        _args: &AttentionArgs,
+        _results: (&Tensor, &Tensor),
+        _d_out: &Tensor,
+        _mask_gradient: bool,
+    ) -> Option<AttentionGradients> {
+        None
+    }
+
+    /// A fused LSTM from `gx = W_ih x + b` `[T, B, 4H]`, whose memory it may take. See [`lstm`](crate::ops::lstm::lstm).
+    fn lstm(
+        &self,
+        _gx: &mut Tensor,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _c0: &Tensor,
+        _options: &SequenceOptions,
+    ) -> Option<LstmOutput> {
+        None
+    }
+    /// Its gradients, from what it returned.
+    fn lstm_backward(
+        &self,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _c0: &Tensor,
+        _options: &SequenceOptions,
+        _saved: &LstmOutput,
+        _gradients: &SequenceGradients,
+    ) -> Option<LstmGradients> {
+        None
+    }
+    /// A fused GRU from `gx = W_ih x + b_ih + b_h[rz]` `[T, B, 3H]`, whose memory it may take, and `b_hn` `[H]`. See
+    /// [`gru`](crate::ops::gru::gru).
+    fn gru(
+        &self,
+        _gx: &mut Tensor,
+        _w_hh: &Tensor,
+        _b_hn: Option<&Tensor>,
+        _h0: &Tensor,
+        _options: &SequenceOptions,
+    ) -> Option<GruOutput> {
+        None
+    }
+    /// Its gradients, from what it returned.
+    fn gru_backward(
+        &self,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _options: &SequenceOptions,
+        _saved: &GruOutput,
+        _gradients: &SequenceGradients,
+    ) -> Option<GruGradients> {
+        None
+    }
+    /// A fused RNN from `gx = W_ih x + b` `[T, B, H]`, whose memory it may take. See [`rnn`](crate::ops::rnn::rnn).
+    fn rnn(
+        &self,
+        _gx: &mut Tensor,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _nonlinearity: RnnNonlinearity,
+        _options: &SequenceOptions,
+    ) -> Option<RnnOutput> {
+        None
+    }
+    /// Its gradients, from its outputs.
+    fn rnn_backward(
+        &self,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _nonlinearity: RnnNonlinearity,
+        _options: &SequenceOptions,
+        _hs: &Tensor,
+        _gradients: &SequenceGradients,
+    ) -> Option<RnnGradients> {
         None
     }
 
