@@ -96,6 +96,7 @@ pub trait Function: Send + Sync + 'static {
 #[track_caller]
 fn apply<F: Function>(op: F, inputs: &[&Var]) -> Vec<Var> {
     let name = op.name();
+    mode::note_use(inputs);
     let record = mode::is_grad_enabled() && inputs.iter().any(|v| v.requires_grad());
     let record = record
         && match op.derivative() {

@@ -8,6 +8,7 @@
 
 mod engine;
 mod function;
+mod gradcheck;
 mod gradients;
 mod mode;
 mod node;
@@ -20,7 +21,10 @@ pub use ferrograd_tensor::{
 
 pub use engine::{GradOptions, grad, grad_with};
 pub use function::{Derivative, Function, Saved};
+pub use gradcheck::{GradcheckOptions, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with};
 pub use gradients::{Gradients, Key, Keyed};
 pub use mode::{autocast, autocast_dtype, detect_anomaly, enable_grad, is_grad_enabled, no_grad};
 pub use node::{Leaf, Node};
 pub use var::Var;
+
+pub use ferrograd_tensor::{CrossEntropy, Reduction};

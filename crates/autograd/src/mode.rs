@@ -1,7 +1,8 @@
 //! What the current thread is doing: recording or not, under autocast or not, looking for NaN or not.
 
+use crate::var::Var;
 use ferrograd_tensor::{DType, ensure};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 #[derive(Clone, Copy)]
 struct Mode {
@@ -76,4 +77,61 @@ pub fn detect_anomaly<T>(f: impl FnOnce() -> T) -> T {
 
 pub(crate) fn anomaly() -> bool {
     MODE.with(Cell::get).anomaly
+}
+
+/// The settings that a recomputation must find again.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings(Option<DType>);
+
+impl Settings {
+    pub(crate) fn current() -> Settings {
+        Settings(autocast_dtype())
+    }
+    pub(crate) fn run<T>(self, f: impl FnOnce() -> T) -> T {
+        with(|m| m.autocast = self.0, f)
+    }
+}
+
+thread_local! {
+    /// The values with history that operations have used since `capture` began.
+    static CAPTURED: RefCell<Option<Vec<Var>>> = const { RefCell::new(None) };
+}
+
+/// What a function computed, and the values with history that it used.
+pub(crate) struct Captured<T> {
+    pub value: T,
+    pub captured: Vec<Var>,
+}
+
+/// Runs `f` without recording, and notes which values with history its operations use.
+pub(crate) fn capture<T>(f: impl FnOnce() -> T) -> Captured<T> {
+    struct Restore(Option<Vec<Var>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CAPTURED.with(|c| *c.borrow_mut() = self.0.take());
+        }
+    }
+    let mut restore = Restore(CAPTURED.with(|c| c.borrow_mut().replace(Vec::new())));
+    let value = no_grad(f);
+    let captured = CAPTURED.with(|c| c.borrow_mut().take()).unwrap_or_default();
+    // What an inner segment uses, the outer one uses too.
+    if let Some(outer) = &mut restore.0 {
+        captured.iter().for_each(|v| push_new(outer, v));
+    }
+    Captured { value, captured }
+}
+
+fn push_new(list: &mut Vec<Var>, v: &Var) {
+    if v.source.key().is_some() && list.iter().all(|w| w.source.key() != v.source.key()) {
+        list.push(v.clone());
+    }
+}
+
+/// Notes that an operation uses `inputs`.
+pub(crate) fn note_use(inputs: &[&Var]) {
+    CAPTURED.with(|c| {
+        if let Some(list) = &mut *c.borrow_mut() {
+            inputs.iter().for_each(|v| push_new(list, v));
+        }
+    });
 }

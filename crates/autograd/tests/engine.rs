@@ -50,3 +50,74 @@ fn a_second_backward_is_an_error() {
     y.backward();
     assert!(matches!(catch(|| y.backward()), Err(Error::Derivative { op: "exp", .. })));
 }
+
+#[test]
+fn gradcheck_finds_a_wrong_derivative() {
+    struct Wrong;
+    impl Function for Wrong {
+        fn name(&self) -> &'static str {
+            "wrong"
+        }
+        fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
+            saved.save_input(0);
+            vec![x[0].square()]
+        }
+        fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+            vec![Some(g[0].as_ref().unwrap() * saved.input(0) * 3.0)]
+        }
+    }
+    let x = Tensor::new([0.5, -1.5]);
+    let error = gradcheck(|x| Wrong.apply1(&[&x[0]]), &[x.clone()]).unwrap_err().to_string();
+    assert!(error.starts_with("wrong: input 0, element 1: backward gives"), "{error}");
+    gradcheck(|x| x[0].gelu(), &[x.clone()]).unwrap();
+    gradgradcheck(|x| x[0].gelu() * x[0].tanh(), &[x]).unwrap();
+}
+
+#[test]
+fn a_raw_backward_cannot_be_differentiated_again() {
+    struct Raw;
+    impl Function for Raw {
+        fn name(&self) -> &'static str {
+            "raw"
+        }
+        fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
+            saved.save_input(0);
+            vec![x[0].square()]
+        }
+        fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+            let g = g[0].as_ref().unwrap().tensor() * saved.input(0).tensor() * 2.0;
+            vec![Some(Var::constant(g))]
+        }
+    }
+    let x = Var::leaf(Tensor::scalar(3.0));
+    let y = Raw.apply1(&[&x]);
+    assert_eq!(y.backward_retaining().wrt(&x).item::<f64>(), 6.0);
+    let error = catch(|| grad_with(&[&y], &[&x], GradOptions::create_graph())).unwrap_err().to_string();
+    assert!(error.starts_with("raw: the second derivative is not defined"), "{error}");
+}
+
+#[test]
+fn hooks_and_kept_gradients() {
+    use std::sync::{Arc, Mutex};
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let x = Var::leaf(Tensor::scalar(2.0));
+    let y = &x * 3.0;
+    y.retain_grad();
+    let log = seen.clone();
+    y.register_hook(move |g| log.lock().unwrap().push(("y", g.item::<f64>())));
+    let log = seen.clone();
+    x.register_hook(move |g| log.lock().unwrap().push(("x", g.item::<f64>())));
+    let grads = (y.square() + &y).backward();
+    assert_eq!(grads.wrt(&y).item::<f64>(), 13.0);
+    assert_eq!(grads.wrt(&x).item::<f64>(), 39.0);
+    assert_eq!(*seen.lock().unwrap(), [("y", 13.0), ("x", 39.0)]);
+}
+
+#[test]
+fn anomaly_names_the_operation_and_the_line() {
+    let x = Var::leaf(Tensor::scalar(1e200));
+    let line = line!() + 1;
+    let error = catch(|| detect_anomaly(|| x.powi(3))).unwrap_err().to_string();
+    assert!(error.starts_with("powi: the result of shape [] holds inf"), "{error}");
+    assert!(error.contains(&format!("engine.rs:{line}")), "{error}");
+}

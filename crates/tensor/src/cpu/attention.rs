@@ -2,7 +2,10 @@
 
 use super::attention_tile::{Attention, AttentionShape};
 use super::gemm::{MatRef, gemm};
+use super::level::level;
+use super::math::Real;
 use super::seq_math::{SeqFloat, exp_shifted, max, scale, sum, take_front, with_scratch};
+use super::simd::simd_fn;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -85,7 +88,7 @@ fn forward_block<T: SeqFloat>(
                 let (row, hidden) = row.split_at_mut(args.visible(i).saturating_sub(j).min(n));
                 hidden.fill(T::zero());
                 args.mask_row(b, h, i, j, row);
-                let (m, decay, sum) = online_softmax(row, lse[x]);
+                let (m, decay, sum) = online_softmax(level(), row, lse[x]);
                 l[x] = l[x] * decay + sum;
                 lse[x] = m;
                 if !first && decay != T::one() {
@@ -115,12 +118,13 @@ fn forward_block<T: SeqFloat>(
     });
 }
 
-/// One row of a tile: `s` becomes `e^(s - m')`. Returns the new maximum `m'`, the decay `e^(m - m')` and the row's sum.
-#[inline(always)]
-fn online_softmax<T: SeqFloat>(s: &mut [T], m: T) -> (T, T, T) {
-    let new = m.max(max(s));
-    // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
-    let shift = if new == T::neg_infinity() { T::zero() } else { new };
-    exp_shifted(s, shift);
-    (new, (m - shift).exp(), sum(s))
+simd_fn! {
+    /// One row of a tile: `s` becomes `e^(s - m')`. Returns the new maximum `m'`, the decay `e^(m - m')` and the row's sum.
+    fn online_softmax[S]<T: SeqFloat>(s: &mut [T], m: T) -> (T, T, T) {
+        let new = m.max(max(s));
+        // While all is masked, any finite shift will do: the weights are e^(-∞) = 0.
+        let shift = if new == T::neg_infinity() { T::zero() } else { new };
+        exp_shifted::<S, T>(s, shift);
+        (new, Real::exp::<S>(m - shift), sum(s))
+    }
 }

@@ -2,7 +2,9 @@
 
 use super::attention_tile::{Attention, AttentionShape, Operand};
 use super::gemm::{MatRef, gemm};
+use super::level::level;
 use super::seq_math::{SeqFloat, dot, exp_shifted, scale, take_front, with_scratch};
+use super::simd::simd_fn;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -198,24 +200,25 @@ fn score_gradients<T: SeqFloat>(
             dropout.mask.keep_row(args.weight_index(b, h, i, j), &mut keep[..seen]);
             (&keep[..seen], dropout.factor())
         });
-        row_gradient(p, ds, lse, delta, keep);
+        row_gradient(level(), p, ds, lse, delta, keep);
         if !d_mask.is_empty() {
             d_mask[r * tk + j..][..seen].copy_from_slice(ds);
         }
     }
 }
 
-/// One row of a tile: `p` goes from scores to `P ∘ M`, `ds` from `dO Vᵀ` to `dS`.
-#[inline(always)]
-fn row_gradient<T: SeqFloat>(p: &mut [T], ds: &mut [T], lse: T, delta: T, keep: Option<(&[bool], T)>) {
-    exp_shifted(p, lse);
-    match keep {
-        None => p.iter().zip(ds).for_each(|(&p, ds)| *ds = p * (*ds - delta)),
-        Some((keep, factor)) => {
-            for ((p, ds), &k) in p.iter_mut().zip(ds).zip(keep) {
-                let m = if k { factor } else { T::zero() };
-                *ds = *p * (*ds * m - delta);
-                *p *= m;
+simd_fn! {
+    /// One row of a tile: `p` goes from scores to `P ∘ M`, `ds` from `dO Vᵀ` to `dS`.
+    fn row_gradient[S]<T: SeqFloat>(p: &mut [T], ds: &mut [T], lse: T, delta: T, keep: Option<(&[bool], T)>) {
+        exp_shifted::<S, T>(p, lse);
+        match keep {
+            None => p.iter().zip(ds).for_each(|(&p, ds)| *ds = p * (*ds - delta)),
+            Some((keep, factor)) => {
+                for ((p, ds), &k) in p.iter_mut().zip(ds).zip(keep) {
+                    let m = if k { factor } else { T::zero() };
+                    *ds = *p * (*ds * m - delta);
+                    *p *= m;
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
 //! The gated recurrent unit over a sequence, forward and backward.
 
 use super::gemm::{MatRef, gemm};
+use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
+use super::simd::simd_fn;
 use rayon::prelude::*;
 
 /// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies
@@ -57,7 +59,7 @@ pub fn gru_forward<T: SeqFloat>(
                     if let Some(b) = b_hn {
                         recurrent[2 * h..].iter_mut().zip(b).for_each(|(x, &b)| *x += b);
                     }
-                    cell_forward(&mut gates[t][wide], recurrent, state);
+                    cell_forward(level(), &mut gates[t][wide], recurrent, state);
                     hs[t][own.clone()].copy_from_slice(state);
                     if let Some(hn) = hn.get_mut(t) {
                         hn[own].copy_from_slice(&recurrent[2 * h..]);
@@ -70,18 +72,19 @@ pub fn gru_forward<T: SeqFloat>(
     });
 }
 
-/// One row of one step: `gates` `[3H]` goes from the input's part to activations, `state` to the next one.
-#[inline(always)]
-fn cell_forward<T: SeqFloat>(gates: &mut [T], recurrent: &[T], state: &mut [T]) {
-    let n = state.len();
-    let (rz, new) = gates.split_at_mut(2 * n);
-    rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x += y);
-    sigmoid(rz);
-    let (r, z) = rz.split_at(n);
-    new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x += r * y);
-    tanh(new);
-    for k in 0..n {
-        state[k] = (T::one() - z[k]) * new[k] + z[k] * state[k];
+simd_fn! {
+    /// One row of one step: `gates` `[3H]` goes from the input's part to activations, `state` to the next one.
+    fn cell_forward[S]<T: SeqFloat>(gates: &mut [T], recurrent: &[T], state: &mut [T]) {
+        let n = state.len();
+        let (rz, new) = gates.split_at_mut(2 * n);
+        rz.iter_mut().zip(recurrent).for_each(|(x, &y)| *x += y);
+        sigmoid::<S, T>(rz);
+        let (r, z) = rz.split_at(n);
+        new.iter_mut().zip(r).zip(&recurrent[2 * n..]).for_each(|((x, &r), &y)| *x += r * y);
+        tanh::<S, T>(new);
+        for k in 0..n {
+            state[k] = (T::one() - z[k]) * new[k] + z[k] * state[k];
+        }
     }
 }
 
@@ -149,7 +152,7 @@ pub fn gru_backward<T: SeqFloat>(
                     let gates = &saved.gates[3 * at..3 * (at + h)];
                     let before = seq.before(saved.hs, saved.h0, t, r);
                     let d = &mut d_gates[t][3 * n * h..3 * (n + 1) * h];
-                    cell_backward(gates, &saved.hn[at..at + h], before, dh, d, &mut d_hn[t][own]);
+                    cell_backward(level(), gates, &saved.hn[at..at + h], before, dh, d, &mut d_hn[t][own]);
                 }
                 // W_hhᵀ [dr dz dhn], where [dr dz] and dhn lie in two arrays.
                 let weights = MatRef::row_major(seq.w_hh, h);
@@ -175,20 +178,21 @@ pub fn gru_backward<T: SeqFloat>(
     seq.weight_gradient(&d_hn, h, h, saved.hs, saved.h0, n);
 }
 
-/// One row of one step: `d` `[3H]` and `d_hn` receive gradients, `dh` becomes `dh ∘ z`.
-#[inline(always)]
-fn cell_backward<T: SeqFloat>(gates: &[T], hn: &[T], before: &[T], dh: &mut [T], d: &mut [T], d_hn: &mut [T]) {
-    let (size, one) = (dh.len(), T::one());
-    let (r, rest) = gates.split_at(size);
-    let (z, n) = rest.split_at(size);
-    let (dr, rest) = d.split_at_mut(size);
-    let (dz, dn) = rest.split_at_mut(size);
-    let (hn, before, d_hn) = (&hn[..size], &before[..size], &mut d_hn[..size]);
-    for k in 0..size {
-        dn[k] = dh[k] * (one - z[k]) * (one - n[k] * n[k]);
-        dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (one - z[k]);
-        dr[k] = dn[k] * hn[k] * r[k] * (one - r[k]);
-        d_hn[k] = dn[k] * r[k];
-        dh[k] *= z[k];
+simd_fn! {
+    /// One row of one step: `d` `[3H]` and `d_hn` receive gradients, `dh` becomes `dh ∘ z`.
+    fn cell_backward[S]<T: SeqFloat>(gates: &[T], hn: &[T], before: &[T], dh: &mut [T], d: &mut [T], d_hn: &mut [T]) {
+        let (size, one) = (dh.len(), T::one());
+        let (r, rest) = gates.split_at(size);
+        let (z, n) = rest.split_at(size);
+        let (dr, rest) = d.split_at_mut(size);
+        let (dz, dn) = rest.split_at_mut(size);
+        let (hn, before, d_hn) = (&hn[..size], &before[..size], &mut d_hn[..size]);
+        for k in 0..size {
+            dn[k] = dh[k] * (one - z[k]) * (one - n[k] * n[k]);
+            dz[k] = dh[k] * (before[k] - n[k]) * z[k] * (one - z[k]);
+            dr[k] = dn[k] * hn[k] * r[k] * (one - r[k]);
+            d_hn[k] = dn[k] * r[k];
+            dh[k] *= z[k];
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! The long short-term memory over a sequence, forward and backward.
 
 use super::gemm::{MatRef, gemm};
+use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
+use super::simd::simd_fn;
+use super::unary::{Tanh, map_in_place};
 use rayon::prelude::*;
 
 /// Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), PyTorch's
@@ -51,7 +54,7 @@ pub fn lstm_forward<T: SeqFloat>(
                 for (n, _) in seq.active(rows, t) {
                     let own = n * h..(n + 1) * h;
                     let (state, cell) = (&mut state[own.clone()], &mut cell[own.clone()]);
-                    cell_forward(&mut gates[t][4 * n * h..4 * (n + 1) * h], state, cell);
+                    cell_forward(level(), &mut gates[t][4 * n * h..4 * (n + 1) * h], state, cell);
                     hs[t][own.clone()].copy_from_slice(state);
                     if let Some(cells) = cells.get_mut(t) {
                         cells[own].copy_from_slice(cell);
@@ -64,20 +67,21 @@ pub fn lstm_forward<T: SeqFloat>(
     });
 }
 
-/// One row of one step: `gates` `[4H]` goes from sums to activations, `c` and `h` to the next state.
-#[inline(always)]
-fn cell_forward<T: SeqFloat>(gates: &mut [T], h: &mut [T], c: &mut [T]) {
-    let n = h.len();
-    sigmoid(&mut gates[..2 * n]);
-    tanh(&mut gates[2 * n..3 * n]);
-    sigmoid(&mut gates[3 * n..]);
-    let ([i, f], [g, o]) = halves(gates, n);
-    for k in 0..n {
-        c[k] = f[k] * c[k] + i[k] * g[k];
+simd_fn! {
+    /// One row of one step: `gates` `[4H]` goes from sums to activations, `c` and `h` to the next state.
+    fn cell_forward[S]<T: SeqFloat>(gates: &mut [T], h: &mut [T], c: &mut [T]) {
+        let n = h.len();
+        sigmoid::<S, T>(&mut gates[..2 * n]);
+        tanh::<S, T>(&mut gates[2 * n..3 * n]);
+        sigmoid::<S, T>(&mut gates[3 * n..]);
+        let ([i, f], [g, o]) = halves(gates, n);
+        for k in 0..n {
+            c[k] = f[k] * c[k] + i[k] * g[k];
+        }
+        h.copy_from_slice(c);
+        tanh::<S, T>(h);
+        h.iter_mut().zip(o).for_each(|(h, &o)| *h *= o);
     }
-    h.copy_from_slice(c);
-    tanh(h);
-    h.iter_mut().zip(o).for_each(|(h, &o)| *h *= o);
 }
 
 /// `[i, f]` and `[g, o]` of a row of gates.
@@ -154,10 +158,10 @@ pub fn lstm_backward<T: SeqFloat>(
                         dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     tanh_c.copy_from_slice(&saved.cells[at..at + h]);
-                    tanh(tanh_c);
+                    map_in_place::<Tanh, T>(tanh_c);
                     let before = seq.before(saved.cells, saved.c0, t, r);
                     let d = &mut d_gates[t][4 * n * h..4 * (n + 1) * h];
-                    cell_backward(&saved.gates[4 * at..4 * (at + h)], tanh_c, before, dh, dc, d);
+                    cell_backward(level(), &saved.gates[4 * at..4 * (at + h)], tanh_c, before, dh, dc, d);
                 }
                 let weights = MatRef::row_major(seq.w_hh, h);
                 let d = MatRef::row_major(d_gates[t], 4 * h);
@@ -173,20 +177,21 @@ pub fn lstm_backward<T: SeqFloat>(
     seq.weight_gradient(d_gx, 4 * h, 4 * h, saved.hs, saved.h0, d_w_hh);
 }
 
-/// One row of one step: `d` `[4H]` receives the gates' gradients, `dc` goes to the cell before.
-#[inline(always)]
-fn cell_backward<T: SeqFloat>(gates: &[T], tanh_c: &[T], before: &[T], dh: &[T], dc: &mut [T], d: &mut [T]) {
-    let (n, one) = (dh.len(), T::one());
-    let ([i, f], [g, o]) = halves(gates, n);
-    let (left, right) = d.split_at_mut(2 * n);
-    let ((di, df), (dg, d_o)) = (left.split_at_mut(n), right.split_at_mut(n));
-    let (tanh_c, before, dc) = (&tanh_c[..n], &before[..n], &mut dc[..n]);
-    for k in 0..n {
-        let grad = dc[k] + dh[k] * o[k] * (one - tanh_c[k] * tanh_c[k]);
-        di[k] = grad * g[k] * i[k] * (one - i[k]);
-        df[k] = grad * before[k] * f[k] * (one - f[k]);
-        dg[k] = grad * i[k] * (one - g[k] * g[k]);
-        d_o[k] = dh[k] * tanh_c[k] * o[k] * (one - o[k]);
-        dc[k] = grad * f[k];
+simd_fn! {
+    /// One row of one step: `d` `[4H]` receives the gates' gradients, `dc` goes to the cell before.
+    fn cell_backward[S]<T: SeqFloat>(gates: &[T], tanh_c: &[T], before: &[T], dh: &[T], dc: &mut [T], d: &mut [T]) {
+        let (n, one) = (dh.len(), T::one());
+        let ([i, f], [g, o]) = halves(gates, n);
+        let (left, right) = d.split_at_mut(2 * n);
+        let ((di, df), (dg, d_o)) = (left.split_at_mut(n), right.split_at_mut(n));
+        let (tanh_c, before, dc) = (&tanh_c[..n], &before[..n], &mut dc[..n]);
+        for k in 0..n {
+            let grad = dc[k] + dh[k] * o[k] * (one - tanh_c[k] * tanh_c[k]);
+            di[k] = grad * g[k] * i[k] * (one - i[k]);
+            df[k] = grad * before[k] * f[k] * (one - f[k]);
+            dg[k] = grad * i[k] * (one - g[k] * g[k]);
+            d_o[k] = dh[k] * tanh_c[k] * o[k] * (one - o[k]);
+            dc[k] = grad * f[k];
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::gemm::{MatRef, gemm};
 use super::recurrence::{Recurrence, UpstreamGradients, start, zero_after_end};
-use super::seq_math::{SeqFloat, tanh, with_scratch};
+use super::seq_math::{SeqFloat, with_scratch};
+use super::unary::{Tanh, map_in_place};
 use rayon::prelude::*;
 
 /// The activation of a simple recurrent network.
@@ -40,7 +41,7 @@ pub fn rnn_forward<T: SeqFloat>(seq: &Recurrence<T>, act: RnnActivation, hs: &mu
                 for (n, _) in seq.active(rows, t) {
                     let out = &mut hs[t][n * h..(n + 1) * h];
                     match act {
-                        RnnActivation::Tanh => tanh(out),
+                        RnnActivation::Tanh => map_in_place::<Tanh, T>(out),
                         RnnActivation::Relu => {
                             out.iter_mut().for_each(|x| *x = if *x <= T::zero() { T::zero() } else { *x })
                         }

@@ -7,11 +7,13 @@
 //! them in vector registers.
 
 use super::gemm::GemmElement;
+use super::math::Real;
+use super::simd::Simd;
 use std::cell::RefCell;
 
 /// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
 /// caller.
-pub trait SeqFloat: GemmElement + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + std::fmt::Debug {}
+pub trait SeqFloat: GemmElement + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Real {}
 impl SeqFloat for f32 {}
 impl SeqFloat for f64 {}
 
@@ -74,25 +76,25 @@ pub(super) fn scale<T: SeqFloat>(x: &mut [T], factor: T) {
 
 /// `x ← exp(x - shift)`.
 #[inline(always)]
-pub(super) fn exp_shifted<T: SeqFloat>(x: &mut [T], shift: T) {
+pub(super) fn exp_shifted<S: Simd, T: SeqFloat>(x: &mut [T], shift: T) {
     for v in x {
-        *v = (*v - shift).exp();
+        *v = Real::exp::<S>(*v - shift);
     }
 }
 
 /// `x ← σ(x) = 1 / (1 + e⁻ˣ)`.
 #[inline(always)]
-pub(super) fn sigmoid<T: SeqFloat>(x: &mut [T]) {
+pub(super) fn sigmoid<S: Simd, T: SeqFloat>(x: &mut [T]) {
     for v in x {
-        *v = T::one() / (T::one() + (-*v).exp());
+        *v = Real::sigmoid::<S>(*v);
     }
 }
 
 /// `x ← tanh(x)`.
 #[inline(always)]
-pub(super) fn tanh<T: SeqFloat>(x: &mut [T]) {
+pub(super) fn tanh<S: Simd, T: SeqFloat>(x: &mut [T]) {
     for v in x {
-        *v = v.tanh();
+        *v = Real::tanh::<S>(*v);
     }
 }
 
