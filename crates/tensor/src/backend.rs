@@ -4,6 +4,7 @@
 //! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called, inputs live on this device, and every input may have any strides.
 
+use crate::ops::optimizer::OptimizerStep;
 use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
@@ -221,5 +222,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         unimplemented!()
+    }
+
+    /// One optimiser step in place: `p` (f32 or f64) and `state` are row-major and not shared, `g` is row-major, and all
+    /// have one shape and dtype. False if there is no kernel; nothing has changed then.
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        let _ = (step, p, g, state);
+        false
     }
 }

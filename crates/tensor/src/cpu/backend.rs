@@ -1,8 +1,9 @@
 //! The CPU as a [`Backend`].
 
-use super::{elementwise, level, matmul, reduction, strided};
+use super::{elementwise, level, matmul, optimizer, reduction, strided};
 use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
 use crate::dtype::Element;
+use crate::ops::optimizer::OptimizerStep;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
@@ -76,5 +77,9 @@ impl Backend for CpuBackend {
     }
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        optimizer::step(step, p, g, state)
     }
 }
