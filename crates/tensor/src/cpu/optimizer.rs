@@ -160,7 +160,8 @@ mod tests {
                     for step in 1..4 {
                         let (lr, b1, b2, eps, wd) = (0.01, 0.9, 0.999, 1e-8, 0.1);
                         let g = noise::<f32>(n, 10 + step);
-                        let o = Adam { lr, beta1: b1, beta2: b2, eps, weight_decay: wd, decoupled, amsgrad: false, step };
+                        let o =
+                            Adam { lr, beta1: b1, beta2: b2, eps, weight_decay: wd, decoupled, amsgrad: false, step };
                         adam_at(level, &mut p, &g, &mut m, &mut v, &o);
                         for i in 0..n {
                             let mut g = g[i] as f64;

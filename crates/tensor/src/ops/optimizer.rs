@@ -187,18 +187,18 @@ impl OptimizerStep {
         ensure!(p.dtype().is_float(), DType, op, "updates floats, got a parameter of {}", p.dtype());
         let dtype = p.dtype().accumulator();
         ensure!(g.shape() == p.shape(), Shape, op, "the parameter is {}, its gradient {}", p.shape(), g.shape());
-        ensure!(
-            state.len() == self.states(),
-            Value,
-            op,
-            "needs {} state tensors, got {}",
-            self.states(),
-            state.len()
-        );
+        ensure!(state.len() == self.states(), Value, op, "needs {} state tensors, got {}", self.states(), state.len());
         same_device(op, &[p, g]);
         for s in state.iter() {
             ensure!(s.shape() == p.shape(), Shape, op, "the parameter is {}, its state {}", p.shape(), s.shape());
-            ensure!(s.dtype() == dtype, DType, op, "a parameter of {} needs state of {dtype}, got {}", p.dtype(), s.dtype());
+            ensure!(
+                s.dtype() == dtype,
+                DType,
+                op,
+                "a parameter of {} needs state of {dtype}, got {}",
+                p.dtype(),
+                s.dtype()
+            );
             same_device(op, &[p, s]);
         }
         if p.dtype().is_half() {

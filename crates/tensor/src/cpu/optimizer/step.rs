@@ -139,16 +139,7 @@ mod tests {
             let momentum = if b { 0.9 } else { 0.0 };
             let (beta1, beta2, eps, weight_decay) = (0.9, 0.8, 1e-6, 0.1);
             rules.extend([
-                OptimizerStep::Adam(Adam {
-                    lr: 0.01,
-                    beta1,
-                    beta2,
-                    eps,
-                    weight_decay,
-                    decoupled: a,
-                    amsgrad: b,
-                    step,
-                }),
+                OptimizerStep::Adam(Adam { lr: 0.01, beta1, beta2, eps, weight_decay, decoupled: a, amsgrad: b, step }),
                 OptimizerStep::RmsProp(RmsProp { lr: 0.01, alpha: 0.9, eps, weight_decay, momentum, centered: a }),
                 OptimizerStep::Sgd(Sgd {
                     lr: 0.1,
@@ -181,7 +172,11 @@ mod tests {
                 let close = |a: &Tensor, b: &Tensor, what: &str| {
                     for (a, b) in a.to_vec::<f64>().into_iter().zip(b.to_vec::<f64>()) {
                         // Each step rounds a handful of times; a division by a small root magnifies that.
-                        assert!((a - b).abs() <= 1e-9 * b.abs().max(1e-3), "{:?} n={n} {what}: {a} ≠ {b}", rules(3)[case]);
+                        assert!(
+                            (a - b).abs() <= 1e-9 * b.abs().max(1e-3),
+                            "{:?} n={n} {what}: {a} ≠ {b}",
+                            rules(3)[case]
+                        );
                     }
                 };
                 close(&p, &want, "p");
