@@ -17,6 +17,10 @@ use super::{along, cat, conv, distribution, dropout, elementwise, level, matmul,
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
 use crate::ops::conv::Conv2dPlan;
+use super::{elementwise, level, matmul, optimizer, reduction, strided};
+use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
+use crate::dtype::Element;
+use crate::ops::optimizer::OptimizerStep;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
@@ -344,5 +348,7 @@ impl Backend for CpuBackend {
     }
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         index::range(index)
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        optimizer::step(step, p, g, state)
     }
 }
