@@ -4,7 +4,10 @@
 //! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called, inputs live on this device, and every input may have any strides.
 
+use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
+use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
