@@ -66,7 +66,10 @@ pub(crate) fn load<M: Module>(model: M, state: StateDict, prefix: &str, file: &P
     }
     let state = state.rename(|name| (!tied.contains(name)).then(|| name.to_string()));
     if !state.iter().any(|(name, _)| known.contains(name)) {
-        return Err(Error::format(file.display(), format!("none of its tensors is a parameter of {}", model.type_name())));
+        return Err(Error::format(
+            file.display(),
+            format!("none of its tensors is a parameter of {}", model.type_name()),
+        ));
     }
     let report = model.load_state_dict(&state, false)?;
     if !report.mismatched.is_empty() {

@@ -168,7 +168,10 @@ impl BertConfig {
             rule(n > 0, &|| format!("{name} is 0"))?;
         }
         rule(self.hidden_size.is_multiple_of(self.num_attention_heads), &|| {
-            format!("hidden_size {} is not divisible by num_attention_heads {}", self.hidden_size, self.num_attention_heads)
+            format!(
+                "hidden_size {} is not divisible by num_attention_heads {}",
+                self.hidden_size, self.num_attention_heads
+            )
         })?;
         for (name, p) in [
             ("hidden_dropout_prob", self.hidden_dropout_prob),

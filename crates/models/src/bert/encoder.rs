@@ -54,10 +54,8 @@ impl BertSelfAttention {
     pub fn forward(&self, x: &Var, mask: Option<&Tensor>) -> Var {
         let [b, t, c] = x.dims_of("BertSelfAttention");
         let split = |y: Var| y.reshape([b, t, self.heads, c / self.heads]).transpose(1, 2); // [B, H, T, D]
-        let (q, k, v) =
-            (split(self.query.forward(x)), split(self.key.forward(x)), split(self.value.forward(x)));
-        let options =
-            AttentionOptions { mask: mask.cloned(), dropout: self.dropout.active(), ..Default::default() };
+        let (q, k, v) = (split(self.query.forward(x)), split(self.key.forward(x)), split(self.value.forward(x)));
+        let options = AttentionOptions { mask: mask.cloned(), dropout: self.dropout.active(), ..Default::default() };
         q.scaled_dot_product_attention(&k, &v, &options).transpose(1, 2).reshape([b, t, c])
     }
 }

@@ -68,12 +68,7 @@ impl BertForMaskedLm {
 
     /// Tokens (see [`Bert::forward`]) → scores `[B, T, V]` of what stands at each place.
     #[track_caller]
-    pub fn forward(
-        &self,
-        input_ids: &Tensor,
-        token_type_ids: Option<&Tensor>,
-        attention_mask: Option<&Tensor>,
-    ) -> Var {
+    pub fn forward(&self, input_ids: &Tensor, token_type_ids: Option<&Tensor>, attention_mask: Option<&Tensor>) -> Var {
         let h = self.bert.forward(input_ids, token_type_ids, attention_mask).last_hidden_state;
         let head = &self.cls.predictions;
         let h = head.transform.act.apply(&head.transform.dense.forward(&h));
@@ -115,12 +110,7 @@ impl BertForNextSentence {
     }
     /// Tokens (see [`Bert::forward`]) → scores `[B, 2]`: class 0 that B follows A, class 1 that it does not.
     #[track_caller]
-    pub fn forward(
-        &self,
-        input_ids: &Tensor,
-        token_type_ids: Option<&Tensor>,
-        attention_mask: Option<&Tensor>,
-    ) -> Var {
+    pub fn forward(&self, input_ids: &Tensor, token_type_ids: Option<&Tensor>, attention_mask: Option<&Tensor>) -> Var {
         self.cls.seq_relationship.forward(&pooled(&self.bert, input_ids, token_type_ids, attention_mask))
     }
     /// Mean cross-entropy of scores `[B, 2]` with labels `[B]`.
@@ -153,12 +143,7 @@ impl BertForSequenceClassification {
     }
     /// Tokens (see [`Bert::forward`]) → scores `[B, classes]`.
     #[track_caller]
-    pub fn forward(
-        &self,
-        input_ids: &Tensor,
-        token_type_ids: Option<&Tensor>,
-        attention_mask: Option<&Tensor>,
-    ) -> Var {
+    pub fn forward(&self, input_ids: &Tensor, token_type_ids: Option<&Tensor>, attention_mask: Option<&Tensor>) -> Var {
         let pooled = pooled(&self.bert, input_ids, token_type_ids, attention_mask);
         self.classifier.forward(&self.dropout.forward(&pooled))
     }
@@ -196,12 +181,7 @@ impl BertForTokenClassification {
     }
     /// Tokens (see [`Bert::forward`]) → scores `[B, T, classes]`.
     #[track_caller]
-    pub fn forward(
-        &self,
-        input_ids: &Tensor,
-        token_type_ids: Option<&Tensor>,
-        attention_mask: Option<&Tensor>,
-    ) -> Var {
+    pub fn forward(&self, input_ids: &Tensor, token_type_ids: Option<&Tensor>, attention_mask: Option<&Tensor>) -> Var {
         let h = self.bert.forward(input_ids, token_type_ids, attention_mask).last_hidden_state;
         self.classifier.forward(&self.dropout.forward(&h))
     }

@@ -66,8 +66,7 @@ impl Bert {
     /// See [`BertConfig::check`].
     pub fn without_pooler(config: &BertConfig) -> Result<Self> {
         config.check()?;
-        let model =
-            Bert { embeddings: BertEmbeddings::new(config), encoder: BertEncoder::new(config), pooler: None };
+        let model = Bert { embeddings: BertEmbeddings::new(config), encoder: BertEncoder::new(config), pooler: None };
         initialise(&model, config);
         Ok(model)
     }
