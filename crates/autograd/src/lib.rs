@@ -22,3 +22,5 @@ pub use gradients::{Gradients, Key, Keyed};
 pub use mode::{autocast, autocast_dtype, detect_anomaly, enable_grad, is_grad_enabled, no_grad};
 pub use node::{Leaf, Node};
 pub use var::Var;
+
+pub use ferrograd_tensor::{CrossEntropy, Reduction};

@@ -177,7 +177,11 @@ impl Tensor {
         self
     }
     /// The same storage under another layout.
-    pub(crate) fn with_layout(&self, layout: Layout) -> Tensor {
+    pub(crate) fn with_layout(&self, mut layout: Layout) -> Tensor {
+        // A view of no elements may start anywhere, also beyond the storage, which has none to slice from.
+        if layout.numel() == 0 {
+            layout.offset = 0;
+        }
         debug_assert!(layout.end() * self.dtype.size() <= self.buffer.bytes());
         Tensor { layout, ..self.clone() }
     }

@@ -1,7 +1,8 @@
 //! The CPU as a [`Backend`].
 
-use super::{elementwise, level, matmul, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
+use super::index::tensors as index;
+use super::{along, cat, distribution, dropout, elementwise, level, matmul, normalising, reduce, strided};
+use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use crate::dtype::Element;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
@@ -72,9 +73,159 @@ impl Backend for CpuBackend {
     }
 
     fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
-        reduction::reduce(op, x, dims)
+        reduce::reduce_tensor(op, x, dims)
     }
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        reduce::mean_var_tensor(x, dims, correction)
+    }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        along::arg_reduce(largest, x, dim)
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        along::cumsum(x, dim)
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        along::sort(x, dim, descending)
+    }
+    fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
+        Some(along::topk(x, k, dim, largest))
+    }
+
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
+    }
+
+    fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax(normalising::Softmax::Plain, x, dim))
+    }
+    fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax_backward(normalising::Softmax::Plain, y, g, dim))
+    }
+    fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax(normalising::Softmax::Log, x, dim))
+    }
+    fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax_backward(normalising::Softmax::Log, y, g, dim))
+    }
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::layer_norm(x, weight, bias, eps))
+    }
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
+        Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, parameters))
+    }
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
+        Some(normalising::rms_norm(x, weight, eps))
+    }
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        Some(normalising::rms_norm_backward(x, weight, rstd, g, parameters))
+    }
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::group_norm(x, groups, weight, bias, eps))
+    }
+    fn group_norm_backward(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::group_norm_backward(x, groups, weight, mean, rstd, g))
+    }
+    fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(normalising::batch_norm_statistics(x))
+    }
+    fn batch_norm_apply(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        Some(normalising::batch_norm_apply(x, mean, rstd, weight, bias))
+    }
+    fn batch_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        training: bool,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::batch_norm_backward(x, weight, mean, rstd, g, training))
+    }
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::cross_entropy(x, targets, options))
+    }
+    fn cross_entropy_backward(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        lse: &Tensor,
+        scale: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<Tensor> {
+        Some(normalising::cross_entropy_backward(x, targets, lse, scale, options))
+    }
+
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
+        distribution::random(distribution, shape, dtype, seed, offset)
+    }
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        Some(dropout::dropout(x, p, seed, offset))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        Some(cat::cat(xs, dim))
+    }
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::gather(x, dim, index)
+    }
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        index::scatter_add(x, dim, index, src)
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::index_select(x, dim, index)
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        index::index_add(x, dim, index, src)
+    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64) {
+        index::range(index)
     }
 }

@@ -3,12 +3,17 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 pub mod accumulate;
+mod along;
 pub mod attention;
 pub mod attention_backward;
 mod attention_tile;
 mod backend;
+mod cat;
+pub mod channel_norm;
 pub mod conv;
 pub mod cross_entropy;
+mod distribution;
+mod dropout;
 mod elementwise;
 pub mod gemm;
 pub mod gru;
@@ -21,12 +26,12 @@ pub mod level;
 pub mod lstm;
 pub mod math;
 mod matmul;
+mod normalising;
 pub mod optimizer;
 pub mod pool;
 pub mod random;
 mod recurrence;
 pub mod reduce;
-mod reduction;
 pub mod rms_norm;
 pub mod rnn;
 pub mod rows;
