@@ -129,7 +129,7 @@ impl Cnn {
         let x = pool(self.conv1.forward(images).relu());
         let x = pool(self.conv2.forward(&x).relu());
         let x = self.conv3.forward(&x).relu().flatten_dims(1, -1);
-        self.fc2.forward(&self.dropout.apply(&self.fc1.forward(&x).relu()))
+        self.fc2.forward(&self.dropout.forward(&self.fc1.forward(&x).relu()))
     }
     /// Mean cross-entropy of scores `[B, classes]` with labels `[B]`.
     #[track_caller]

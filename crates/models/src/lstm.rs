@@ -140,14 +140,14 @@ impl LstmClassifier {
     #[track_caller]
     pub fn forward(&self, tokens: &Tensor, lengths: Option<&[usize]>) -> Var {
         check_tokens("LstmClassifier", tokens);
-        let x = self.dropout.apply(&self.embed.forward(tokens));
+        let x = self.dropout.forward(&self.embed.forward(tokens));
         let (_, (h_n, _)) = self.lstm.forward_with(&x, None, lengths);
         // h_n is [layers · directions, B, H], the last layer's directions at the end.
         let h = match self.config.bidirectional {
             true => Var::cat(&[&h_n.select(0, -2), &h_n.select(0, -1)], -1),
             false => h_n.select(0, -1),
         };
-        self.head.forward(&self.dropout.apply(&h))
+        self.head.forward(&self.dropout.forward(&h))
     }
     /// Mean cross-entropy of scores `[B, classes]` with labels `[B]`.
     #[track_caller]
@@ -265,9 +265,9 @@ impl LstmLm {
     #[track_caller]
     pub fn forward(&self, tokens: &Tensor, state: Option<(&Var, &Var)>) -> (Var, (Var, Var)) {
         check_tokens("LstmLm", tokens);
-        let x = self.dropout.apply(&self.embed.forward(tokens));
+        let x = self.dropout.forward(&self.embed.forward(tokens));
         let (h, state) = self.lstm.forward_with(&x, state, None);
-        (self.head.forward(&self.dropout.apply(&h)), state)
+        (self.head.forward(&self.dropout.forward(&h)), state)
     }
     /// Mean cross-entropy of scores `[B, T, V]` with the tokens that came, `[B, T]`; −100 is ignored. Its exponential is
     /// the perplexity.

@@ -161,7 +161,7 @@ impl Transformer {
         };
         let transformer = Stacks { encoder: encoder(config), decoder: decoder(config) };
         for p in transformer.parameters().into_iter().filter(|p| p.tensor().rank() > 1) {
-            p.set(init::xavier_uniform(p.tensor().shape()));
+            p.set(init::xavier_uniform(p.tensor().shape(), 1.0));
         }
         let dropout = Dropout::new(config.dropout);
         Ok(Transformer { src_embed, tgt_embed, transformer, generator, dropout, config: config.clone() })
@@ -251,7 +251,7 @@ impl Transformer {
         let x = table.forward(tokens).mul_scalar((self.config.d_model as f64).sqrt());
         let positions = sinusoidal_positions(tokens.dim(1), self.config.d_model);
         let positions = positions.to_dtype(x.dtype()).to_device(&x.device());
-        self.dropout.apply(&(x + Var::constant(positions)))
+        self.dropout.forward(&(x + Var::constant(positions)))
     }
 }
 
