@@ -16,7 +16,7 @@
 
 use ferrograd_autograd::{CrossEntropy, Var, no_grad};
 use ferrograd_nn::{
-    AttentionMasks, Dropout, Embedding, Linear, Module, TransformerDecoder, TransformerDecoderLayer,
+    AttentionMasks, Dropout, Embedding, LayerNorm, Linear, Module, TransformerDecoder, TransformerDecoderLayer,
     TransformerEncoder, TransformerEncoderLayer, init,
 };
 use ferrograd_tensor::{DType, Error, Result, Tensor, ensure};
@@ -159,7 +159,16 @@ impl Transformer {
             }
             false => (table(config.tgt_vocab_size), Linear::new(c, config.tgt_vocab_size)),
         };
-        let transformer = Stacks { encoder: encoder(config), decoder: decoder(config) };
+        let norm = || LayerNorm::new(c).eps(config.layer_norm_eps);
+        let (f, p, eps) = (config.dim_feedforward, config.dropout, config.layer_norm_eps);
+        let encoder_layer =
+            || TransformerEncoderLayer::new(c, config.nhead).dim_feedforward(f).dropout(p).layer_norm_eps(eps);
+        let decoder_layer =
+            || TransformerDecoderLayer::new(c, config.nhead).dim_feedforward(f).dropout(p).layer_norm_eps(eps);
+        let transformer = Stacks {
+            encoder: TransformerEncoder::new(config.num_encoder_layers, encoder_layer).norm(norm()),
+            decoder: TransformerDecoder::new(config.num_decoder_layers, decoder_layer).norm(norm()),
+        };
         for p in transformer.parameters().into_iter().filter(|p| p.tensor().rank() > 1) {
             p.set(init::xavier_uniform(p.tensor().shape(), 1.0));
         }
@@ -191,16 +200,14 @@ impl Transformer {
     /// Source tokens `[B, S]` → the memory `[B, S, C]`.
     #[track_caller]
     pub fn encode(&self, src: &Tensor) -> Var {
-        let masks = AttentionMasks { key_padding: self.padding(src), ..Default::default() };
-        self.transformer.encoder.forward(&self.embed(&self.src_embed, src), &masks)
+        self.transformer.encoder.forward(&self.embed(&self.src_embed, src), &self.masks(src))
     }
     /// Target tokens `[B, T]` and the memory of `src` → scores `[B, T, V]`.
     #[track_caller]
     pub fn decode(&self, tgt: &Tensor, memory: &Var, src: &Tensor) -> Var {
-        let own = AttentionMasks { key_padding: self.padding(tgt), causal: true, ..Default::default() };
-        let cross = AttentionMasks { key_padding: self.padding(src), ..Default::default() };
         let x = self.embed(&self.tgt_embed, tgt);
-        self.generator.forward(&self.transformer.decoder.forward(&x, memory, &own, &cross))
+        let y = self.transformer.decoder.forward(&x, memory, &self.masks(tgt).causal(), &self.masks(src));
+        self.generator.forward(&y)
     }
     /// Mean cross-entropy of scores `[B, T, V]` with the tokens that came, `[B, T]`, without the padding. The paper
     /// trains with `label_smoothing` 0.1.
@@ -241,9 +248,12 @@ impl Transformer {
         })
     }
 
-    /// True at the padding: what [`AttentionMasks`] calls for.
-    fn padding(&self, tokens: &Tensor) -> Option<Tensor> {
-        self.config.pad_token_id.map(|pad| tokens.eq_scalar(pad as f64))
+    /// Nobody attends to the padding among `tokens`.
+    fn masks(&self, tokens: &Tensor) -> AttentionMasks {
+        match self.config.pad_token_id {
+            Some(pad) => AttentionMasks::new().key_padding_mask(&tokens.eq_scalar(pad as f64)),
+            None => AttentionMasks::new(),
+        }
     }
     /// `E[tokens] √C + PE`, with dropout.
     #[track_caller]
