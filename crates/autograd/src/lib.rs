@@ -15,6 +15,10 @@ mod node;
 pub mod ops;
 mod var;
 
+pub use ferrograd_tensor::{
+    Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Interpolation, Pool1dOptions, Pool2dOptions,
+};
+
 pub use engine::{GradOptions, grad, grad_with};
 pub use function::{Derivative, Function, Saved};
 pub use gradcheck::{GradcheckOptions, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with};
