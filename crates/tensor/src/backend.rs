@@ -10,12 +10,9 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
-use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
-use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
-use crate::ops::conv::Conv2dPlan;
-use crate::ops::optimizer::OptimizerStep;
 use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 

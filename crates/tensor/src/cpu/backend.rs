@@ -3,7 +3,7 @@
 use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
-    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, plane, reduce,
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer, plane, reduce,
     sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
@@ -12,17 +12,9 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
-use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
-use super::{along, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, plane, reduce, strided};
-use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
-use crate::dtype::Element;
-use crate::ops::conv::Conv2dPlan;
-use super::{elementwise, level, matmul, optimizer, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
-use crate::dtype::Element;
-use crate::ops::optimizer::OptimizerStep;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
@@ -190,32 +182,6 @@ impl Backend for CpuBackend {
         gradients: &SequenceGradients,
     ) -> Option<RnnGradients> {
         Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
-    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
-        Some(conv::conv2d_tensor(plan, x, w))
-    }
-    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
-        Some(conv::conv2d_input_grad_tensor(plan, dy, w))
-    }
-    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
-        Some(conv::conv2d_weight_grad_tensor(plan, x, dy))
-    }
-    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
-        Some(plane::plane_map(map, x))
-    }
-    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
-        Some(plane::plane_map_adjoint(map, dy))
-    }
-    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        Some(plane::max_pool2d(windows, x))
-    }
-    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        Some(plane::adaptive_max_pool2d(bins, x))
-    }
-    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
-        Some(plane::plane_gather(x, index))
-    }
-    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
-        Some(plane::plane_scatter(dy, index, h, w))
     }
 
     fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
@@ -350,8 +316,6 @@ impl Backend for CpuBackend {
     }
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         index::range(index)
-    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
-        optimizer::step(step, p, g, state)
     }
     fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
         Some(conv::conv2d_tensor(plan, x, w))
@@ -379,5 +343,9 @@ impl Backend for CpuBackend {
     }
     fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
         Some(plane::plane_scatter(dy, index, h, w))
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        optimizer::step(step, p, g, state)
     }
 }
