@@ -10,6 +10,7 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
@@ -529,6 +530,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Provided: [`ops::pool::plane_scatter`](crate::ops::pool::plane_scatter) of floats.
     fn plane_scatter(&self, _dy: &Tensor, _index: &Tensor, _h: usize, _w: usize) -> Option<Tensor> {
         None
+    }
+
+    /// One optimiser step in place: `p` (f32 or f64) and `state` are row-major and not shared, `g` is row-major, and all
+    /// have one shape and dtype. False if there is no kernel; nothing has changed then.
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        let _ = (step, p, g, state);
+        false
     }
 }
 

@@ -3,7 +3,7 @@
 use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
-    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, plane, reduce,
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer, plane, reduce,
     sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
@@ -12,6 +12,7 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::storage::{Buffer, CpuBuffer};
@@ -342,5 +343,9 @@ impl Backend for CpuBackend {
     }
     fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
         Some(plane::plane_scatter(dy, index, h, w))
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        optimizer::step(step, p, g, state)
     }
 }

@@ -21,6 +21,7 @@ pub mod logsumexp;
 pub mod lstm;
 pub mod matmul;
 pub mod norm;
+pub mod optimizer;
 pub mod pad;
 pub mod pool;
 pub mod recurrence;
