@@ -1,9 +1,20 @@
 //! The CPU as a [`Backend`].
 
 use super::index::tensors as index;
-use super::{along, cat, distribution, dropout, elementwise, level, matmul, normalising, reduce, strided};
-use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
+use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+use super::{
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer, plane, reduce,
+    sequence_tensor, strided,
+};
+use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
+use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::conv::Conv2dPlan;
+use crate::ops::gru::{GruGradients, GruOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
+use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
@@ -93,6 +104,84 @@ impl Backend for CpuBackend {
 
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+        Some(attention_tensor::forward(q, k, v, args))
+    }
+    fn attention_backward(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        args: &AttentionArgs,
+        results: (&Tensor, &Tensor),
+        d_out: &Tensor,
+        mask_gradient: bool,
+    ) -> Option<AttentionGradients> {
+        Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
+    }
+    fn lstm(
+        &self,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        c0: &Tensor,
+        options: &SequenceOptions,
+    ) -> Option<LstmOutput> {
+        Some(sequence_tensor::lstm(gx, w_hh, h0, c0, options))
+    }
+    fn lstm_backward(
+        &self,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        c0: &Tensor,
+        options: &SequenceOptions,
+        saved: &LstmOutput,
+        gradients: &SequenceGradients,
+    ) -> Option<LstmGradients> {
+        Some(sequence_tensor::lstm_gradients(w_hh, h0, c0, options, saved, gradients))
+    }
+    fn gru(
+        &self,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        b_hn: Option<&Tensor>,
+        h0: &Tensor,
+        options: &SequenceOptions,
+    ) -> Option<GruOutput> {
+        Some(sequence_tensor::gru(gx, w_hh, b_hn, h0, options))
+    }
+    fn gru_backward(
+        &self,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        options: &SequenceOptions,
+        saved: &GruOutput,
+        gradients: &SequenceGradients,
+    ) -> Option<GruGradients> {
+        Some(sequence_tensor::gru_gradients(w_hh, h0, options, saved, gradients))
+    }
+    fn rnn(
+        &self,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        nonlinearity: RnnNonlinearity,
+        options: &SequenceOptions,
+    ) -> Option<RnnOutput> {
+        Some(sequence_tensor::rnn(gx, w_hh, h0, nonlinearity, options))
+    }
+    fn rnn_backward(
+        &self,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        nonlinearity: RnnNonlinearity,
+        options: &SequenceOptions,
+        hs: &Tensor,
+        gradients: &SequenceGradients,
+    ) -> Option<RnnGradients> {
+        Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
     }
 
     fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
@@ -227,5 +316,36 @@ impl Backend for CpuBackend {
     }
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         index::range(index)
+    }
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_tensor(plan, x, w))
+    }
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_input_grad_tensor(plan, dy, w))
+    }
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_weight_grad_tensor(plan, x, dy))
+    }
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map(map, x))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map_adjoint(map, dy))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::max_pool2d(windows, x))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::adaptive_max_pool2d(bins, x))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_gather(x, index))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
+        Some(plane::plane_scatter(dy, index, h, w))
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        optimizer::step(step, p, g, state)
     }
 }

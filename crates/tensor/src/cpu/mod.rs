@@ -6,6 +6,7 @@ pub mod accumulate;
 mod along;
 pub mod attention;
 pub mod attention_backward;
+mod attention_tensor;
 mod attention_tile;
 mod backend;
 mod cat;
@@ -28,6 +29,7 @@ pub mod math;
 mod matmul;
 mod normalising;
 pub mod optimizer;
+mod plane;
 pub mod pool;
 pub mod random;
 mod recurrence;
@@ -37,16 +39,19 @@ pub mod rnn;
 pub mod rows;
 pub mod scan;
 pub mod seq_math;
+mod sequence_tensor;
 pub mod simd;
 pub mod softmax;
 pub mod sort;
 mod strided;
 pub mod unary;
+mod widen;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
 pub use seq_math::SeqFloat;
+pub(crate) use widen::widened;
 
 #[cfg(test)]
 mod attention_tests;
