@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod engine;
 mod function;
 mod gradcheck;
@@ -15,12 +16,19 @@ mod node;
 pub mod ops;
 mod var;
 
+pub use checkpoint::checkpoint;
 pub use engine::{GradOptions, grad, grad_with};
 pub use function::{Derivative, Function, Saved};
 pub use gradcheck::{GradcheckOptions, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with};
 pub use gradients::{Gradients, Key, Keyed};
 pub use mode::{autocast, autocast_dtype, detect_anomaly, enable_grad, is_grad_enabled, no_grad};
 pub use node::{Leaf, Node};
+pub use ops::{
+    AttentionOptions, GruWeights, LstmWeights, RnnNonlinearity, RnnWeights, SequenceOptions, gru, lstm, rnn,
+};
 pub use var::Var;
 
-pub use ferrograd_tensor::{CrossEntropy, Reduction};
+pub use ferrograd_tensor::{
+    Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, CrossEntropy, Interpolation, Pool1dOptions, Pool2dOptions,
+    Reduction,
+};

@@ -4,9 +4,13 @@
 //! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called, inputs live on this device, and every input may have any strides.
 
+use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
+use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
@@ -146,6 +150,46 @@ pub enum Distribution {
         /// Bound.
         high: i64,
     },
+}
+
+/// A linear map of each plane (the last two dimensions) of a tensor `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PlaneMap {
+    /// The mean over windows.
+    AvgPool {
+        /// The windows.
+        windows: Pool2dGeometry,
+        /// Does the divisor count the padding?
+        count_include_pad: bool,
+    },
+    /// The mean over a given number of bins.
+    AdaptiveAvgPool(AdaptivePool2dGeometry),
+    /// Resizing.
+    Interpolate {
+        /// From and to.
+        sizes: InterpolateGeometry,
+        /// Between the pixels.
+        mode: Interpolation,
+    },
+}
+
+impl PlaneMap {
+    /// `(H, W)`
+    pub fn in_size(&self) -> (usize, usize) {
+        match self {
+            PlaneMap::AvgPool { windows, .. } => (windows.h, windows.w),
+            PlaneMap::AdaptiveAvgPool(bins) => (bins.h, bins.w),
+            PlaneMap::Interpolate { sizes, .. } => (sizes.h, sizes.w),
+        }
+    }
+    /// `(Ho, Wo)`
+    pub fn out_size(&self) -> (usize, usize) {
+        match self {
+            PlaneMap::AvgPool { windows, .. } => windows.out_size(),
+            PlaneMap::AdaptiveAvgPool(bins) => (bins.ho, bins.wo),
+            PlaneMap::Interpolate { sizes, .. } => (sizes.ho, sizes.wo),
+        }
+    }
 }
 
 /// A device's memory and kernels. See the module's documentation.
@@ -449,6 +493,50 @@ pub trait Backend: Send + Sync + 'static {
         options: &CrossEntropyRows,
     ) -> Option<Tensor> {
         None
+    }
+
+    /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype.
+    fn conv2d(&self, _plan: &Conv2dPlan, _x: &Tensor, _w: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::conv::input_grad`](crate::ops::conv::input_grad), float operands of one dtype.
+    fn conv2d_input_grad(&self, _plan: &Conv2dPlan, _dy: &Tensor, _w: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::conv::weight_grad`](crate::ops::conv::weight_grad), float operands of one dtype.
+    fn conv2d_weight_grad(&self, _plan: &Conv2dPlan, _x: &Tensor, _dy: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::pool::apply_map`](crate::ops::pool::apply_map) of floats.
+    fn plane_map(&self, _map: &PlaneMap, _x: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::pool::apply_adjoint`](crate::ops::pool::apply_adjoint) of floats.
+    fn plane_map_adjoint(&self, _map: &PlaneMap, _dy: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`Tensor::max_pool2d_with_index`] of floats.
+    fn max_pool2d(&self, _windows: &Pool2dGeometry, _x: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// Provided: [`Tensor::adaptive_max_pool2d_with_index`] of floats.
+    fn adaptive_max_pool2d(&self, _bins: &AdaptivePool2dGeometry, _x: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// Provided: [`ops::pool::plane_gather`](crate::ops::pool::plane_gather) of floats.
+    fn plane_gather(&self, _x: &Tensor, _index: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::pool::plane_scatter`](crate::ops::pool::plane_scatter) of floats.
+    fn plane_scatter(&self, _dy: &Tensor, _index: &Tensor, _h: usize, _w: usize) -> Option<Tensor> {
+        None
+    }
+
+    /// One optimiser step in place: `p` (f32 or f64) and `state` are row-major and not shared, `g` is row-major, and all
+    /// have one shape and dtype. False if there is no kernel; nothing has changed then.
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        let _ = (step, p, g, state);
+        false
     }
 }
 

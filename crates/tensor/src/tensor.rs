@@ -154,11 +154,17 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn contiguous_slice<T: Pod>(&self) -> &[T] {
         debug_assert!(self.is_contiguous());
+        if self.numel() == 0 {
+            return &[]; // a section of an empty tensor may begin behind its storage
+        }
         &self.storage()[self.layout.offset..][..self.numel()]
     }
     /// The elements of a row-major CPU tensor that nobody else holds, to write. For the CPU backend.
     pub(crate) fn unique_slice_mut<T: Pod>(&mut self) -> Option<&mut [T]> {
         let (offset, n) = (self.layout.offset, self.numel());
+        if n == 0 {
+            return Some(&mut []);
+        }
         if !self.is_contiguous() {
             return None;
         }
@@ -184,6 +190,12 @@ impl Tensor {
         }
         debug_assert!(layout.end() * self.dtype.size() <= self.buffer.bytes());
         Tensor { layout, ..self.clone() }
+    }
+}
+
+impl AsRef<Tensor> for Tensor {
+    fn as_ref(&self) -> &Tensor {
+        self
     }
 }
 

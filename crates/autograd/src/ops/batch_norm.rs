@@ -1,7 +1,7 @@
 //! Batch normalisation: the gradients of the input, the weight and the bias in one pass, in training through the statistics.
 
 use super::group_norm::column;
-use super::layer_norm::{Operands, gradients, mean, parameters, widened};
+use super::layer_norm::{Operands, gradients, parameters, widened};
 use crate::{Function, Saved, Var};
 use ferrograd_tensor::Tensor;
 
@@ -32,11 +32,11 @@ impl Function for BatchNorm {
     fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
         let x = widened(&inputs[0]);
         let dims: Vec<usize> = (0..x.rank()).filter(|&d| d != 1).collect();
-        let mean_ = mean(&x, &dims);
-        let variance = mean(&(&x - &mean_).square(), &dims);
-        let y = normalised(&x, &mean_, &variance, self.eps, parameters(inputs, self.weight, self.bias));
+        let mean = x.mean_keepdims(&dims[..]);
+        let variance = (&x - &mean).square().mean_keepdims(&dims[..]);
+        let y = normalised(&x, &mean, &variance, self.eps, parameters(inputs, self.weight, self.bias));
         let flat = |v: &Var| v.reshape(x.dim(1));
-        Some(vec![y.to_dtype(inputs[0].dtype()), flat(&mean_), flat(&variance)])
+        Some(vec![y.to_dtype(inputs[0].dtype()), flat(&mean), flat(&variance)])
     }
 }
 

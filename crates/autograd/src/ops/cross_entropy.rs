@@ -70,7 +70,7 @@ impl Var {
         let q = options.probabilities("cross_entropy_probs", x.tensor(), targets);
         let loss = -(x.to_dtype(q.dtype()).log_softmax(1) * q).sum_dims(1);
         let loss = match options.reduction {
-            Reduction::Mean => loss.sum() * (1.0 / loss.numel() as f64),
+            Reduction::Mean => loss.mean(),
             Reduction::Sum => loss.sum(),
             Reduction::None => loss,
         };

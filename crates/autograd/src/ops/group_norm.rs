@@ -1,6 +1,6 @@
 //! Group normalisation: the gradients of the input, the weight and the bias in one pass.
 
-use super::layer_norm::{Operands, gradients, mean, parameters, widened};
+use super::layer_norm::{Operands, gradients, parameters, widened};
 use crate::{Function, Saved, Var};
 use ferrograd_tensor::{Shape, Tensor};
 
@@ -43,8 +43,8 @@ impl Function for GroupNorm {
         let (sets, rank) = (x.dims()[0] * self.groups, x.rank());
         let n = x.dims()[1] / self.groups * x.dims()[2..].iter().product::<usize>();
         let rows = x.reshape([sets, n]);
-        let centred = &rows - mean(&rows, &[1]);
-        let normal = &centred * (mean(&centred.square(), &[1]) + self.eps).rsqrt();
+        let centred = &rows - rows.mean_keepdims(1);
+        let normal = &centred * (centred.square().mean_keepdims(1) + self.eps).rsqrt();
         let mut y = normal.reshape(x.shape());
         if let Some(w) = weight {
             y = y * column(w, rank);

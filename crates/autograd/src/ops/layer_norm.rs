@@ -36,12 +36,6 @@ pub(super) fn gradients(dx: Tensor, dweight: Option<Tensor>, dbias: Option<Tenso
     all.map(|g| Some(Var::constant(g))).collect()
 }
 
-/// `Σ/n` over `dims`, which stay.
-pub(super) fn mean(x: &Var, dims: &[usize]) -> Var {
-    let n: usize = dims.iter().map(|&d| x.dims()[d]).product();
-    x.sum_keepdims(dims) * (1.0 / n as f64)
-}
-
 /// `x` in f32 if it is a half type: what the fused kernels compute in.
 pub(super) fn widened(x: &Var) -> Var {
     x.to_dtype(x.dtype().accumulator())
@@ -83,8 +77,8 @@ impl Function for LayerNorm {
         let (weight, bias) = parameters(inputs, self.weight, self.bias);
         let x = widened(&inputs[0]);
         let dims: Vec<usize> = (x.rank() - self.normalized_shape.len()..x.rank()).collect();
-        let centred = &x - mean(&x, &dims);
-        let mut y = &centred * (mean(&centred.square(), &dims) + self.eps).rsqrt();
+        let centred = &x - x.mean_keepdims(&dims[..]);
+        let mut y = &centred * (centred.square().mean_keepdims(&dims[..]) + self.eps).rsqrt();
         if let Some(w) = weight {
             y = y * w;
         }

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation: the gradients of the input and the weight in one pass.
 
-use super::layer_norm::{Operands, gradients, mean, parameters, widened};
+use super::layer_norm::{Operands, gradients, parameters, widened};
 use crate::{Function, Saved, Var};
 use ferrograd_tensor::Tensor;
 
@@ -33,7 +33,7 @@ impl Function for RmsNorm {
     fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
         let x = widened(&inputs[0]);
         let dims: Vec<usize> = (x.rank() - self.normalized_shape.len()..x.rank()).collect();
-        let mut y = &x * (mean(&x.square(), &dims) + self.eps).rsqrt();
+        let mut y = &x * (x.square().mean_keepdims(&dims[..]) + self.eps).rsqrt();
         if let (Some(w), _) = parameters(inputs, self.weight, false) {
             y = y * w;
         }

@@ -92,7 +92,12 @@ pub fn topk(x: &Tensor, k: usize, dim: usize, largest: bool) -> (Tensor, Tensor)
     pair(x, dim, k, ordered!(x, T => run::<T>(x, k, dim, largest)))
 }
 
-fn pair(x: &Tensor, dim: usize, k: usize, (values, indices, moved): (CpuBuffer, CpuBuffer, Tensor)) -> (Tensor, Tensor) {
+fn pair(
+    x: &Tensor,
+    dim: usize,
+    k: usize,
+    (values, indices, moved): (CpuBuffer, CpuBuffer, Tensor),
+) -> (Tensor, Tensor) {
     let values = back(values, &moved, k, moved.dtype(), dim);
     let values = if values.dtype() == x.dtype() { values } else { cast(&values, x.dtype()) };
     (values, back(indices, &moved, k, DType::I64, dim))

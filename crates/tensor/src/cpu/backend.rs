@@ -1,15 +1,18 @@
 //! The CPU as a [`Backend`].
 
 use super::index::tensors as index;
+use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
-    along, attention_tensor, cat, distribution, dropout, elementwise, level, matmul, normalising, reduce, sequence_tensor,
-    strided,
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer, plane, reduce,
+    sequence_tensor, strided,
 };
-use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
+use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::storage::{Buffer, CpuBuffer};
@@ -313,5 +316,36 @@ impl Backend for CpuBackend {
     }
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         index::range(index)
+    }
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_tensor(plan, x, w))
+    }
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_input_grad_tensor(plan, dy, w))
+    }
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_weight_grad_tensor(plan, x, dy))
+    }
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map(map, x))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map_adjoint(map, dy))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::max_pool2d(windows, x))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::adaptive_max_pool2d(bins, x))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_gather(x, index))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
+        Some(plane::plane_scatter(dy, index, h, w))
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        optimizer::step(step, p, g, state)
     }
 }

@@ -29,6 +29,7 @@ pub mod math;
 mod matmul;
 mod normalising;
 pub mod optimizer;
+mod plane;
 pub mod pool;
 pub mod random;
 mod recurrence;
@@ -44,11 +45,13 @@ pub mod softmax;
 pub mod sort;
 mod strided;
 pub mod unary;
+mod widen;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
 pub use seq_math::SeqFloat;
+pub(crate) use widen::widened;
 
 #[cfg(test)]
 mod attention_tests;

@@ -4,26 +4,13 @@ use super::level::{Level, level};
 use super::math::Real;
 use super::rows::{PARALLEL_FROM, TASK};
 use super::simd::simd_fn;
+pub use crate::ops::optimizer::{Adam, Sgd};
 use rayon::prelude::*;
 
-/// What an [`adam`] step depends on besides the slices.
-#[derive(Clone, Copy, Debug)]
-pub struct Adam {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the mean of the gradient.
-    pub beta1: f64,
-    /// Decay of the mean of its square.
-    pub beta2: f64,
-    /// Added to the denominator.
-    pub eps: f64,
-    /// λ.
-    pub weight_decay: f64,
-    /// Whether λ shrinks the parameter (AdamW) or adds to the gradient (L2).
-    pub decoupled: bool,
-    /// Which step this is, from 1: the bias corrections depend on it.
-    pub step: u64,
-}
+mod adaptive;
+mod step;
+
+pub(super) use step::step;
 
 /// The numbers of an Adam step in the type of the slices.
 #[derive(Clone, Copy)]
@@ -83,23 +70,6 @@ fn adam_at<T: Real>(level: Level, p: &mut [T], g: &[T], m: &mut [T], v: &mut [T]
         .zip(m.par_chunks_mut(TASK))
         .zip(v.par_chunks_mut(TASK))
         .for_each(|(((p, g), m), v)| adam_kernel(level, p, g, m, v, a));
-}
-
-/// What an [`sgd`] step depends on besides the slices.
-#[derive(Clone, Copy, Debug)]
-pub struct Sgd {
-    /// Learning rate.
-    pub lr: f64,
-    /// μ.
-    pub momentum: f64,
-    /// How much less than the whole gradient enters the momentum buffer.
-    pub dampening: f64,
-    /// λ, added to the gradient as λ·p.
-    pub weight_decay: f64,
-    /// Nesterov's look-ahead.
-    pub nesterov: bool,
-    /// Whether this is the first step, at which the buffer becomes the gradient itself.
-    pub first: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -190,7 +160,8 @@ mod tests {
                     for step in 1..4 {
                         let (lr, b1, b2, eps, wd) = (0.01, 0.9, 0.999, 1e-8, 0.1);
                         let g = noise::<f32>(n, 10 + step);
-                        let o = Adam { lr, beta1: b1, beta2: b2, eps, weight_decay: wd, decoupled, step };
+                        let o =
+                            Adam { lr, beta1: b1, beta2: b2, eps, weight_decay: wd, decoupled, amsgrad: false, step };
                         adam_at(level, &mut p, &g, &mut m, &mut v, &o);
                         for i in 0..n {
                             let mut g = g[i] as f64;

@@ -65,8 +65,16 @@ fn throughput() {
         "mean_var": reduce::mean_var::<f32>(black_box(&x), 1.0);
         "sum of columns": reduce::reduce_columns::<reduce::Sum, f32>(black_box(&x), &mut dw, n);
     }
-    let adam =
-        optimizer::Adam { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, decoupled: true, step: 1 };
+    let adam = optimizer::Adam {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        decoupled: true,
+        amsgrad: false,
+        step: 1,
+    };
     let (mut m, mut v, mut p) = (vec![0f32; N], vec![0f32; N], vec![0f32; N]);
     let sgd =
         optimizer::Sgd { lr: 1e-3, momentum: 0.9, dampening: 0.0, weight_decay: 0.0, nesterov: true, first: false };
