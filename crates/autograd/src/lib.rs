@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod engine;
 mod function;
 mod gradcheck;
@@ -15,6 +16,11 @@ mod node;
 pub mod ops;
 mod var;
 
+pub use checkpoint::checkpoint;
+pub use ferrograd_tensor::{
+    Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Interpolation, Pool1dOptions, Pool2dOptions,
+};
+
 pub use engine::{GradOptions, grad, grad_with};
 pub use function::{Derivative, Function, Saved};
 pub use gradcheck::{GradcheckOptions, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with};
@@ -22,3 +28,5 @@ pub use gradients::{Gradients, Key, Keyed};
 pub use mode::{autocast, autocast_dtype, detect_anomaly, enable_grad, is_grad_enabled, no_grad};
 pub use node::{Leaf, Node};
 pub use var::Var;
+
+pub use ferrograd_tensor::{CrossEntropy, Reduction};

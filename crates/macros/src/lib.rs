@@ -10,7 +10,8 @@ use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, parse_macro_input};
 /// them, or a plain number, which holds nothing), visited in the order of declaration under the field's name.
 ///
 /// On a field, `#[module(skip)]` leaves it out, `#[module(rename = "name")]` gives it another name in the state dict,
-/// and `#[module(flatten)]` puts its parts under the struct's own path.
+/// and `#[module(flatten)]` puts its parts under the struct's own path. On the struct, `#[module(extra_repr)]` takes what
+/// `describe` shows of its settings from the struct's own method `extra_repr(&self) -> String`.
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -60,6 +61,17 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             false => quote_spanned!(field.ty.span()=> visitor.field(#name, &#access);),
         });
     }
+    let mut extra_repr = quote!();
+    for attr in input.attrs.iter().filter(|a| a.path().is_ident("module")) {
+        attr.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("extra_repr") {
+                return Err(meta.error("expected extra_repr"));
+            }
+            // The inherent method comes before the trait's.
+            extra_repr = quote!(fn extra_repr(&self) -> ::std::string::String { Self::extra_repr(self) });
+            Ok(())
+        })?;
+    }
     let ident = &input.ident;
     let (generics, types, bounds) = input.generics.split_for_impl();
     Ok(quote! {
@@ -68,6 +80,7 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             fn visit(&self, visitor: &mut ::ferrograd::nn::Visitor<'_>) {
                 #(#visits)*
             }
+            #extra_repr
         }
     })
 }

@@ -6,6 +6,18 @@
 // `#[derive(Module)]` writes `::ferrograd::nn::…`.
 extern crate ferrograd_nn as ferrograd;
 
+pub mod bert;
+pub mod cnn;
 pub mod gpt;
+pub mod lstm;
+mod pretrained;
+pub mod transformer;
 
+pub use bert::{
+    Bert, BertConfig, BertForMaskedLm, BertForNextSentence, BertForSequenceClassification, BertForTokenClassification,
+    BertOutput, HiddenAct,
+};
+pub use cnn::{Cnn, CnnConfig};
 pub use gpt::{Gpt, GptConfig, KvCache, Sampling};
+pub use lstm::{LstmClassifier, LstmClassifierConfig, LstmLm, LstmLmConfig};
+pub use transformer::{Transformer, TransformerConfig, sinusoidal_positions};

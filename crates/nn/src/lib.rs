@@ -12,12 +12,18 @@ pub mod nn {
     pub use crate::*;
 }
 
+mod describe;
+pub mod init;
+pub mod layers;
+pub mod losses;
 mod module;
 mod param;
 mod state_dict;
 mod summary;
 
 pub use ferrograd_macros::Module;
+pub use layers::*;
+pub use losses::*;
 pub use module::{Item, Layer, Module, Visitor};
 pub use param::{Buffer, Mode, Param};
 pub use state_dict::{LoadReport, StateDict};

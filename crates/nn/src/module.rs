@@ -32,6 +32,15 @@ pub trait Module {
         full[..end].rsplit("::").next().unwrap_or(full)
     }
 
+    /// The settings that [`describe`](Module::describe) shows in the parentheses: `in_features=784, out_features=10`.
+    fn extra_repr(&self) -> String {
+        String::new()
+    }
+    /// The module and its parts with their settings, as PyTorch prints them.
+    fn describe(&self) -> String {
+        crate::describe::describe(self)
+    }
+
     /// Every trainable or frozen parameter with its path, in the order of declaration; a tied one under each name.
     fn named_parameters(&self) -> Vec<(String, Param)> {
         let mut out = Vec::new();
@@ -141,11 +150,17 @@ pub trait Layer: Module {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var;
 }
+impl<L: Layer + ?Sized> Layer for Box<L> {
+    #[track_caller]
+    fn forward(&self, x: &Var) -> Var {
+        (**self).forward(x)
+    }
+}
 
 /// One thing that a walk through a module meets.
 pub enum Item<'a> {
-    /// A module (before its parts): its path, the name of its type.
-    Enter(&'a str, &'static str),
+    /// A module (before its parts): its path, the name of its type, its settings.
+    Enter(&'a str, &'static str, &'a dyn Fn() -> String),
     /// A parameter and its path.
     Param(&'a str, &'a Param),
     /// A buffer and its path.
@@ -168,7 +183,7 @@ impl Visitor<'_> {
             self.path.push('.');
         }
         self.path.push_str(name);
-        (self.meet)(Item::Enter(&self.path, part.type_name()));
+        (self.meet)(Item::Enter(&self.path, part.type_name(), &|| part.extra_repr()));
         part.visit(self);
         self.path.truncate(len);
     }
@@ -219,6 +234,9 @@ impl<M: Module> Module for Option<M> {
     fn type_name(&self) -> &'static str {
         self.as_ref().map_or("None", M::type_name)
     }
+    fn extra_repr(&self) -> String {
+        self.as_ref().map_or_else(String::new, M::extra_repr)
+    }
 }
 impl<M: Module + ?Sized> Module for Box<M> {
     fn visit(&self, v: &mut Visitor<'_>) {
@@ -227,21 +245,33 @@ impl<M: Module + ?Sized> Module for Box<M> {
     fn type_name(&self) -> &'static str {
         (**self).type_name()
     }
+    fn extra_repr(&self) -> String {
+        (**self).extra_repr()
+    }
 }
 impl<M: Module> Module for Vec<M> {
     fn visit(&self, v: &mut Visitor<'_>) {
         self.iter().enumerate().for_each(|(i, m)| v.field(&i.to_string(), m));
+    }
+    fn type_name(&self) -> &'static str {
+        crate::describe::LIST
     }
 }
 impl<M: Module, const N: usize> Module for [M; N] {
     fn visit(&self, v: &mut Visitor<'_>) {
         self.iter().enumerate().for_each(|(i, m)| v.field(&i.to_string(), m));
     }
+    fn type_name(&self) -> &'static str {
+        crate::describe::LIST
+    }
 }
 impl<A: Module, B: Module> Module for (A, B) {
     fn visit(&self, v: &mut Visitor<'_>) {
         v.field("0", &self.0);
         v.field("1", &self.1);
+    }
+    fn type_name(&self) -> &'static str {
+        crate::describe::LIST
     }
 }
 /// Settings hold no parameters.

@@ -16,7 +16,7 @@ pub(crate) fn summary<M: Module + ?Sized>(module: &M) -> String {
     let mut seen = HashSet::new();
     let (mut trainable, mut frozen, mut buffers) = (0, 0, 0);
     walk(module, &mut |item| match item {
-        Item::Enter(path, kind) => rows.push(Row { path: path.to_string(), kind, shapes: vec![], count: 0 }),
+        Item::Enter(path, kind, _) => rows.push(Row { path: path.to_string(), kind, shapes: vec![], count: 0 }),
         Item::Param(path, p) => {
             let (n, shape) = (p.tensor().numel(), p.tensor().shape().to_string());
             let own = rows.pop().expect("a parameter is entered before it is met");
@@ -64,7 +64,7 @@ pub(crate) fn summary<M: Module + ?Sized>(module: &M) -> String {
 }
 
 /// 1234567 as 1,234,567.
-fn group(n: usize) -> String {
+pub(crate) fn group(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -4,7 +4,15 @@
 //! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called, inputs live on this device, and every input may have any strides.
 
+use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
+use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::conv::Conv2dPlan;
+use crate::ops::gru::{GruGradients, GruOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
+use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
@@ -144,7 +152,48 @@ pub enum Distribution {
     },
 }
 
+/// A linear map of each plane (the last two dimensions) of a tensor `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PlaneMap {
+    /// The mean over windows.
+    AvgPool {
+        /// The windows.
+        windows: Pool2dGeometry,
+        /// Does the divisor count the padding?
+        count_include_pad: bool,
+    },
+    /// The mean over a given number of bins.
+    AdaptiveAvgPool(AdaptivePool2dGeometry),
+    /// Resizing.
+    Interpolate {
+        /// From and to.
+        sizes: InterpolateGeometry,
+        /// Between the pixels.
+        mode: Interpolation,
+    },
+}
+
+impl PlaneMap {
+    /// `(H, W)`
+    pub fn in_size(&self) -> (usize, usize) {
+        match self {
+            PlaneMap::AvgPool { windows, .. } => (windows.h, windows.w),
+            PlaneMap::AdaptiveAvgPool(bins) => (bins.h, bins.w),
+            PlaneMap::Interpolate { sizes, .. } => (sizes.h, sizes.w),
+        }
+    }
+    /// `(Ho, Wo)`
+    pub fn out_size(&self) -> (usize, usize) {
+        match self {
+            PlaneMap::AvgPool { windows, .. } => windows.out_size(),
+            PlaneMap::AdaptiveAvgPool(bins) => (bins.ho, bins.wo),
+            PlaneMap::Interpolate { sizes, .. } => (sizes.ho, sizes.wo),
+        }
+    }
+}
+
 /// A device's memory and kernels. See the module's documentation.
+#[allow(unused_variables)] // a default ignores its arguments, whose names are documentation
 pub trait Backend: Send + Sync + 'static {
     /// Kind and index: `("cpu", 0)`, `("cuda", 1)`.
     fn id(&self) -> (&'static str, usize);
@@ -183,45 +232,304 @@ pub trait Backend: Send + Sync + 'static {
     /// Reduces the dimensions `dims` (sorted) to extent 1.
     fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor;
     /// Index (i64) of the largest or smallest element along `dim`, which becomes extent 1; the first on ties, NaN wins.
-    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
-        unimplemented!()
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor;
+    /// Mean and variance `Σ(x − mean)²/(n − correction)` over `dims` (sorted), which become extent 1, of a float tensor.
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        let _ = (x, dims, correction);
+        None
     }
-    /// Running sum along `dim`.
-    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
-        unimplemented!()
-    }
+    /// Running sum along `dim`; integers and bool sum to i64.
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor;
     /// Stable sort along `dim`: values and i64 indices. NaN counts as largest.
-    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
-        unimplemented!()
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor);
+    /// The first `k` along `dim` of [`sort`](Backend::sort), without sorting the rest.
+    fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
+        let _ = (x, k, dim, largest);
+        None
     }
 
     /// `[…, M, K] × […, K, N]`: equal leading dimensions, one dtype.
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor;
 
-    /// `out[…, i, …] = x[…, index[…, i, …], …]`.
-    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        unimplemented!()
-    }
-    /// `out = x; out[…, index[…, i, …], …] += src[…, i, …]`.
-    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-        unimplemented!()
-    }
+    /// `out[…, i, …] = x[…, index[…, i, …], …]`. `index` (i64) has x's extents but along `dim`.
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
+    /// `out = x; out[…, index[…, i, …], …] += src[…, i, …]`. `index` and `src` have x's extents but along `dim`.
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor;
     /// Whole slices `index[j]` (1-D) along `dim`.
-    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        unimplemented!()
-    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
     /// `out = x; out[…, index[j], …] += src[…, j, …]` (1-D index).
-    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-        unimplemented!()
-    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor;
     /// Smallest and largest value of an i64 tensor that is not empty: ops check indices with it.
-    fn index_range(&self, index: &Tensor) -> (i64, i64) {
-        unimplemented!()
-    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64);
 
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
-    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
-        unimplemented!()
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor;
+
+    /// `x / (1 - p)` where a random number says so (probability `1 - p`), else 0: element `i` of the mask is element
+    /// `i` of [`random`](Backend::random)'s `Bernoulli { p: 1 - p }` in bool.
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        let _ = (x, p, seed, offset);
+        None
+    }
+    /// The tensors, of one dtype and equal in every dimension but `dim`, one after another along `dim`.
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        let _ = (xs, dim);
+        None
+    }
+
+    /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.
+    /// See [`Tensor::attention_forward`].
+    fn attention(&self, _q: &Tensor, _k: &Tensor, _v: &Tensor, _args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// Its gradients, from its results `(out, lse)` and the output's gradient; the additive mask's only if asked for.
+    fn attention_backward(
+        &self,
+        _q: &Tensor,
+        _k: &Tensor,
+        _v: &Tensor,
+        _args: &AttentionArgs,
+        _results: (&Tensor, &Tensor),
+        _d_out: &Tensor,
+        _mask_gradient: bool,
+    ) -> Option<AttentionGradients> {
+        None
+    }
+
+    /// A fused LSTM from `gx = W_ih x + b` `[T, B, 4H]`, whose memory it may take. See [`lstm`](crate::ops::lstm::lstm).
+    fn lstm(
+        &self,
+        _gx: &mut Tensor,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _c0: &Tensor,
+        _options: &SequenceOptions,
+    ) -> Option<LstmOutput> {
+        None
+    }
+    /// Its gradients, from what it returned.
+    fn lstm_backward(
+        &self,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _c0: &Tensor,
+        _options: &SequenceOptions,
+        _saved: &LstmOutput,
+        _gradients: &SequenceGradients,
+    ) -> Option<LstmGradients> {
+        None
+    }
+    /// A fused GRU from `gx = W_ih x + b_ih + b_h[rz]` `[T, B, 3H]`, whose memory it may take, and `b_hn` `[H]`. See
+    /// [`gru`](crate::ops::gru::gru).
+    fn gru(
+        &self,
+        _gx: &mut Tensor,
+        _w_hh: &Tensor,
+        _b_hn: Option<&Tensor>,
+        _h0: &Tensor,
+        _options: &SequenceOptions,
+    ) -> Option<GruOutput> {
+        None
+    }
+    /// Its gradients, from what it returned.
+    fn gru_backward(
+        &self,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _options: &SequenceOptions,
+        _saved: &GruOutput,
+        _gradients: &SequenceGradients,
+    ) -> Option<GruGradients> {
+        None
+    }
+    /// A fused RNN from `gx = W_ih x + b` `[T, B, H]`, whose memory it may take. See [`rnn`](crate::ops::rnn::rnn).
+    fn rnn(
+        &self,
+        _gx: &mut Tensor,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _nonlinearity: RnnNonlinearity,
+        _options: &SequenceOptions,
+    ) -> Option<RnnOutput> {
+        None
+    }
+    /// Its gradients, from its outputs.
+    fn rnn_backward(
+        &self,
+        _w_hh: &Tensor,
+        _h0: &Tensor,
+        _nonlinearity: RnnNonlinearity,
+        _options: &SequenceOptions,
+        _hs: &Tensor,
+        _gradients: &SequenceGradients,
+    ) -> Option<RnnGradients> {
+        None
+    }
+
+    /// Fused [`Tensor::softmax`] along `dim`.
+    fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+    /// `y·(g − Σ g·y)` along `dim`, from the softmax `y`.
+    fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+    /// Fused [`Tensor::log_softmax`] along `dim`.
+    fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+    /// `g − eʸ·Σ g` along `dim`, from the log-softmax `y`.
+    fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        None
+    }
+
+    /// Layer norm of the rows of `x = [R, N]` with `weight` and `bias` `[N]`: `(y [R, N], mean [R], rstd [R])`. Statistics
+    /// of half types are f32, here and below; everything else has one dtype.
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], (dweight [N], dbias [N]) if parameters)`.
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
+        None
+    }
+    /// RMS norm of the rows of `x = [R, N]` with `weight` `[N]`: `(y [R, N], rstd [R])`.
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], dweight [N] if parameters)`.
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        None
+    }
+    /// Group norm of `x = [B, C, S]` in `groups` groups of channels, with `weight` and `bias` `[C]`:
+    /// `(y [B, C, S], mean [B·groups], rstd [B·groups])`.
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [B, C, S], dweight [C], dbias [C])`.
+    fn group_norm_backward(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// Mean and biased variance `[C]` over B and S of `x = [B, C, S]`.
+    fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// `(x − mean)·rstd·weight + bias` by channel; `x = [B, C, S]`, everything else `[C]`.
+    fn batch_norm_apply(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        None
+    }
+    /// `(dx [B, C, S], dweight [C], dbias [C])`; in `training` through the statistics, which came from `x`.
+    fn batch_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        training: bool,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+
+    /// Cross-entropy of the logits `x = [P, V]` with i64 `targets` `[P]`, which are in range or ignored:
+    /// `(loss [P], logsumexp [P], Σ w[target] over the targets that count [])`, f32 for half types.
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// The gradient `[P, V]` of `Σ scale · loss`, `scale` `[P]`.
+    fn cross_entropy_backward(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        lse: &Tensor,
+        scale: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<Tensor> {
+        None
+    }
+
+    /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype.
+    fn conv2d(&self, _plan: &Conv2dPlan, _x: &Tensor, _w: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::conv::input_grad`](crate::ops::conv::input_grad), float operands of one dtype.
+    fn conv2d_input_grad(&self, _plan: &Conv2dPlan, _dy: &Tensor, _w: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::conv::weight_grad`](crate::ops::conv::weight_grad), float operands of one dtype.
+    fn conv2d_weight_grad(&self, _plan: &Conv2dPlan, _x: &Tensor, _dy: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::pool::apply_map`](crate::ops::pool::apply_map) of floats.
+    fn plane_map(&self, _map: &PlaneMap, _x: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::pool::apply_adjoint`](crate::ops::pool::apply_adjoint) of floats.
+    fn plane_map_adjoint(&self, _map: &PlaneMap, _dy: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`Tensor::max_pool2d_with_index`] of floats.
+    fn max_pool2d(&self, _windows: &Pool2dGeometry, _x: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// Provided: [`Tensor::adaptive_max_pool2d_with_index`] of floats.
+    fn adaptive_max_pool2d(&self, _bins: &AdaptivePool2dGeometry, _x: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// Provided: [`ops::pool::plane_gather`](crate::ops::pool::plane_gather) of floats.
+    fn plane_gather(&self, _x: &Tensor, _index: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`ops::pool::plane_scatter`](crate::ops::pool::plane_scatter) of floats.
+    fn plane_scatter(&self, _dy: &Tensor, _index: &Tensor, _h: usize, _w: usize) -> Option<Tensor> {
+        None
     }
 
     /// One optimiser step in place: `p` (f32 or f64) and `state` are row-major and not shared, `g` is row-major, and all
@@ -230,4 +538,15 @@ pub trait Backend: Send + Sync + 'static {
         let _ = (step, p, g, state);
         false
     }
+}
+
+/// What modifies the loss of each row in [`Backend::cross_entropy`].
+#[derive(Clone, Copy)]
+pub struct CrossEntropyRows<'a> {
+    /// A weight per class, `[V]`.
+    pub weight: Option<&'a Tensor>,
+    /// Rows with this target count for nothing.
+    pub ignore_index: Option<i64>,
+    /// The part of the target distribution that is spread evenly over all classes.
+    pub label_smoothing: f64,
 }

@@ -55,6 +55,18 @@ impl Shape {
         out
     }
 
+    /// This shape with dimensions `start..=end` joined into one; a scalar becomes `[1]`.
+    #[track_caller]
+    pub fn flatten(&self, start: isize, end: isize) -> Shape {
+        let (s, e) = (axis(start, self.rank().max(1), "flatten"), axis(end, self.rank().max(1), "flatten"));
+        ensure!(s <= e, Index, "flatten", "start dimension {start} lies behind end dimension {end}");
+        if self.rank() == 0 {
+            return [1].into();
+        }
+        let joined = self.0[s..=e].iter().product();
+        self.0[..s].iter().copied().chain([joined]).chain(self.0[e + 1..].iter().copied()).collect()
+    }
+
     /// The shape both broadcast to: aligned at the last dimension, extents equal or 1.
     #[track_caller]
     pub fn broadcast(&self, other: &Shape, op: &'static str) -> Shape {

@@ -154,11 +154,17 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn contiguous_slice<T: Pod>(&self) -> &[T] {
         debug_assert!(self.is_contiguous());
+        if self.numel() == 0 {
+            return &[]; // a section of an empty tensor may begin behind its storage
+        }
         &self.storage()[self.layout.offset..][..self.numel()]
     }
     /// The elements of a row-major CPU tensor that nobody else holds, to write. For the CPU backend.
     pub(crate) fn unique_slice_mut<T: Pod>(&mut self) -> Option<&mut [T]> {
         let (offset, n) = (self.layout.offset, self.numel());
+        if n == 0 {
+            return Some(&mut []);
+        }
         if !self.is_contiguous() {
             return None;
         }
@@ -177,7 +183,11 @@ impl Tensor {
         self
     }
     /// The same storage under another layout.
-    pub(crate) fn with_layout(&self, layout: Layout) -> Tensor {
+    pub(crate) fn with_layout(&self, mut layout: Layout) -> Tensor {
+        // A view of no elements may start anywhere, also beyond the storage, which has none to slice from.
+        if layout.numel() == 0 {
+            layout.offset = 0;
+        }
         debug_assert!(layout.end() * self.dtype.size() <= self.buffer.bytes());
         Tensor { layout, ..self.clone() }
     }

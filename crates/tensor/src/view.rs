@@ -18,14 +18,7 @@ impl Tensor {
     /// Dimensions `start..=end` joined into one.
     #[track_caller]
     pub fn flatten_dims(&self, start: isize, end: isize) -> Tensor {
-        let (s, e) = (axis(start, self.rank().max(1), "flatten"), axis(end, self.rank().max(1), "flatten"));
-        ensure!(s <= e, Index, "flatten", "start dimension {start} lies behind end dimension {end}");
-        if self.rank() == 0 {
-            return self.reshape([1]);
-        }
-        let joined = self.dims()[s..=e].iter().product();
-        let dims = self.dims();
-        self.reshape(dims[..s].iter().copied().chain([joined]).chain(dims[e + 1..].iter().copied()).collect::<Shape>())
+        self.reshape(self.shape().flatten(start, end))
     }
     /// All elements in one dimension.
     pub fn flatten(&self) -> Tensor {

@@ -1,131 +1,44 @@
-//! Activations: fused derivative kernels for the first order, compositions for the rest.
+//! Activations.
 
-use crate::{Function, Saved, Var};
-use ferrograd_tensor::{Tensor, backend::Binary};
+use super::unary::unary;
+use crate::Var;
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
-/// `gelu(x) = x Φ(x) = ½x(1 + erf(x/√2))`. Hendrycks & Gimpel 2016.
-struct Gelu;
-impl Function for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-    fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        saved.save_input(0);
-        vec![x[0].gelu()]
-    }
-    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        let g = g[0].as_ref().unwrap();
-        vec![Some(Var::constant(saved.input(0).tensor().binary_grad(Binary::GeluGrad, g.tensor())))]
-    }
-    fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {
-        let x = &x[0];
-        Some(vec![x * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5])
-    }
-}
-
-/// `d tanh(x)/dx = 1 − y²`.
-struct Tanh;
-impl Function for Tanh {
-    fn name(&self) -> &'static str {
-        "tanh"
-    }
-    fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        saved.save_output(0);
-        vec![x[0].tanh()]
-    }
-    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        let (y, g) = (saved.output(0), g[0].as_ref().unwrap());
-        vec![Some(match saved.create_graph() {
-            true => g * (1.0 - y.square()),
-            false => Var::constant(y.tensor().binary_grad(Binary::TanhGrad, g.tensor())),
-        })]
-    }
-}
-
-/// `d erf(x)/dx = 2/√π e^(−x²)`.
-struct Erf;
-impl Function for Erf {
-    fn name(&self) -> &'static str {
-        "erf"
-    }
-    fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        saved.save_input(0);
-        vec![x[0].erf()]
-    }
-    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        let g = g[0].as_ref().unwrap();
-        vec![Some(g * (-saved.input(0).square()).exp() * std::f64::consts::FRAC_2_SQRT_PI)]
-    }
-}
-
-/// `d eˣ/dx = eˣ`.
-struct Exp;
-impl Function for Exp {
-    fn name(&self) -> &'static str {
-        "exp"
-    }
-    fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        saved.save_output(0);
-        vec![x[0].exp()]
-    }
-    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        vec![Some(g[0].as_ref().unwrap() * saved.output(0))]
-    }
-}
-
-/// `d xⁿ/dx = n xⁿ⁻¹`.
-struct Powi(i32);
-impl Function for Powi {
-    fn name(&self) -> &'static str {
-        "powi"
-    }
-    fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        saved.save_input(0);
-        vec![x[0].powi(self.0)]
-    }
-    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        let (x, g) = (saved.input(0), g[0].as_ref().unwrap());
-        vec![Some(match self.0 {
-            0 => g * 0.0,
-            n => g * x.powi(n - 1) * n as f64,
-        })]
-    }
-}
-
-impl Var {
-    /// `x Φ(x)`, see [`Tensor::gelu`].
-    #[track_caller]
-    pub fn gelu(&self) -> Var {
-        Gelu.apply1(&[self])
-    }
-    /// Hyperbolic tangent.
-    #[track_caller]
-    pub fn tanh(&self) -> Var {
-        Tanh.apply1(&[self])
-    }
-    /// The error function.
-    #[track_caller]
-    pub fn erf(&self) -> Var {
-        Erf.apply1(&[self])
-    }
-    /// `eˣ`.
-    #[track_caller]
-    pub fn exp(&self) -> Var {
-        Exp.apply1(&[self])
-    }
-    /// `xⁿ`.
-    #[track_caller]
-    pub fn powi(&self, n: i32) -> Var {
-        Powi(n).apply1(&[self])
-    }
-    /// `x²`.
-    #[track_caller]
-    pub fn square(&self) -> Var {
-        self.powi(2)
-    }
-    /// `1/x`.
-    #[track_caller]
-    pub fn recip(&self) -> Var {
-        self.powi(-1)
-    }
+unary! {
+    /// The logistic function `σ(x) = 1/(1 + e⁻ˣ)`; the derivative is `y(1 − y)`.
+    Sigmoid sigmoid() output with SigmoidGrad |y, g| g * (&y * (1.0 - &y));
+    /// `max(x, 0)`; the derivative is 1 for positive x, else 0 (at 0 too).
+    Relu relu() output with ReluGrad |y, g| g.masked_fill(&y.tensor().le_scalar(0.0), 0.0);
+    /// `x Φ(x) = ½x(1 + erf(x/√2))`, Φ the normal distribution function; the derivative is `Φ(x) + x φ(x)`. Hendrycks &
+    /// Gimpel 2016.
+    Gelu gelu() input with GeluGrad |x, g| {
+        let distribution = ((&x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
+        let density = (x.square() * -0.5).exp() * (0.5 * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI);
+        g * (distribution + &x * density)
+    };
+    /// The tanh approximation of [`gelu`](Var::gelu) that GPT-2 uses: `½x(1 + tanh u)` with `u = √(2/π)(x + 0.044715x³)`;
+    /// the derivative is `½(1 + tanh u) + ½x(1 − tanh² u) u'`.
+    GeluTanh gelu_tanh() input with GeluTanhGrad |x, g| {
+        let (a, c) = (0.044715, (2.0 / PI).sqrt());
+        let t = ((&x + x.powi(3) * a) * c).tanh();
+        let slope = (x.square() * (3.0 * a) + 1.0) * c;
+        g * ((&t + 1.0) * 0.5 + &x * (1.0 - t.square()) * slope * 0.5)
+    };
+    /// `x σ(x)`, also called swish; the derivative is `σ(x)(1 + x(1 − σ(x)))`. Ramachandran et al. 2017.
+    Silu silu() input with SiluGrad |x, g| {
+        let s = x.sigmoid();
+        g * (&s * (&x * (1.0 - &s) + 1.0))
+    };
+    /// `ln(1 + eˣ)`; the derivative is `σ(x)`.
+    Softplus softplus() input |x, g| g * x.sigmoid();
+    /// `x` if positive, else `α(eˣ − 1)`; the derivative is 1 or `αeˣ`. Clevert et al. 2015.
+    Elu elu(alpha: f64) input |x, g| {
+        // The argument is kept below 0, so that the branch that is not taken stays finite.
+        let below = x.clamp(f64::NEG_INFINITY, 0.0).exp() * *alpha;
+        Var::where_(&x.tensor().gt_scalar(0.0), g, &(g * below))
+    };
+    /// `x` if positive, else `αx`.
+    LeakyRelu leaky_relu(alpha: f64) input |x, g| {
+        Var::where_(&x.tensor().gt_scalar(0.0), g, &(g * *alpha))
+    };
 }

@@ -15,7 +15,7 @@ impl Function for AddOp {
         vec![&x[0] + &x[1]]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        each(saved, g, [|_, g| g.clone(), |_, g| g.clone()])
+        each(saved, g, [&|_, g| g.clone(), &|_, g| g.clone()])
     }
 }
 
@@ -29,7 +29,7 @@ impl Function for SubOp {
         vec![&x[0] - &x[1]]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        each(saved, g, [|_, g| g.clone(), |_, g| -g])
+        each(saved, g, [&|_, g| g.clone(), &|_, g| -g])
     }
 }
 
@@ -44,7 +44,7 @@ impl Function for MulOp {
         vec![&x[0] * &x[1]]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        each(saved, g, [|s, g| g * s.input(1), |s, g| g * s.input(0)])
+        each(saved, g, [&|s, g| g * s.input(1), &|s, g| g * s.input(0)])
     }
 }
 
@@ -59,11 +59,26 @@ impl Function for DivOp {
         vec![&x[0] / &x[1]]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        each(saved, g, [|s, g| g / s.input(1), |s, g| -(g * s.input(0)) / s.input(1).square()])
+        each(saved, g, [&|s, g| g / s.input(1), &|s, g| -(g * s.input(0)) / s.input(1).square()])
     }
 }
 
-type Rule = fn(&Saved, &Var) -> Var;
+/// `a mod b = a − b⌊a/b⌋`: `∂/∂a = g`, `∂/∂b = −g⌊a/b⌋`.
+struct RemOp;
+impl Function for RemOp {
+    fn name(&self) -> &'static str {
+        "rem"
+    }
+    fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
+        saved.save_inputs();
+        vec![&x[0] % &x[1]]
+    }
+    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+        each(saved, g, [&|_, g| g.clone(), &|s, g| -(g * (s.input(0).tensor() / s.input(1).tensor()).floor())])
+    }
+}
+
+type Rule<'a> = &'a dyn Fn(&Saved, &Var) -> Var;
 
 /// The gradient of each operand that needs one, summed to its shape.
 pub(super) fn each(saved: &Saved, g: &[Option<Var>], rules: [Rule; 2]) -> Vec<Option<Var>> {
@@ -86,6 +101,7 @@ impl Function for Affine {
     }
     fn forward(&self, x: &[Tensor], _: &mut Saved) -> Vec<Tensor> {
         let y = match (self.scale, self.shift) {
+            (-1.0, 0.0) => -&x[0],
             (1.0, b) => x[0].add_scalar(b),
             (-1.0, b) => x[0].rsub_scalar(b),
             (a, 0.0) => x[0].mul_scalar(a),
@@ -95,6 +111,20 @@ impl Function for Affine {
     }
     fn backward(&self, _: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
         vec![g[0].as_ref().map(|g| if self.scale == 1.0 { g.clone() } else { g.mul_scalar(self.scale) })]
+    }
+}
+
+/// `y = x / s`, which multiplying by 1/s would round twice.
+struct DivScalar(f64);
+impl Function for DivScalar {
+    fn name(&self) -> &'static str {
+        "div_scalar"
+    }
+    fn forward(&self, x: &[Tensor], _: &mut Saved) -> Vec<Tensor> {
+        vec![x[0].div_scalar(self.0)]
+    }
+    fn backward(&self, _: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+        vec![g[0].as_ref().map(|g| g.div_scalar(self.0))]
     }
 }
 
@@ -122,6 +152,17 @@ impl Var {
     pub fn div(&self, other: &Var) -> Var {
         let [a, b] = promote("div", [self, other]);
         DivOp.apply1(&[&a, &b])
+    }
+    /// The remainder `a − b⌊a/b⌋`, with the divisor's sign; shapes broadcast, dtypes are promoted.
+    #[track_caller]
+    pub fn rem(&self, other: &Var) -> Var {
+        let [a, b] = promote("rem", [self, other]);
+        RemOp.apply1(&[&a, &b])
+    }
+    /// `x / s`.
+    #[track_caller]
+    pub fn div_scalar(&self, s: f64) -> Var {
+        DivScalar(s).apply1(&[self])
     }
     /// `x + s`.
     #[track_caller]
@@ -169,6 +210,10 @@ macro_rules! operators {
         operators!(@pair $Trait $method, Var, Var, |a: Var, b: Var| Var::$method(&a, &b));
         operators!(@pair $Trait $method, &Var, &Tensor, |a: &Var, b: &Tensor| Var::$method(a, &b.into()));
         operators!(@pair $Trait $method, Var, &Tensor, |a: Var, b: &Tensor| Var::$method(&a, &b.into()));
+        operators!(@pair $Trait $method, &Var, Tensor, |a: &Var, b: Tensor| Var::$method(a, &b.into()));
+        operators!(@pair $Trait $method, Var, Tensor, |a: Var, b: Tensor| Var::$method(&a, &b.into()));
+        operators!(@pair $Trait $method, Tensor, &Var, |a: Tensor, b: &Var| Var::$method(&a.into(), b));
+        operators!(@pair $Trait $method, Tensor, Var, |a: Tensor, b: Var| Var::$method(&a.into(), &b));
         operators!(@pair $Trait $method, &Tensor, &Var, |a: &Tensor, b: &Var| Var::$method(&a.into(), b));
         operators!(@pair $Trait $method, &Tensor, Var, |a: &Tensor, b: Var| Var::$method(&a.into(), &b));
         operators!(@pair $Trait $method, &Var, f64, |a: &Var, s: f64| $scalar(a, s));
@@ -191,7 +236,7 @@ operators! {
     Add add Var::add_scalar, Var::add_scalar;
     Sub sub |x: &Var, s: f64| x.add_scalar(-s), Var::rsub_scalar;
     Mul mul Var::mul_scalar, Var::mul_scalar;
-    Div div |x: &Var, s: f64| x.mul_scalar(1.0 / s), Var::rdiv_scalar;
+    Div div Var::div_scalar, Var::rdiv_scalar;
 }
 impl Neg for &Var {
     type Output = Var;

@@ -31,6 +31,13 @@ impl Function for Expand {
     }
 }
 
+/// `y`, reduced to extent 1 along `dims`, without these dimensions.
+#[track_caller]
+pub(super) fn dropped(y: Var, dims: &[usize]) -> Var {
+    let shape: Shape = (0..y.rank()).filter(|d| !dims.contains(d)).map(|d| y.dims()[d]).collect();
+    y.reshape(shape)
+}
+
 impl Var {
     /// `Σ x` over all elements.
     #[track_caller]
@@ -41,8 +48,7 @@ impl Var {
     #[track_caller]
     pub fn sum_dims(&self, dims: impl Axes) -> Var {
         let dims = dims.resolve(self.rank(), "sum");
-        let shape: Shape = (0..self.rank()).filter(|d| !dims.contains(d)).map(|d| self.dims()[d]).collect();
-        self.sum_keepdims(&dims[..]).reshape(shape)
+        dropped(self.sum_keepdims(&dims[..]), &dims)
     }
     /// `Σ x` over the named dimensions, which stay with extent 1.
     #[track_caller]

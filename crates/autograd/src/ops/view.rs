@@ -68,4 +68,29 @@ impl Var {
     pub fn t(&self) -> Var {
         self.transpose(-2, -1)
     }
+    /// All elements in one dimension.
+    #[track_caller]
+    pub fn flatten(&self) -> Var {
+        self.reshape(self.numel())
+    }
+    /// Dimensions `start..=end` joined into one.
+    #[track_caller]
+    pub fn flatten_dims(&self, start: isize, end: isize) -> Var {
+        self.reshape(self.shape().flatten(start, end))
+    }
+    /// Dimension `dim` taken apart into `sizes`, one of which may be [`INFER`](ferrograd_tensor::INFER).
+    #[track_caller]
+    pub fn unflatten(&self, dim: isize, sizes: &[usize]) -> Var {
+        self.reshape(self.tensor().unflatten(dim, sizes).shape())
+    }
+    /// Without dimension `dim`, which must have extent 1.
+    #[track_caller]
+    pub fn squeeze(&self, dim: isize) -> Var {
+        self.reshape(self.tensor().squeeze(dim).shape())
+    }
+    /// With a dimension of extent 1 put in at `dim` (−1 appends).
+    #[track_caller]
+    pub fn unsqueeze(&self, dim: isize) -> Var {
+        self.reshape(self.tensor().unsqueeze(dim).shape())
+    }
 }

@@ -1,9 +1,20 @@
 //! The CPU as a [`Backend`].
 
-use super::{elementwise, level, matmul, optimizer, reduction, strided};
-use crate::backend::{Backend, Binary, Compare, Reduce, Unary};
+use super::index::tensors as index;
+use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+use super::{
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer, plane, reduce,
+    sequence_tensor, strided,
+};
+use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
+use crate::ops::attention::{AttentionArgs, AttentionGradients};
+use crate::ops::conv::Conv2dPlan;
+use crate::ops::gru::{GruGradients, GruOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
+use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
@@ -73,10 +84,265 @@ impl Backend for CpuBackend {
     }
 
     fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
-        reduction::reduce(op, x, dims)
+        reduce::reduce_tensor(op, x, dims)
     }
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        reduce::mean_var_tensor(x, dims, correction)
+    }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        along::arg_reduce(largest, x, dim)
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        along::cumsum(x, dim)
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        along::sort(x, dim, descending)
+    }
+    fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
+        Some(along::topk(x, k, dim, largest))
+    }
+
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         matmul::matmul(a, b)
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+        Some(attention_tensor::forward(q, k, v, args))
+    }
+    fn attention_backward(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        args: &AttentionArgs,
+        results: (&Tensor, &Tensor),
+        d_out: &Tensor,
+        mask_gradient: bool,
+    ) -> Option<AttentionGradients> {
+        Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
+    }
+    fn lstm(
+        &self,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        c0: &Tensor,
+        options: &SequenceOptions,
+    ) -> Option<LstmOutput> {
+        Some(sequence_tensor::lstm(gx, w_hh, h0, c0, options))
+    }
+    fn lstm_backward(
+        &self,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        c0: &Tensor,
+        options: &SequenceOptions,
+        saved: &LstmOutput,
+        gradients: &SequenceGradients,
+    ) -> Option<LstmGradients> {
+        Some(sequence_tensor::lstm_gradients(w_hh, h0, c0, options, saved, gradients))
+    }
+    fn gru(
+        &self,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        b_hn: Option<&Tensor>,
+        h0: &Tensor,
+        options: &SequenceOptions,
+    ) -> Option<GruOutput> {
+        Some(sequence_tensor::gru(gx, w_hh, b_hn, h0, options))
+    }
+    fn gru_backward(
+        &self,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        options: &SequenceOptions,
+        saved: &GruOutput,
+        gradients: &SequenceGradients,
+    ) -> Option<GruGradients> {
+        Some(sequence_tensor::gru_gradients(w_hh, h0, options, saved, gradients))
+    }
+    fn rnn(
+        &self,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        nonlinearity: RnnNonlinearity,
+        options: &SequenceOptions,
+    ) -> Option<RnnOutput> {
+        Some(sequence_tensor::rnn(gx, w_hh, h0, nonlinearity, options))
+    }
+    fn rnn_backward(
+        &self,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        nonlinearity: RnnNonlinearity,
+        options: &SequenceOptions,
+        hs: &Tensor,
+        gradients: &SequenceGradients,
+    ) -> Option<RnnGradients> {
+        Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
+    }
+
+    fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax(normalising::Softmax::Plain, x, dim))
+    }
+    fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax_backward(normalising::Softmax::Plain, y, g, dim))
+    }
+    fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax(normalising::Softmax::Log, x, dim))
+    }
+    fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        Some(normalising::softmax_backward(normalising::Softmax::Log, y, g, dim))
+    }
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::layer_norm(x, weight, bias, eps))
+    }
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
+        Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, parameters))
+    }
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
+        Some(normalising::rms_norm(x, weight, eps))
+    }
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        Some(normalising::rms_norm_backward(x, weight, rstd, g, parameters))
+    }
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::group_norm(x, groups, weight, bias, eps))
+    }
+    fn group_norm_backward(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::group_norm_backward(x, groups, weight, mean, rstd, g))
+    }
+    fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(normalising::batch_norm_statistics(x))
+    }
+    fn batch_norm_apply(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        Some(normalising::batch_norm_apply(x, mean, rstd, weight, bias))
+    }
+    fn batch_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        training: bool,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::batch_norm_backward(x, weight, mean, rstd, g, training))
+    }
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        Some(normalising::cross_entropy(x, targets, options))
+    }
+    fn cross_entropy_backward(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        lse: &Tensor,
+        scale: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<Tensor> {
+        Some(normalising::cross_entropy_backward(x, targets, lse, scale, options))
+    }
+
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
+        distribution::random(distribution, shape, dtype, seed, offset)
+    }
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        Some(dropout::dropout(x, p, seed, offset))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        Some(cat::cat(xs, dim))
+    }
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::gather(x, dim, index)
+    }
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        index::scatter_add(x, dim, index, src)
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::index_select(x, dim, index)
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        index::index_add(x, dim, index, src)
+    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64) {
+        index::range(index)
+    }
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_tensor(plan, x, w))
+    }
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_input_grad_tensor(plan, dy, w))
+    }
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
+        Some(conv::conv2d_weight_grad_tensor(plan, x, dy))
+    }
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map(map, x))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_map_adjoint(map, dy))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::max_pool2d(windows, x))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        Some(plane::adaptive_max_pool2d(bins, x))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
+        Some(plane::plane_gather(x, index))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
+        Some(plane::plane_scatter(dy, index, h, w))
     }
 
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {

@@ -225,7 +225,7 @@ simd_fn! {
             Binary::Max => each2(a, b, out, |a, b| if a > b || a.is_nan() { a } else { b }),
             Binary::Min => each2(a, b, out, |a, b| if a < b || a.is_nan() { a } else { b }),
             Binary::Atan2 => each2(a, b, out, |a, b| T::from_f64(a.to_f64().atan2(b.to_f64()))),
-            Binary::ReluGrad => each2(a, b, out, |x, g| if x > T::ZERO { g } else { T::ZERO }),
+            Binary::ReluGrad => each2(a, b, out, |x, g| if x <= T::ZERO { T::ZERO } else { g }),
             Binary::TanhGrad => each2(a, b, out, |y, g| g * (T::ONE - y * y)),
             Binary::SigmoidGrad => each2(a, b, out, |y, g| g * y * (T::ONE - y)),
             Binary::GeluGrad => each2(a, b, out, |x, g| g * x.gelu_grad::<S>()),

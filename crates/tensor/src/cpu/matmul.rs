@@ -1,42 +1,49 @@
-//! Matrix products of tensors: dtypes and batches on top of [`gemm`](super::gemm).
+//! Matrix products of tensors: dtypes, strides and batches on top of [`gemm`](super::gemm).
 
-use super::gemm::{GemmElement, MatRef, gemm};
+use super::gemm::{GemmElement, MatRef, gemm_batched};
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
+use half::{bf16, f16};
 
-/// `[…, M, K] × […, K, N]` with equal leading dimensions and one dtype.
+/// `[…, M, K] × […, K, N]` with equal leading dimensions and one dtype, read where they lie whatever the strides.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
     match a.dtype() {
         DType::F32 => run::<f32>(a, b),
         DType::F64 => run::<f64>(a, b),
-        d => panic!("{d}"),
+        DType::F16 => run::<f16>(a, b),
+        DType::BF16 => run::<bf16>(a, b),
+        DType::I64 => run::<i64>(a, b),
+        DType::I32 => run::<i32>(a, b),
+        DType::U8 => run::<u8>(a, b),
+        DType::Bool => unreachable!("the op floor lets no bool through"),
     }
 }
 
-fn run<T: GemmElement + bytemuck::Pod>(a: &Tensor, b: &Tensor) -> Tensor {
+fn run<T: GemmElement>(a: &Tensor, b: &Tensor) -> Tensor {
     let r = a.rank();
     let (m, k, n) = (a.dims()[r - 2], a.dims()[r - 1], b.dims()[r - 1]);
-    let lead = Shape::from(&a.dims()[..r - 2]);
-    let shape: Shape = lead.iter().copied().chain([m, n]).collect();
+    let shape: Shape = a.dims()[..r - 1].iter().copied().chain([n]).collect();
+    let batch = a.dims()[..r - 2].iter().product();
     let mut out = CpuBuffer::scratch::<T>(shape.numel());
-    let offset = |t: &Tensor, mut i: usize| {
-        let mut at = t.layout().offset as isize;
-        for d in (0..r - 2).rev() {
-            at += (i % lead[d]) as isize * t.layout().strides[d];
-            i /= lead[d];
-        }
-        at as usize
-    };
-    let mat = |t: &Tensor, i: usize| -> (usize, isize, isize) {
-        (offset(t, i), t.layout().strides[r - 2], t.layout().strides[r - 1])
-    };
-    let c = out.as_mut_slice::<T>();
-    for i in 0..lead.numel() {
-        let (ao, ars, acs) = mat(a, i);
-        let (bo, brs, bcs) = mat(b, i);
-        let ma = MatRef { data: a.storage::<T>(), offset: ao, rs: ars, cs: acs };
-        let mb = MatRef { data: b.storage::<T>(), offset: bo, rs: brs, cs: bcs };
-        gemm(m, n, k, ma, mb, &mut c[i * m * n..(i + 1) * m * n], n, false, true);
-    }
+    let (a_at, b_at) = (|i| offset(a, i), |i| offset(b, i));
+    gemm_batched(batch, m, n, k, matrix(a), &a_at, matrix(b), &b_at, out.as_mut_slice::<T>(), false, true);
     Tensor::from_cpu(out, shape, a.dtype())
+}
+
+/// The last two dimensions.
+fn matrix<T: GemmElement>(x: &Tensor) -> MatRef<'_, T> {
+    let strides = &x.layout().strides;
+    let r = x.rank();
+    MatRef { data: x.storage(), offset: x.layout().offset, rs: strides[r - 2], cs: strides[r - 1] }
+}
+
+/// Where matrix `i` of the batch begins in the storage.
+fn offset(x: &Tensor, mut i: usize) -> usize {
+    let layout = x.layout();
+    let mut at = layout.offset as isize;
+    for d in (0..x.rank() - 2).rev() {
+        at += (i % layout.shape[d]) as isize * layout.strides[d];
+        i /= layout.shape[d];
+    }
+    at as usize
 }

@@ -3,12 +3,18 @@
 //! Kernels are plain functions over typed slices; each file is named after its op.
 
 pub mod accumulate;
+mod along;
 pub mod attention;
 pub mod attention_backward;
+mod attention_tensor;
 mod attention_tile;
 mod backend;
+mod cat;
+pub mod channel_norm;
 pub mod conv;
 pub mod cross_entropy;
+mod distribution;
+mod dropout;
 mod elementwise;
 pub mod gemm;
 pub mod gru;
@@ -21,27 +27,31 @@ pub mod level;
 pub mod lstm;
 pub mod math;
 mod matmul;
+mod normalising;
 pub mod optimizer;
+mod plane;
 pub mod pool;
 pub mod random;
 mod recurrence;
 pub mod reduce;
-mod reduction;
 pub mod rms_norm;
 pub mod rnn;
 pub mod rows;
 pub mod scan;
 pub mod seq_math;
+mod sequence_tensor;
 pub mod simd;
 pub mod softmax;
 pub mod sort;
 mod strided;
 pub mod unary;
+mod widen;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
 pub use seq_math::SeqFloat;
+pub(crate) use widen::widened;
 
 #[cfg(test)]
 mod attention_tests;

@@ -241,6 +241,23 @@ pub fn fill_bernoulli<M: MaskElement>(out: &mut [M], p: f64, seed: u64, offset: 
     for_pieces(out, |start, out| bernoulli_kernel(level, out, threshold as u32, seed, offset, start));
 }
 
+/// Elements `start..` of the mask that [`fill_bernoulli`] makes, on this thread: for kernels that make it piece by piece.
+pub fn bernoulli_row<M: MaskElement>(out: &mut [M], p: f64, seed: u64, offset: u64, start: u64) {
+    assert!((0.0..=1.0).contains(&p), "a probability is in [0, 1], not {p}");
+    let threshold = (p * 4_294_967_296.0).round();
+    if threshold >= 4_294_967_296.0 {
+        return out.fill(M::from_bool(true));
+    }
+    let threshold = threshold as u32;
+    // The vectorised kernel starts at a block of four.
+    let head = (start.next_multiple_of(4) - start).min(out.len() as u64) as usize;
+    let (head, rest) = out.split_at_mut(head);
+    for (i, o) in head.iter_mut().enumerate() {
+        *o = M::from_bool(u32_at(seed, offset, start + i as u64) < threshold);
+    }
+    bernoulli_kernel(level(), rest, threshold, seed, offset, start.next_multiple_of(4) as usize);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,19 @@
-//! Reductions of a slice, of its rows and of its columns. Each is carried out in an order that depends on the sizes alone.
+//! Reductions of a slice, of its rows and of its columns, and from these of a tensor over any dimensions. Each is carried
+//! out in an order that depends on the sizes alone, never on the number of threads.
 
+use super::elementwise::cast;
 use super::lanes::{self, Pairwise};
 use super::level::{Level, level};
 use super::math::Real;
-use super::rows::{PARALLEL_FROM, for_rows, rows_per_partial};
+use super::rows::{PARALLEL_FROM, TASK, for_rows, rows_per_partial};
 use super::simd::simd_fn;
+use crate::backend::{Backend, Reduce};
+use crate::shape::Dims;
+use crate::storage::CpuBuffer;
+use crate::{DType, Shape, Tensor};
+use bytemuck::Pod;
 use rayon::prelude::*;
+use std::cmp::Reverse;
 
 /// An associative operation that reduces many numbers to one, as a type.
 pub trait Reduction: 'static {
@@ -48,9 +56,9 @@ reductions! {
     /// Π x.
     Prod: ONE, |a, b| a * b;
     /// The largest; −∞ of nothing, NaN if there is one.
-    Max: NEG_INFINITY, |a, b| a.maximum(b);
+    Max: NEG_INFINITY, |a, b| a.maximum(b), lanes::max;
     /// The smallest; +∞ of nothing, NaN if there is one.
-    Min: INFINITY, |a, b| a.minimum(b);
+    Min: INFINITY, |a, b| a.minimum(b), lanes::min;
 }
 
 /// Elements per partial result of a whole slice.
@@ -278,6 +286,223 @@ pub fn partial_sums<T: Real>(
     }
     if let Some(second) = second {
         second.copy_from_slice(&parts[widths[0]..][..n]);
+    }
+}
+
+/// Reduces the dimensions `dims` of a tensor to extent 1.
+///
+/// Where the elements fill their memory, in whatever order of dimensions, nothing is copied: dimensions of one kind that
+/// lie together count as one, and the reduced ones go from the innermost outwards, each as a reduction of rows or of
+/// columns. `[B, C, H, W]` over `B, H, W` is rows of `H·W`, then columns of `B`.
+pub fn reduce_tensor(op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
+    match x.dtype() {
+        d if matches!(op, Reduce::Any | Reduce::All) && d != DType::Bool => {
+            return reduce_tensor(op, &cast(x, DType::Bool), dims);
+        }
+        d if d.is_half() => return cast(&reduce_tensor(op, &cast(x, DType::F32), dims), d),
+        _ => {}
+    }
+    let kept = |d: usize, n: usize| if dims.contains(&d) { 1 } else { n };
+    let shape: Shape = x.dims().iter().enumerate().map(|(d, &n)| kept(d, n)).collect();
+    let dtype = if matches!(op, Reduce::Sum | Reduce::Prod) { x.dtype().accumulator() } else { x.dtype() };
+    if x.numel() == 0 {
+        let identity = if matches!(op, Reduce::Prod | Reduce::All) { 1.0 } else { 0.0 };
+        return super::CpuBackend.full(&shape, dtype, identity);
+    }
+    if x.shape() == &shape {
+        return if x.dtype() == dtype { x.clone() } else { cast(x, dtype) };
+    }
+
+    // The dimensions in the order of memory, each forwards.
+    let reversed: Dims = (0..x.rank()).filter(|&d| x.layout().strides[d] < 0 && x.dims()[d] > 1).collect();
+    let forwards = x.flip(&reversed[..]);
+    let mut order: Dims = (0..x.rank()).collect();
+    order.sort_by_key(|&d| Reverse(forwards.layout().strides[d]));
+    let in_memory = forwards.permute_dims(&order);
+    let filled = in_memory.is_contiguous();
+    let (x, order) = if filled { (in_memory, order) } else { (x.contiguous(), (0..x.rank()).collect()) };
+
+    let groups = groups(x.dims(), |d| dims.contains(&order[d]));
+    let buffer = match (x.dtype(), op) {
+        (DType::F32, _) => real::<f32>(op, &x, groups),
+        (DType::F64, _) => real::<f64>(op, &x, groups),
+        (d, Reduce::Sum) => {
+            let (zero, add) = (0i64, |a: i64, b: i64| a.wrapping_add(b));
+            match d {
+                DType::I64 => whole(&x, groups, zero, |x: i64| x, add),
+                DType::I32 => whole(&x, groups, zero, |x: i32| x as i64, add),
+                _ => whole(&x, groups, zero, |x: u8| x as i64, add),
+            }
+        }
+        (d, Reduce::Prod) => {
+            let (one, mul) = (1i64, |a: i64, b: i64| a.wrapping_mul(b));
+            match d {
+                DType::I64 => whole(&x, groups, one, |x: i64| x, mul),
+                DType::I32 => whole(&x, groups, one, |x: i32| x as i64, mul),
+                _ => whole(&x, groups, one, |x: u8| x as i64, mul),
+            }
+        }
+        // Truth is 1: `any` is the maximum and `all` the minimum.
+        (d, Reduce::Max | Reduce::Any) => match d {
+            DType::I64 => whole(&x, groups, i64::MIN, |x: i64| x, i64::max),
+            DType::I32 => whole(&x, groups, i32::MIN, |x: i32| x, i32::max),
+            _ => whole(&x, groups, u8::MIN, |x: u8| x, u8::max),
+        },
+        (d, Reduce::Min | Reduce::All) => match d {
+            DType::I64 => whole(&x, groups, i64::MAX, |x: i64| x, i64::min),
+            DType::I32 => whole(&x, groups, i32::MAX, |x: i32| x, i32::min),
+            _ => whole(&x, groups, u8::MAX, |x: u8| x, u8::min),
+        },
+    };
+    if !filled {
+        return Tensor::from_cpu(buffer, shape, dtype);
+    }
+    // Back from the order of memory.
+    let in_memory: Shape = order.iter().map(|&d| shape[d]).collect();
+    let mut inverse: Dims = order.iter().map(|_| 0).collect();
+    order.iter().enumerate().for_each(|(i, &d)| inverse[d] = i);
+    let out = Tensor::from_cpu(buffer, in_memory, dtype).permute_dims(&inverse);
+    out.flip(&reversed[..]).contiguous()
+}
+
+/// Extents of runs of dimensions that are all reduced or all kept.
+fn groups(dims: &[usize], reduced: impl Fn(usize) -> bool) -> Vec<(usize, bool)> {
+    let mut groups: Vec<(usize, bool)> = Vec::new();
+    for (d, &n) in dims.iter().enumerate().filter(|&(_, &n)| n != 1) {
+        match groups.last_mut() {
+            Some((extent, kind)) if *kind == reduced(d) => *extent *= n,
+            _ => groups.push((n, reduced(d))),
+        }
+    }
+    groups
+}
+
+/// Takes the reduced groups away from the innermost outwards, each as a reduction of the middle of
+/// `(outer, n, inner)`.
+fn in_stages<T: Pod, A: Pod>(
+    x: &[T],
+    mut groups: Vec<(usize, bool)>,
+    first: impl Fn(&[T], &mut [A], [usize; 3]),
+    next: impl Fn(&[A], &mut [A], [usize; 3]),
+) -> CpuBuffer {
+    let mut done: Option<CpuBuffer> = None;
+    while let Some(g) = groups.iter().rposition(|&(_, reduced)| reduced) {
+        let extent = |groups: &[(usize, bool)]| groups.iter().map(|&(n, _)| n).product();
+        let sizes = [extent(&groups[..g]), groups[g].0, extent(&groups[g + 1..])];
+        let mut out = CpuBuffer::scratch::<A>(sizes[0] * sizes[2]);
+        match &done {
+            None => first(x, out.as_mut_slice(), sizes),
+            Some(x) => next(x.as_slice(), out.as_mut_slice(), sizes),
+        }
+        done = Some(out);
+        groups.remove(g);
+    }
+    done.expect("something is reduced")
+}
+
+fn real<T: Real + Pod>(op: Reduce, x: &Tensor, groups: Vec<(usize, bool)>) -> CpuBuffer {
+    let x = x.contiguous_slice::<T>();
+    match op {
+        Reduce::Sum => in_stages(x, groups, reduce_middle::<Sum, T>, reduce_middle::<Sum, T>),
+        Reduce::Prod => in_stages(x, groups, reduce_middle::<Prod, T>, reduce_middle::<Prod, T>),
+        Reduce::Max => in_stages(x, groups, reduce_middle::<Max, T>, reduce_middle::<Max, T>),
+        Reduce::Min => in_stages(x, groups, reduce_middle::<Min, T>, reduce_middle::<Min, T>),
+        Reduce::Any | Reduce::All => unreachable!("cast to bool before"),
+    }
+}
+
+/// Columns per piece of a wide matrix: the running results stay in the first-level cache.
+const COLUMNS: usize = 2048;
+
+/// The middle dimension of `[outer, n, inner]` reduced.
+fn reduce_middle<R: Reduction, T: Real>(x: &[T], out: &mut [T], [outer, n, inner]: [usize; 3]) {
+    if inner == 1 {
+        if n < 4 * PIECE {
+            return reduce_rows::<R, T>(x, out, n);
+        }
+        return out.iter_mut().zip(x.chunks_exact(n)).for_each(|(out, x)| *out = reduce::<R, T>(x));
+    }
+    if outer == 1 {
+        if n > rows_per_partial(inner) || inner < 2 * COLUMNS || x.len() < PARALLEL_FROM {
+            return reduce_columns::<R, T>(x, out, inner);
+        }
+        let level = level();
+        return out.par_chunks_mut(COLUMNS).enumerate().for_each(|(i, out)| {
+            out.fill(R::identity());
+            for row in x.chunks_exact(inner) {
+                columns_kernel::<T, R>(level, &row[i * COLUMNS..][..out.len()], out, out.len());
+            }
+        });
+    }
+    let slices = out.par_chunks_mut(inner).zip(x.par_chunks(n * inner)).with_min_len((TASK / (n * inner)).max(1));
+    slices.for_each(|(out, x)| reduce_columns::<R, T>(x, out, inner));
+}
+
+/// A reduction of whole numbers, in which any order gives the same result.
+fn whole<T: Pod + Sync, A: Pod + Send + Sync>(
+    x: &Tensor,
+    groups: Vec<(usize, bool)>,
+    identity: A,
+    widen: impl Fn(T) -> A + Sync,
+    combine: impl Fn(A, A) -> A + Sync,
+) -> CpuBuffer {
+    let first = |x: &[T], out: &mut [A], sizes| whole_middle(x, out, sizes, identity, &widen, &combine);
+    let next = |x: &[A], out: &mut [A], sizes| whole_middle(x, out, sizes, identity, &|a| a, &combine);
+    in_stages(x.contiguous_slice::<T>(), groups, first, next)
+}
+
+fn whole_middle<T: Pod + Sync, A: Pod + Send + Sync>(
+    x: &[T],
+    out: &mut [A],
+    [outer, n, inner]: [usize; 3],
+    identity: A,
+    widen: &(impl Fn(T) -> A + Sync),
+    combine: &(impl Fn(A, A) -> A + Sync),
+) {
+    let fold = |x: &[T]| x.iter().fold(identity, |a, &x| combine(a, widen(x)));
+    match (outer, inner) {
+        (1, 1) => out[0] = x.par_chunks(PIECE).map(fold).reduce(|| identity, combine),
+        (_, 1) => {
+            let rows = out.par_iter_mut().zip(x.par_chunks(n)).with_min_len((TASK / n).max(1));
+            rows.for_each(|(out, x)| *out = fold(x));
+        }
+        _ => {
+            let slices = out.par_chunks_mut(inner).zip(x.par_chunks(n * inner));
+            slices.with_min_len((TASK / (n * inner)).max(1)).for_each(|(out, x)| {
+                out.fill(identity);
+                for row in x.chunks_exact(inner) {
+                    out.iter_mut().zip(row).for_each(|(a, &x)| *a = combine(*a, widen(x)));
+                }
+            });
+        }
+    }
+}
+
+/// Mean and variance over the last dimensions, from `first` on, of a row-major float tensor, in one kernel; `None` for
+/// any other.
+pub fn mean_var_tensor(x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+    let first = x.rank() - dims.len();
+    if !x.is_contiguous() || x.numel() == 0 || !dims.iter().copied().eq(first..x.rank()) {
+        return None;
+    }
+    fn run<T: Real + Pod>(x: &Tensor, shape: &Shape, correction: f64) -> (Tensor, Tensor) {
+        let (rows, correction) = (shape.numel(), T::from_f64(correction));
+        let (mut mean, mut var) = (CpuBuffer::scratch::<T>(rows), CpuBuffer::scratch::<T>(rows));
+        let (data, n) = (x.contiguous_slice::<T>(), x.numel() / rows);
+        if n < 4 * PIECE {
+            mean_var_rows(data, correction, mean.as_mut_slice(), var.as_mut_slice(), n);
+        } else {
+            let stats = mean.as_mut_slice::<T>().iter_mut().zip(var.as_mut_slice::<T>());
+            stats.zip(data.chunks_exact(n)).for_each(|((m, v), x)| (*m, *v) = mean_var(x, correction));
+        }
+        let tensor = |buffer| Tensor::from_cpu(buffer, shape, x.dtype());
+        (tensor(mean), tensor(var))
+    }
+    let shape: Shape = x.dims().iter().enumerate().map(|(d, &n)| if d < first { n } else { 1 }).collect();
+    match x.dtype() {
+        DType::F32 => Some(run::<f32>(x, &shape, correction)),
+        DType::F64 => Some(run::<f64>(x, &shape, correction)),
+        _ => None,
     }
 }
 

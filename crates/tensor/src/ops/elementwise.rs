@@ -23,11 +23,20 @@ impl Tensor {
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         if self.dtype == dtype { self.clone() } else { self.device.backend().cast(self, dtype) }
     }
-    /// `min(max(x, low), high)`; NaN stays NaN.
+    /// `min(max(x, low), high)`; NaN stays NaN. Integers with a fractional bound become f32.
     #[track_caller]
     pub fn clamp(&self, low: f64, high: f64) -> Tensor {
         ensure!(low <= high, Value, "clamp", "low {low} must not exceed high {high}");
-        self.any_unary("clamp", Unary::Clamp(low, high))
+        let whole = |bound: f64| bound.fract() == 0.0 || bound.is_infinite();
+        match self.dtype {
+            DType::U8 if whole(low) && whole(high) => {
+                self.any_unary("clamp", Unary::Clamp(low.clamp(0.0, 255.0), high.clamp(0.0, 255.0)))
+            }
+            dtype if dtype.is_int() && !(whole(low) && whole(high)) => {
+                self.float_unary("clamp", Unary::Clamp(low, high))
+            }
+            _ => self.any_unary("clamp", Unary::Clamp(low, high)),
+        }
     }
     /// `xⁿ`, n an integer (negative only for floats).
     #[track_caller]

@@ -9,6 +9,10 @@ impl Tensor {
     fn reduce(&self, op: Reduce, dims: &Dims) -> Tensor {
         self.device.backend().reduce(op, self, dims)
     }
+    /// Half types, integers and bool as f32; f32 and f64 as they are.
+    pub(crate) fn wide(&self) -> Tensor {
+        if self.dtype == DType::F64 { self.clone() } else { self.to_dtype(DType::F32) }
+    }
     /// Removes the reduced dimensions.
     pub(crate) fn drop_dims(&self, dims: &[usize]) -> Tensor {
         let shape: Shape = (0..self.rank()).filter(|d| !dims.contains(d)).map(|d| self.dims()[d]).collect();
@@ -17,10 +21,11 @@ impl Tensor {
     #[track_caller]
     fn extremum(&self, name: &'static str, op: Reduce, dims: &Dims) -> Tensor {
         ensure!(
-            dims.iter().all(|&d| self.dims()[d] > 0) || self.numel() > 0,
+            dims.iter().all(|&d| self.dims()[d] > 0),
             Shape,
             name,
-            "no largest or smallest of no elements: {} over dimensions {:?}",
+            "no elements, so none is the {}: {} over dimensions {:?}",
+            if op == Reduce::Max { "largest" } else { "smallest" },
             self.shape(),
             &dims[..]
         );
@@ -72,11 +77,11 @@ reductions! {
     any any_dims any_keepdims: |x: &Tensor, d: &Dims| x.reduce(Reduce::Any, d);
     /// Are all elements true (not 0)?
     all all_dims all_keepdims: |x: &Tensor, d: &Dims| x.reduce(Reduce::All, d);
-    /// `1/n Σ x`; integers become f32.
+    /// `1/n Σ x`; integers become f32, and half types are summed in f32: no overflow on the way. NaN of nothing.
     mean mean_dims mean_keepdims: |x: &Tensor, d: &Dims| {
         let n: usize = d.iter().map(|&d| x.dims()[d]).product();
-        let x = if x.dtype.is_float() { x.clone() } else { x.to_dtype(DType::F32) };
-        x.reduce(Reduce::Sum, d).mul_scalar(1.0 / n as f64)
+        let y = x.wide().reduce(Reduce::Sum, d).div_scalar(n as f64);
+        if x.dtype.is_half() { y.to_dtype(x.dtype) } else { y }
     };
 }
 

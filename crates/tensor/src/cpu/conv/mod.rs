@@ -20,6 +20,7 @@ mod depthwise;
 mod forward;
 mod im2col;
 mod input_grad;
+mod op;
 mod scratch;
 mod transpose;
 mod weight_grad;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use forward::conv2d;
 pub use input_grad::conv2d_input_grad;
+pub use op::{conv2d_input_grad_tensor, conv2d_tensor, conv2d_weight_grad_tensor};
 pub use transpose::{
     ConvTranspose2dGeometry, conv_transpose2d, conv_transpose2d_input_grad, conv_transpose2d_weight_grad,
 };

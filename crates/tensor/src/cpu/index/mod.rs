@@ -7,6 +7,7 @@
 
 mod add;
 mod select;
+pub(super) mod tensors;
 
 #[cfg(test)]
 mod tests;

@@ -86,7 +86,7 @@ impl Pool2dGeometry {
 }
 
 /// `dx[plane, index] += dy` for each output of each plane; negative indices are skipped.
-fn scatter_to_planes<T: PoolElement>(indices: &[i64], dy: &[T], out: usize, dx: &mut [T], area: usize) {
+pub(crate) fn scatter_to_planes<T: PoolElement>(indices: &[i64], dy: &[T], out: usize, dx: &mut [T], area: usize) {
     if dx.is_empty() || dy.is_empty() {
         return;
     }

@@ -1,0 +1,54 @@
+//! The linear map of a layer: `∂L/∂x = G W`, `∂L/∂W = Gᵀ X`, `∂L/∂b = Σ_rows G`, over flattened rows.
+
+use super::layer_norm::parameters;
+use crate::{Function, Saved, Var};
+use ferrograd_tensor::{DType, Tensor};
+
+/// `y = x Wᵀ + b`; inputs x, W, then b if there is one.
+struct Linear {
+    bias: bool,
+}
+impl Function for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+    fn forward(&self, inputs: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
+        saved.save_inputs();
+        let (weight, bias) = parameters(inputs, true, self.bias);
+        vec![inputs[0].linear(weight.expect("a weight"), bias)]
+    }
+    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+        let Some(g) = &g[0] else { return vec![None; saved.num_inputs()] };
+        let (x, w) = (saved.input(0).into_tensor(), saved.input(1).into_tensor());
+        let [o, i] = [w.dims()[0], w.dims()[1]];
+        let rows = x.dims()[..x.rank() - 1].iter().product();
+        let g = g.tensor().reshape([rows, o]);
+        let dx = saved.needs_grad(0).then(|| g.matmul(&w).reshape(x.shape()));
+        let dw = saved.needs_grad(1).then(|| g.t().matmul(&x.reshape([rows, i])));
+        let mut all = vec![dx, dw];
+        if self.bias {
+            all.push(saved.needs_grad(2).then(|| g.sum_dims(0)));
+        }
+        all.into_iter().map(|g| g.map(Var::constant)).collect()
+    }
+    fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
+        let x = &inputs[0];
+        // A vector counts as a row in a matrix product already.
+        let y = x.matmul(&inputs[1].t());
+        Some(vec![if self.bias { y + &inputs[2] } else { y }])
+    }
+}
+
+impl Var {
+    /// `y = x Wᵀ + b`: `x [..., I]`, `weight [O, I]`, `bias [O]`, `y [..., O]`; see [`Tensor::linear`]. Computes in the
+    /// autocast dtype.
+    #[track_caller]
+    pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Var {
+        let lowered: Vec<Var> = [Some(self), Some(weight), bias].into_iter().flatten().map(Var::lowered).collect();
+        let dtype = lowered.iter().map(Var::dtype).reduce(DType::promote).unwrap_or(DType::F32);
+        // An integer x is left for the operation to refuse.
+        let cast = |v: &Var| if v.dtype().is_float() { v.to_dtype(dtype) } else { v.clone() };
+        let lowered: Vec<Var> = lowered.iter().map(cast).collect();
+        Linear { bias: bias.is_some() }.apply1(&lowered.iter().collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,119 @@
+//! Views and writing into them, element by element.
+
+mod strided;
+
+use ferrograd_tensor::{DType, Slice, Tensor, catch, s};
+use proptest::prelude::*;
+use strided::{at, indices, strided, tensors};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn shapes_change_and_elements_stay(x in tensors()) {
+        let values = x.to_f64_vec();
+        prop_assert_eq!(x.flatten().to_f64_vec(), values.clone());
+        for d in 0..=x.rank() as isize {
+            let y = x.unsqueeze(d);
+            prop_assert_eq!(y.dim(d), 1);
+            prop_assert_eq!(y.to_f64_vec(), values.clone());
+            prop_assert!(y.squeeze(d).shape() == x.shape());
+        }
+        for s in 0..x.rank() as isize {
+            for e in s..x.rank() as isize {
+                let y = x.flatten_dims(s, e);
+                prop_assert_eq!(y.rank(), x.rank() - (e - s) as usize);
+                prop_assert_eq!(y.to_f64_vec(), values.clone());
+                prop_assert!(y.unflatten(s, &x.dims()[s as usize..=e as usize]).shape() == x.shape());
+            }
+        }
+    }
+
+    #[test]
+    fn sections_hold_their_elements(x in tensors(), pick: u64) {
+        for d in 0..x.rank() {
+            let n = x.dims()[d];
+            let start = if n == 0 { 0 } else { pick as usize % n };
+            let len = (pick >> 8) as usize % (n - start + 1);
+            let y = x.narrow(d as isize, start, len);
+            for i in indices(y.dims()) {
+                let mut from = i.clone();
+                from[d] += start;
+                prop_assert_eq!(at(&y, &i), at(&x, &from));
+            }
+            let y = x.flip(d);
+            for i in indices(y.dims()) {
+                let mut from = i.clone();
+                from[d] = n - 1 - i[d];
+                prop_assert_eq!(at(&y, &i), at(&x, &from));
+            }
+            let parts = x.chunk(1 + (pick % 3) as usize, d as isize);
+            let refs: Vec<&Tensor> = parts.iter().collect();
+            prop_assert_eq!(Tensor::cat(&refs, d as isize).to_f64_vec(), x.to_f64_vec());
+        }
+        if x.rank() >= 2 {
+            let y = x.diagonal();
+            for i in indices(y.dims()) {
+                let from: Vec<usize> = i.iter().chain(i.last()).copied().collect();
+                prop_assert_eq!(at(&y, &i), at(&x, &from));
+            }
+        }
+    }
+
+    #[test]
+    fn writing_replaces_the_section_only(x in tensors(), seed: u64, kind in 0u8..16, step in 1isize..3) {
+        if x.rank() == 0 {
+            return Ok(());
+        }
+        for section in [Slice::Range { start: 1, end: None, step }, Slice::Range { start: 0, end: Some(-1), step: -1 }] {
+            let src = strided(x.slice([section]).dims(), DType::F64, seed, kind);
+            let before = x.to_f64_vec();
+            let y = x.slice_scatter([section], &src);
+            prop_assert_eq!(y.slice([section]).to_f64_vec(), src.to_f64_vec());
+            prop_assert_eq!(x.to_f64_vec(), before);
+            let mask = Tensor::full_on(x.shape(), 1.0, DType::F64, &x.device()).slice_scatter([section], &src.zeros_like());
+            prop_assert_eq!((&y * &mask).to_f64_vec(), (&x * &mask).to_f64_vec());
+            let zeros = src.embed(x.shape(), |z| z.slice([section]));
+            prop_assert_eq!(zeros.to_f64_vec(), x.zeros_like().slice_scatter([section], &src).to_f64_vec());
+        }
+    }
+}
+
+#[test]
+fn writing_in_place() {
+    let x = Tensor::zeros([2, 3]);
+    let y = x.into_replaced(|x| x.slice(s![.., ..;2]), &Tensor::new([1i64, 2]));
+    assert_eq!(y.to_vec::<f32>(), [1.0, 0.0, 2.0, 1.0, 0.0, 2.0]);
+    let half =
+        Tensor::full_on([3], 0.0, DType::BF16, &y.device()).replace(|x| x.flip(0), &Tensor::new([1.0, 2.0, 3.0]));
+    assert_eq!(half.to_f64_vec(), [3.0, 2.0, 1.0]);
+}
+
+#[test]
+fn mistakes() {
+    let x = Tensor::zeros([2, 3]);
+    let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
+    assert_eq!(message(&|| x.squeeze(1)), "squeeze: dimension 1 of [2, 3] has extent 3, not 1");
+    assert_eq!(message(&|| x.select(0, 2)), "select: index 2 lies outside dimension 0 of [2, 3] (extent 2)");
+    assert_eq!(message(&|| x.narrow(1, 2, 2)), "narrow: 2..2+2 lies outside dimension 1 of [2, 3] (extent 3)");
+    assert_eq!(message(&|| x.flip(2)), "flip: dimension 2 is out of range for a tensor of 2 dimensions");
+    assert_eq!(message(&|| x.flip([0, -2])), "flip: dimension 0 is named twice");
+    assert_eq!(message(&|| x.flatten_dims(1, 0)), "flatten: start dimension 1 lies behind end dimension 0");
+    assert_eq!(message(&|| x.select(0, 0).diagonal()), "diagonal: needs at least 2 dimensions, got [3]");
+    assert_eq!(
+        message(&|| x.replace(|x| x + 1.0, &x)),
+        "replace: the section must be a view of the tensor that it is given"
+    );
+    assert_eq!(
+        message(&|| x.replace(|x| x.narrow(0, 0, 1).expand([2, 3]), &x)),
+        "replace: the section [2, 3] holds an element more than once"
+    );
+    assert_eq!(
+        message(&|| x.slice_scatter(s![0], &Tensor::zeros(2))),
+        "replace: [2] does not expand to [3]: dimension 0 is 2, not 1"
+    );
+    assert_eq!(
+        catch(|| x.split(&[1, 1], 1)).unwrap_err().to_string(),
+        "split: sizes [1, 1] do not add up to dimension 1 of [2, 3] (extent 3)"
+    );
+}
