@@ -17,16 +17,18 @@ pub mod ops;
 mod var;
 
 pub use checkpoint::checkpoint;
-pub use ferrograd_tensor::{
-    Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Interpolation, Pool1dOptions, Pool2dOptions,
-};
-
 pub use engine::{GradOptions, grad, grad_with};
 pub use function::{Derivative, Function, Saved};
 pub use gradcheck::{GradcheckOptions, gradcheck, gradcheck_with, gradgradcheck, gradgradcheck_with};
 pub use gradients::{Gradients, Key, Keyed};
 pub use mode::{autocast, autocast_dtype, detect_anomaly, enable_grad, is_grad_enabled, no_grad};
 pub use node::{Leaf, Node};
+pub use ops::{
+    AttentionOptions, GruWeights, LstmWeights, RnnNonlinearity, RnnWeights, SequenceOptions, gru, lstm, rnn,
+};
 pub use var::Var;
 
-pub use ferrograd_tensor::{CrossEntropy, Reduction};
+pub use ferrograd_tensor::{
+    Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, CrossEntropy, Interpolation, Pool1dOptions, Pool2dOptions,
+    Reduction,
+};

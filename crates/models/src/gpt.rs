@@ -141,7 +141,7 @@ impl Attention {
         }
         let y = q.scaled_dot_product_attention(&k, &v, &options);
         let y = self.c_proj.forward(&y.transpose(1, 2).reshape([b, t, c]));
-        self.resid_dropout.apply(&y)
+        self.resid_dropout.forward(&y)
     }
 }
 
@@ -155,7 +155,7 @@ struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: &Var) -> Var {
-        self.dropout.apply(&self.c_proj.forward(&self.c_fc.forward(x).gelu_tanh()))
+        self.dropout.forward(&self.c_proj.forward(&self.c_fc.forward(x).gelu_tanh()))
     }
 }
 
@@ -222,7 +222,7 @@ impl Gpt {
     /// See [`GptConfig::check`].
     pub fn new(config: &GptConfig) -> Result<Gpt> {
         config.check()?;
-        let table = |rows| Embedding::from_weight(Tensor::normal([rows, config.n_embd], 0.0, 0.02));
+        let table = |rows| Embedding::from_weight(Param::new(Tensor::normal([rows, config.n_embd], 0.0, 0.02)));
         Ok(Gpt {
             transformer: Decoder {
                 wte: table(config.vocab_size),
@@ -262,7 +262,7 @@ impl Gpt {
         ensure!(past + t <= limit, Index, "Gpt", "{} positions exceed n_positions {limit}", past + t);
         let positions = Tensor::arange(past as i64, (past + t) as i64, 1).to_device(&tokens.device());
         let m = &self.transformer;
-        let mut x = m.drop.apply(&(m.wte.forward(tokens) + m.wpe.forward(&positions)));
+        let mut x = m.drop.forward(&(m.wte.forward(tokens) + m.wpe.forward(&positions)));
         for (i, block) in m.h.iter().enumerate() {
             x = block.forward(&x, cache.as_mut().map(|c| &mut c.layers[i]));
         }

@@ -193,6 +193,12 @@ impl Tensor {
     }
 }
 
+impl AsRef<Tensor> for Tensor {
+    fn as_ref(&self) -> &Tensor {
+        self
+    }
+}
+
 /// Panics unless all live on one device.
 #[track_caller]
 pub(crate) fn same_device(op: &'static str, tensors: &[&Tensor]) {

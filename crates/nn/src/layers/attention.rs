@@ -145,7 +145,7 @@ impl MultiHeadAttention {
             mode: Mode::new(),
         };
         if let Some(bias) = &layer.out_proj.bias {
-            init::fill(bias, init::zeros);
+            init::fill(bias, |shape| init::zeros(shape));
         }
         layer.projections()
     }
@@ -175,7 +175,7 @@ impl MultiHeadAttention {
             self.in_proj_bias = bias.then(|| Param::new(init::zeros(3 * self.embed_dim)));
             self.out_proj = self.out_proj.bias(bias);
             if let Some(bias) = &self.out_proj.bias {
-                init::fill(bias, init::zeros);
+                init::fill(bias, |shape| init::zeros(shape));
             }
         }
         self

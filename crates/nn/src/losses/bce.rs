@@ -21,7 +21,7 @@ impl Function for Bce {
         saved.save_inputs();
         let (x, y) = (&inputs[0], &inputs[1]);
         let (log_x, log_not) = logs(x);
-        vec![y.sub_scalar(1.0).mul(&log_not).sub(&y.mul(&log_x))]
+        vec![y.add_scalar(-1.0).mul(&log_not).sub(&y.mul(&log_x))]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
         let Some(g) = &g[0] else { return vec![None, None] };
