@@ -68,7 +68,11 @@ fn expand(input: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 return Err(meta.error("expected extra_repr"));
             }
             // The inherent method comes before the trait's.
-            extra_repr = quote!(fn extra_repr(&self) -> ::std::string::String { Self::extra_repr(self) });
+            extra_repr = quote!(
+                fn extra_repr(&self) -> ::std::string::String {
+                    Self::extra_repr(self)
+                }
+            );
             Ok(())
         })?;
     }

@@ -55,7 +55,13 @@ impl AttentionMasks {
                 3 => {
                     let expected = [b * h, tq, tk];
                     let fits = *mask.shape() == expected;
-                    ensure!(fits, Shape, LAYER, "a mask of three dimensions must be {expected:?}, got {}", mask.shape());
+                    ensure!(
+                        fits,
+                        Shape,
+                        LAYER,
+                        "a mask of three dimensions must be {expected:?}, got {}",
+                        mask.shape()
+                    );
                     mask.reshape([b, h, tq, tk])
                 }
                 _ => mask.clone(),

@@ -44,12 +44,7 @@ impl Lstm {
     /// # Panics
     /// If a shape or a length does not fit.
     #[track_caller]
-    pub fn forward_with(
-        &self,
-        x: &Var,
-        state: Option<(&Var, &Var)>,
-        lengths: Option<&[usize]>,
-    ) -> (Var, (Var, Var)) {
+    pub fn forward_with(&self, x: &Var, state: Option<(&Var, &Var)>, lengths: Option<&[usize]>) -> (Var, (Var, Var)) {
         let initial = [state.map(|s| s.0), state.map(|s| s.1)];
         let (y, [h_n, c_n]) = self.core.run("Lstm", x, lengths, initial, |x, weights, [h, c], options| {
             let (y, h, c) = ops::lstm(x, &weights, h, c, options);

@@ -98,13 +98,7 @@ impl TransformerDecoderLayer {
     /// # Panics
     /// If a shape does not fit.
     #[track_caller]
-    pub fn forward(
-        &self,
-        tgt: &Var,
-        memory: &Var,
-        tgt_masks: &AttentionMasks,
-        memory_masks: &AttentionMasks,
-    ) -> Var {
+    pub fn forward(&self, tgt: &Var, memory: &Var, tgt_masks: &AttentionMasks, memory_masks: &AttentionMasks) -> Var {
         if self.norm_first {
             let x = tgt + self.attend(&self.norm1.forward(tgt), tgt_masks);
             let x = &x + self.look(&self.norm2.forward(&x), memory, memory_masks);
@@ -156,13 +150,7 @@ impl TransformerDecoder {
     }
     /// `tgt` `[B, Tt, d_model]` and `memory` `[B, Tm, d_model]` → `[B, Tt, d_model]`; every layer has the same masks.
     #[track_caller]
-    pub fn forward(
-        &self,
-        tgt: &Var,
-        memory: &Var,
-        tgt_masks: &AttentionMasks,
-        memory_masks: &AttentionMasks,
-    ) -> Var {
+    pub fn forward(&self, tgt: &Var, memory: &Var, tgt_masks: &AttentionMasks, memory_masks: &AttentionMasks) -> Var {
         let mut x = tgt.clone();
         for layer in &self.layers {
             x = layer.forward(&x, memory, tgt_masks, memory_masks);
