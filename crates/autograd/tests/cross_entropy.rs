@@ -16,11 +16,11 @@ fn first_and_second_order() {
     let weight = values(&[4], 2) + 1.5;
     for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
         let plain = CrossEntropy { reduction, ..CrossEntropy::default() };
-        derivatives(|x| x[0].cross_entropy(&targets, &plain), &[x.clone()]);
+        derivatives(|x| x[0].cross_entropy(&targets, &plain), std::slice::from_ref(&x));
         let all = CrossEntropy { weight: Some(weight.clone()), label_smoothing: 0.2, ..plain };
-        derivatives(|x| x[0].cross_entropy(&targets, &all), &[x.clone()]);
+        derivatives(|x| x[0].cross_entropy(&targets, &all), std::slice::from_ref(&x));
         let probabilities = values(&[3, 4, 2], 3).softmax(1);
-        derivatives(|x| x[0].cross_entropy_probs(&probabilities, &all), &[x.clone()]);
+        derivatives(|x| x[0].cross_entropy_probs(&probabilities, &all), std::slice::from_ref(&x));
     }
 }
 
@@ -99,7 +99,7 @@ fn infinite_logits_and_nothing_to_average() {
 #[test]
 fn a_class_out_of_range_is_an_index_error() {
     let x = Var::leaf(Tensor::zeros([2, 3]));
-    let error = catch(|| x.cross_entropy(&Tensor::new([0i64, 3]), &CrossEntropy::default())).err().expect("an error");
+    let error = catch(|| x.cross_entropy(&Tensor::new([0i64, 3]), &CrossEntropy::default())).unwrap_err();
     assert!(matches!(error, Error::Index { .. }));
     let want = "cross_entropy: target 3 at [1] is outside of the classes 0..3 and is not ignore_index -100";
     assert_eq!(error.to_string(), want);

@@ -77,7 +77,7 @@ fn half_types_and_autocast() {
 #[test]
 fn errors_say_what_is_wrong() {
     let (x, w) = (Var::leaf(Tensor::zeros([2, 3])), Var::leaf(Tensor::zeros([5, 4])));
-    let error = catch(|| x.linear(&w, None)).err().expect("an error").to_string();
+    let error = catch(|| x.linear(&w, None)).unwrap_err().to_string();
     let rule =
         "the last dimension of the input [2, 3] is not weight's number of inputs: [5, 4] is [outputs, inputs = 4]";
     assert_eq!(error, format!("linear: {rule}"));

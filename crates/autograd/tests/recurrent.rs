@@ -19,12 +19,16 @@ use sample::{distance, values};
 fn run(kind: usize, x: &[Var], biases: [bool; 2], options: &SequenceOptions) -> Vec<Var> {
     let [b_ih, b_hh] = [(0, 5), (1, 6)].map(|(i, at)| biases[i].then_some(&x[at]));
     let weights = LstmWeights { w_ih: &x[1], w_hh: &x[2], b_ih, b_hh };
-    match kind {
-        0 => lstm(&x[0], &weights, &x[3], &x[4], options).into(),
-        1 => gru(&x[0], &weights, &x[3], options).into(),
-        2 => rnn(&x[0], &weights, &x[3], RnnNonlinearity::Tanh, options).into(),
-        _ => rnn(&x[0], &weights, &x[3], RnnNonlinearity::Relu, options).into(),
-    }
+    let activation = if kind == 2 { RnnNonlinearity::Tanh } else { RnnNonlinearity::Relu };
+    let (hs, h_n) = match kind {
+        0 => {
+            let (hs, h_n, c_n) = lstm(&x[0], &weights, &x[3], &x[4], options);
+            return vec![hs, h_n, c_n];
+        }
+        1 => gru(&x[0], &weights, &x[3], options),
+        _ => rnn(&x[0], &weights, &x[3], activation, options),
+    };
+    vec![hs, h_n]
 }
 
 fn inputs(kind: usize, [t, b, i, h]: [usize; 4], dtype: DType, seed: u64) -> Vec<Tensor> {

@@ -13,8 +13,8 @@ use golden::Golden;
 fn first_and_second_order() {
     let x = values(&[2, 3, 4], 1) * 2.0;
     for dim in [-1, 0, 1] {
-        derivatives(|x| x[0].softmax(dim), &[x.clone()]);
-        derivatives(|x| x[0].log_softmax(dim), &[x.clone()]);
+        derivatives(|x| x[0].softmax(dim), std::slice::from_ref(&x));
+        derivatives(|x| x[0].log_softmax(dim), std::slice::from_ref(&x));
     }
     derivatives(|x| x[0].permute([2, 0, 1]).softmax(1), &[x]);
 }

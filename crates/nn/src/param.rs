@@ -58,6 +58,17 @@ impl Param {
         Keyed::key(&Var::from_leaf(&self.0.leaf, Tensor::scalar(0.0f32))).expect("a leaf has a key")
     }
 }
+impl From<Tensor> for Param {
+    fn from(value: Tensor) -> Param {
+        Param::new(value)
+    }
+}
+impl From<&Param> for Param {
+    /// The same parameter: how weights are tied.
+    fn from(param: &Param) -> Param {
+        param.clone()
+    }
+}
 impl Keyed for Param {
     fn key(&self) -> Option<Key> {
         Some(self.id())

@@ -44,7 +44,6 @@ fn a_thousand_steps_stay_in_place() {
                 (&y * &y).sum()
             };
             let grads = loss.backward();
-            drop(loss);
             optimizer.step(&grads);
             if step == 0 {
                 before = addresses(&*optimizer);
@@ -193,7 +192,8 @@ fn schedules_at_their_ends() {
 fn mistakes_in_the_making_are_named() {
     let p = Param::new(noise([2, 3], 1));
     let ps = || [p.clone()];
-    let (none, text) = ([] as [Param; 0], message);
+    use message as text;
+    let none: [Param; 0] = [];
     assert_eq!(text(|| Sgd::new(none)), "SGD: got an empty list of parameters");
     assert_eq!(text(|| Adam::new(ps()).lr(-1.0)), "Adam: lr must be ≥ 0 and finite, got -1");
     assert_eq!(text(|| Adam::new(ps()).lr(f64::NAN)), "Adam: lr must be ≥ 0 and finite, got NaN");

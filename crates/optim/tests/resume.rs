@@ -2,11 +2,13 @@
 
 mod common;
 
-use common::{every_optimizer, noise, through_a_file};
+use common::{every_optimizer, noise};
 use ferrograd_autograd::Gradients;
 use ferrograd_nn::{Param, StateDict};
 use ferrograd_optim::*;
-use ferrograd_tensor::Tensor;
+use ferrograd_tensor::{DType, Tensor};
+use safetensors::tensor::TensorView;
+use std::collections::HashMap;
 
 /// Two matrices, one of them larger than what a kernel does on one thread.
 fn start() -> Vec<Param> {
@@ -39,6 +41,26 @@ fn schedules() -> Vec<(&'static str, Box<dyn Schedule>)> {
         ("sequential", Box::new(SequentialLr::starting_with(LinearLr::new(0.1, 1.0, 5)).then(5, StepLr::new(4, 0.5)))),
         ("warm-up cosine", Box::new(WarmupCosine { peak: 0.04, floor: 0.004, warmup: 4, total: 18 })),
     ]
+}
+
+/// Writes a state dict as a safetensors file in memory and reads it again.
+fn through_a_file(state: &StateDict) -> StateDict {
+    let names = [
+        (DType::F32, safetensors::Dtype::F32),
+        (DType::F64, safetensors::Dtype::F64),
+        (DType::I64, safetensors::Dtype::I64),
+        (DType::U8, safetensors::Dtype::U8),
+    ];
+    let dtype = |d: DType| names.iter().find(|n| n.0 == d).expect("a dtype of state dicts").1;
+    let bytes: Vec<_> = state.iter().map(|(n, t)| (n, dtype(t.dtype()), t.dims().to_vec(), t.to_bytes())).collect();
+    let views: HashMap<&str, TensorView> = bytes
+        .iter()
+        .map(|(n, d, shape, b)| (*n, TensorView::new(*d, shape.clone(), b).expect("bytes that fit")))
+        .collect();
+    let file = safetensors::serialize(&views, None).expect("a file");
+    let read = safetensors::SafeTensors::deserialize(&file).expect("a file");
+    let back = |d| names.iter().find(|n| n.1 == d).expect("a dtype of state dicts").0;
+    read.iter().map(|(n, v)| (n.to_string(), Tensor::from_bytes(v.data(), v.shape(), back(v.dtype())))).collect()
 }
 
 struct Run {

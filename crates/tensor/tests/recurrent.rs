@@ -59,7 +59,13 @@ proptest! {
         let composed_options =
             SequenceOptions { recurrent_mask: options.recurrent_mask.as_ref().map(there), ..options.clone() };
         let x: Vec<Tensor> = x.iter().map(there).collect();
-        for (fused, composed) in fused.iter().zip(run(kind, &x, [bias_ih, bias_hh], &composed_options)) {
+        let gates = [3, 2, usize::MAX, usize::MAX][kind];
+        let composed = run(kind, &x, [bias_ih, bias_hh], &composed_options);
+        for (n, (fused, composed)) in fused.iter().zip(composed).enumerate() {
+            // The gates of a step that a row does not have are not specified.
+            if ragged && n == gates {
+                continue;
+            }
             let composed = composed.to_device(&Device::CPU);
             // Errors of a step (sums of a few terms of size about one) may grow by the recurrent weights' norm (≤ 8 for
             // H = 4 and a mask of 2, without a squashing function in the ReLU network) at each of the six steps.

@@ -23,9 +23,10 @@ impl Embedding {
         let weight = Param::new(init::normal([num_embeddings, embedding_dim], 0.0, 1.0));
         Embedding { weight, padding_idx: None }
     }
-    /// A table of existing rows `[num_embeddings, embedding_dim]`, which may be another layer's (tied weights).
+    /// A table of existing rows `[num_embeddings, embedding_dim]`: a tensor, or another layer's parameter (tied weights).
     #[track_caller]
-    pub fn from_weight(weight: Param) -> Embedding {
+    pub fn from_weight(weight: impl Into<Param>) -> Embedding {
+        let weight = weight.into();
         let [_, _] = weight.tensor().dims_of("Embedding::from_weight");
         Embedding { weight, padding_idx: None }
     }

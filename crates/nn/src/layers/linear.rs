@@ -25,12 +25,13 @@ impl Linear {
             bias: Some(Param::new(init::by_fan_in(out_features, in_features))),
         }
     }
-    /// A layer around an existing weight, which may be another layer's (tied weights).
+    /// A layer around an existing weight: a tensor, or another layer's parameter (tied weights).
     ///
     /// # Panics
     /// If the weight is no matrix, or the bias no vector of its rows.
     #[track_caller]
-    pub fn from_weight(weight: Param, bias: Option<Param>) -> Linear {
+    pub fn from_weight(weight: impl Into<Param>, bias: Option<Param>) -> Linear {
+        let weight = weight.into();
         let [out_features, _] = weight.tensor().dims_of("Linear::from_weight");
         if let Some(b) = &bias {
             let (w, b) = (weight.tensor(), b.tensor());

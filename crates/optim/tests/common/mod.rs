@@ -1,10 +1,8 @@
 //! What the tests share.
 
-use ferrograd_nn::{Param, StateDict};
+use ferrograd_nn::Param;
 use ferrograd_optim::*;
-use ferrograd_tensor::{DType, Tensor};
-use safetensors::tensor::TensorView;
-use std::collections::HashMap;
+use ferrograd_tensor::Tensor;
 
 /// Every optimiser by its name, with every switch that changes its state turned on in one of them.
 pub fn every_optimizer(params: &[Param]) -> Vec<(&'static str, Box<dyn Optimizer>)> {
@@ -35,24 +33,4 @@ pub fn noise(shape: [usize; 2], seed: u64) -> Tensor {
         (x >> 40) as f32 / (1 << 23) as f32 - 1.0
     });
     Tensor::from_vec(values.collect(), shape)
-}
-
-/// Writes a state dict as a safetensors file in memory and reads it again.
-pub fn through_a_file(state: &StateDict) -> StateDict {
-    let names = [
-        (DType::F32, safetensors::Dtype::F32),
-        (DType::F64, safetensors::Dtype::F64),
-        (DType::I64, safetensors::Dtype::I64),
-        (DType::U8, safetensors::Dtype::U8),
-    ];
-    let dtype = |d: DType| names.iter().find(|n| n.0 == d).expect("a dtype of state dicts").1;
-    let bytes: Vec<_> = state.iter().map(|(n, t)| (n, dtype(t.dtype()), t.dims().to_vec(), t.to_bytes())).collect();
-    let views: HashMap<&str, TensorView> = bytes
-        .iter()
-        .map(|(n, d, shape, b)| (*n, TensorView::new(*d, shape.clone(), b).expect("bytes that fit")))
-        .collect();
-    let file = safetensors::serialize(&views, None).expect("a file");
-    let read = safetensors::SafeTensors::deserialize(&file).expect("a file");
-    let back = |d| names.iter().find(|n| n.1 == d).expect("a dtype of state dicts").0;
-    read.iter().map(|(n, v)| (n.to_string(), Tensor::from_bytes(v.data(), v.shape(), back(v.dtype())))).collect()
 }

@@ -45,7 +45,7 @@ fn vector<T: Pod>(buffer: CpuBuffer, n: usize, dtype: DType) -> Tensor {
     Tensor::from_cpu(buffer, n, dtype)
 }
 
-fn slice<'a, T: Pod>(x: &'a Option<Tensor>) -> Option<&'a [T]> {
+fn slice<T: Pod>(x: &Option<Tensor>) -> Option<&[T]> {
     x.as_ref().map(|x| x.contiguous_slice())
 }
 

@@ -263,6 +263,17 @@ mod tests {
     use super::*;
     use crate::cpu::testing::{LENGTHS, on_threads};
 
+    #[test]
+    fn a_row_is_a_part_of_the_whole_mask() {
+        let mut whole = vec![false; 1000];
+        fill_bernoulli(&mut whole, 0.3, 5, 6);
+        for (start, n) in [(0, 1000), (1, 0), (1, 2), (3, 130), (4, 129), (517, 300), (998, 2)] {
+            let mut row = vec![false; n];
+            bernoulli_row(&mut row, 0.3, 5, 6, start as u64);
+            assert_eq!(row, whole[start..start + n], "{start}, {n}");
+        }
+    }
+
     /// The known answers that come with Random123.
     #[test]
     fn known_answers() {

@@ -44,7 +44,7 @@ pub(super) fn check_vector(op: &'static str, name: &str, p: Option<&Tensor>, x: 
 fn check_groups(op: &'static str, x: &Tensor, groups: usize) {
     ensure!(groups > 0, Value, op, "groups must be at least 1");
     ensure!(
-        x.dims()[1] % groups == 0,
+        x.dims()[1].is_multiple_of(groups),
         Shape,
         op,
         "{} channels do not divide into {groups} groups: {}",

@@ -15,7 +15,8 @@ pub struct GruOutput {
     pub hs: Tensor,
     /// The final state `[B, H]`.
     pub h_n: Tensor,
-    /// The activated gates `r z n` `[T, B, 3H]`, in the accumulator dtype.
+    /// The activated gates `r z n` `[T, B, 3H]`, in the accumulator dtype; unspecified at steps that a row does
+    /// not have.
     pub gates: Tensor,
     /// `W_hn hₜ₋₁ + b_hn`, `[T, B, H]`, in the accumulator dtype.
     pub hn: Tensor,

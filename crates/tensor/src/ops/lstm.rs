@@ -17,7 +17,8 @@ pub struct LstmOutput {
     pub h_n: Tensor,
     /// The final cell `[B, H]`.
     pub c_n: Tensor,
-    /// The activated gates `i f g o` `[T, B, 4H]`, in the accumulator dtype.
+    /// The activated gates `i f g o` `[T, B, 4H]`, in the accumulator dtype; unspecified at steps that a row does
+    /// not have.
     pub gates: Tensor,
     /// The cells `[T, B, H]`, in the accumulator dtype.
     pub cells: Tensor,

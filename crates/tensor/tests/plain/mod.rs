@@ -68,6 +68,31 @@ impl Backend for Plain {
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         plain(CpuBackend.matmul(&cpu(a), &cpu(b)))
     }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        plain(CpuBackend.arg_reduce(largest, &cpu(x), dim))
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        plain(CpuBackend.cumsum(&cpu(x), dim))
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        let (values, indices) = CpuBackend.sort(&cpu(x), dim, descending);
+        (plain(values), plain(indices))
+    }
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        plain(CpuBackend.gather(&cpu(x), dim, &cpu(index)))
+    }
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        plain(CpuBackend.scatter_add(&cpu(x), dim, &cpu(index), &cpu(src)))
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        plain(CpuBackend.index_select(&cpu(x), dim, &cpu(index)))
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        plain(CpuBackend.index_add(&cpu(x), dim, &cpu(index), &cpu(src)))
+    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64) {
+        CpuBackend.index_range(&cpu(index))
+    }
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         plain(CpuBackend.random(distribution, shape, dtype, seed, offset))
     }

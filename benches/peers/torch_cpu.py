@@ -1,0 +1,166 @@
+"""PyTorch on the cases of src/cases.rs, timed as src/timing.rs does. Prints JSON lines."""
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("groups", nargs="+")
+parser.add_argument("--seconds", type=float, default=0.5)
+parser.add_argument("--threads", type=int, default=2)
+args = parser.parse_args()
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = str(args.threads)
+
+import torch  # noqa: E402
+import torch.nn as nn  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+
+torch.set_num_threads(args.threads)
+torch.manual_seed(0)
+
+
+def timed(case, flops, f):
+    start, warm = time.perf_counter(), 0
+    while warm < 2 or time.perf_counter() - start < args.seconds / 5:
+        f()
+        warm += 1
+    one = (time.perf_counter() - start) / warm
+    inner = int(min(max(1e-3 / one, 1), 100_000))
+    start, times = time.perf_counter(), []
+    while len(times) < 3 or (time.perf_counter() - start < args.seconds and len(times) < 2000):
+        t = time.perf_counter()
+        for _ in range(inner):
+            f()
+        times.append((time.perf_counter() - t) * 1e3 / inner)
+    print(json.dumps({"case": case, "peer": "torch", "ms": statistics.median(times), "flops": flops}), flush=True)
+
+
+def gemm():
+    shapes = [(64, 64, 64), (128, 128, 128), (256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048),
+              (512, 768, 3072), (512, 3072, 768), (2048, 64, 2048), (1, 768, 50257)]
+    with torch.no_grad():
+        for m, k, n in shapes:
+            a, b = torch.randn(m, k), torch.randn(k, n)
+            timed(f"gemm f32 {m}×{k}×{n}", 2 * m * k * n, lambda: a @ b)
+
+
+def attention():
+    b, h, t, d = 4, 12, 512, 64
+    flops = 4 * b * h * t * t * d
+    q, k, v = (torch.randn(b, h, t, d, requires_grad=True) for _ in range(3))
+    g = torch.ones(b, h, t, d)
+
+    def forward():
+        with torch.no_grad():
+            F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def both():
+        for x in (q, k, v):
+            x.grad = None
+        F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(g)
+
+    timed("attention causal forward", flops / 2, forward)
+    timed("attention causal forward + backward", 1.75 * flops, both)
+
+
+def trainer(loss, optimizer):
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+    return step
+
+
+class Lstm(nn.Module):
+    def __init__(self, e, h):
+        super().__init__()
+        self.embed, self.lstm, self.head = nn.Embedding(10_000, e), nn.LSTM(e, h, batch_first=True), nn.Linear(h, 1)
+
+    def forward(self, x):
+        return self.head(self.lstm(self.embed(x))[1][0][-1])
+
+
+def lstm():
+    for e, h, t in [(32, 32, 120), (128, 128, 120), (32, 32, 256), (128, 128, 256)]:
+        model = Lstm(e, h)
+        adam = torch.optim.Adam(model.parameters(), 1e-4)
+        x, y = torch.randint(0, 10_000, (128, t)), torch.randint(0, 2, (128, 1)).float()
+        timed(f"lstm step E{e} H{h} T{t}", 0, trainer(lambda: F.binary_cross_entropy_with_logits(model(x), y), adam))
+
+
+class Block(nn.Module):
+    """A transformer block, before (`pre`) or after its norms."""
+
+    def __init__(self, d, ff, heads, bias, pre):
+        super().__init__()
+        self.l1, self.l2 = nn.LayerNorm(d, bias=bias), nn.LayerNorm(d, bias=bias)
+        self.qkv, self.o = nn.Linear(d, 3 * d, bias), nn.Linear(d, d, bias)
+        self.f1, self.f2 = nn.Linear(d, ff, bias), nn.Linear(ff, d, bias)
+        self.heads, self.pre = heads, pre
+
+    def attention(self, x):
+        b, t, d = x.shape
+        q, k, v = (z.view(b, t, self.heads, -1).transpose(1, 2) for z in self.qkv(x).split(d, -1))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.pre)
+        return self.o(y.transpose(1, 2).reshape(b, t, d))
+
+    def forward(self, x):
+        if self.pre:
+            x = x + self.attention(self.l1(x))
+            return x + self.f2(F.gelu(self.f1(self.l2(x)), approximate="tanh"))
+        x = self.l1(x + self.attention(x))
+        return self.l2(x + self.f2(F.gelu(self.f1(x))))
+
+
+class Gpt(nn.Module):
+    def __init__(self, layers, d, heads, t, v):
+        super().__init__()
+        self.te, self.pe = nn.Embedding(v, d), nn.Embedding(t, d)
+        self.blocks = nn.Sequential(*(Block(d, 4 * d, heads, False, True) for _ in range(layers)))
+        self.ln = nn.LayerNorm(d, bias=False)
+
+    def forward(self, x):
+        return F.linear(self.ln(self.blocks(self.te(x) + self.pe.weight[: x.shape[1]])), self.te.weight)
+
+
+def gpt():
+    model = Gpt(6, 384, 6, 256, 65)
+    adam = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.1)
+    x, y = torch.randint(0, 65, (12, 256)), torch.randint(0, 65, (12 * 256,))
+
+    def loss():
+        return F.cross_entropy(model(x).view(-1, 65).float(), y)
+
+    def loss_bf16():
+        with torch.autocast("cpu", torch.bfloat16):
+            return loss()
+
+    timed("gpt step f32", 217e9, trainer(loss, adam))
+    timed("gpt step bf16 autocast", 217e9, trainer(loss_bf16, adam))
+
+
+class Bert(nn.Module):
+    def __init__(self, v, d, layers, heads, ff):
+        super().__init__()
+        self.words, self.positions, self.kinds = nn.Embedding(v, d), nn.Embedding(512, d), nn.Embedding(2, d)
+        self.ln = nn.LayerNorm(d)
+        self.blocks = nn.Sequential(*(Block(d, ff, heads, True, False) for _ in range(layers)))
+        self.pooler = nn.Linear(d, d)
+
+    def forward(self, x):
+        y = self.words(x) + self.positions.weight[: x.shape[1]] + self.kinds(torch.zeros_like(x))
+        y = self.blocks(self.ln(y))
+        return y, torch.tanh(self.pooler(y[:, 0]))
+
+
+def bert():
+    model, x = Bert(30522, 384, 6, 12, 1536).eval(), torch.randint(0, 30522, (8, 128))
+    with torch.inference_mode():
+        timed("MiniLM-shaped bert inference 8×128", 0, lambda: model(x))
+
+
+for group in args.groups:
+    {"gemm": gemm, "attention": attention, "lstm": lstm, "gpt": gpt, "bert": bert}[group]()

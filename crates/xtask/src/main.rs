@@ -1,0 +1,49 @@
+//! The project's own chores: `cargo xtask --help`.
+#![forbid(unsafe_code)]
+
+mod crash;
+mod deps;
+mod resume;
+mod sanitize;
+mod shell;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Chore {
+    /// Count the crates that a user's crate pulls in by depending on `ferrograd`; fails at 60.
+    Deps,
+    /// Run the unsafe core's tests under AddressSanitizer (nightly), or under valgrind where there is no nightly.
+    Sanitize,
+    /// Kill a training run at random moments and check that each leaves a checkpoint that loads.
+    Crash {
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        times: usize,
+    },
+    /// Check that a run stopped half way and resumed ends in the same bits as one that went straight through.
+    Resume {
+        /// Steps of the straight run.
+        #[arg(long, default_value_t = 1000)]
+        steps: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Chore::parse() {
+        Chore::Deps => deps::run(),
+        Chore::Sanitize => sanitize::run(),
+        Chore::Crash { times } => crash::run(times),
+        Chore::Resume { steps } => resume::run(steps),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
