@@ -204,9 +204,12 @@ fn transformer_with_label_smoothing() {
 fn cnn() {
     let mut case = Case::open("cnn");
     let model = case.load(Cnn::new(&case.config(&[])).unwrap());
-    let logits = model.forward(&case.input("images").into());
+    let images = Var::leaf(case.input("images"));
+    let logits = model.forward(&images);
     let loss = Cnn::loss(&logits, &case.input("labels"));
     case.output("logits", &logits);
     case.output("loss", &loss);
-    case.finish(&model, &loss.backward());
+    let grads = loss.backward();
+    case.compare("grad_input.images", grads.wrt(&images));
+    case.finish(&model, &grads);
 }
