@@ -43,12 +43,12 @@ fn main() -> Result<(), Error> {
     println!("squash  = {y}");
     println!("squash' = {}", y.sum().backward().wrt(&x));
 
-    let smooth = Tensor::new([-3.0, 0.2, 1.0]); // away from 0, where the second derivative jumps
-    gradcheck(|x| squash(&x[0]), &[smooth.clone()])?;
-    gradgradcheck(|x| squash(&x[0]), &[smooth.clone()])?;
+    let smooth = [Tensor::new([-3.0, 0.2, 1.0])]; // away from 0, where the second derivative jumps
+    gradcheck(|x| squash(&x[0]), &smooth)?;
+    gradgradcheck(|x| squash(&x[0]), &smooth)?;
     println!("gradcheck: right, gradgradcheck: right");
 
-    let wrong = gradcheck(|x| Squash { factor: 2.0 }.apply1(&[&x[0]]), &[smooth]).unwrap_err();
+    let wrong = gradcheck(|x| Squash { factor: 2.0 }.apply1(&[&x[0]]), &smooth).unwrap_err();
     println!("with a factor forgotten: {wrong}");
     Ok(())
 }

@@ -20,7 +20,7 @@ fn gradients_of_arguments_and_captured_parameters_are_the_same() {
                 let (w, outside) = (w.clone(), outside.clone());
                 move |x: &[Var]| vec![mlp(&x[0], &w) + &outside, x[0].exp()]
             };
-            let y = if checkpointed { checkpoint(segment, &[&x]) } else { segment(&[x.clone()]) };
+            let y = if checkpointed { checkpoint(segment, &[&x]) } else { segment(std::slice::from_ref(&x)) };
             let grads = (y[0].square().sum() + y[1].sum()).backward();
             let mut all = grads.wrt(&x).to_vec::<f32>();
             w.iter().for_each(|w| all.extend(grads.wrt(w).to_vec::<f32>()));
@@ -37,8 +37,9 @@ fn nested_segments_and_second_derivatives() {
         let inner = |x: &[Var]| vec![x[0].tanh() * &x[0]];
         checkpoint(move |x: &[Var]| vec![checkpoint(inner, &[&x[0]])[0].exp()], &[&x[0]]).remove(0)
     };
-    gradcheck(f, &[x.clone()]).unwrap();
-    gradgradcheck(f, &[x]).unwrap();
+    let x = [x];
+    gradcheck(f, &x).unwrap();
+    gradgradcheck(f, &x).unwrap();
 }
 
 #[test]

@@ -66,11 +66,11 @@ fn gradcheck_finds_a_wrong_derivative() {
             vec![Some(g[0].as_ref().unwrap() * saved.input(0) * 3.0)]
         }
     }
-    let x = Tensor::new([0.5, -1.5]);
-    let error = gradcheck(|x| Wrong.apply1(&[&x[0]]), &[x.clone()]).unwrap_err().to_string();
+    let x = [Tensor::new([0.5, -1.5])];
+    let error = gradcheck(|x| Wrong.apply1(&[&x[0]]), &x).unwrap_err().to_string();
     assert!(error.starts_with("wrong: input 0, element 1: backward gives"), "{error}");
-    gradcheck(|x| x[0].gelu(), &[x.clone()]).unwrap();
-    gradgradcheck(|x| x[0].gelu() * x[0].tanh(), &[x]).unwrap();
+    gradcheck(|x| x[0].gelu(), &x).unwrap();
+    gradgradcheck(|x| x[0].gelu() * x[0].tanh(), &x).unwrap();
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl GptConfig {
                 return bad(format!("{name} is 0"));
             }
         }
-        if self.n_embd % self.n_head != 0 {
+        if !self.n_embd.is_multiple_of(self.n_head) {
             return bad(format!("n_head {} does not divide n_embd {}", self.n_head, self.n_embd));
         }
         for (name, p) in

@@ -347,7 +347,7 @@ fn every_loss() {
         close(name, y.tensor(), &file.expect(name, "output.out"));
         let g = Var::constant(file.expect(name, "grad_output"));
         // Class probabilities are constants in cross_entropy_probs, weights in all losses.
-        let differentiable = |n: &str| !(name.starts_with("cross_entropy_") && n == "target") && !n.ends_with("weight");
+        let differentiable = |n: &str| !(n.ends_with("weight") || name.starts_with("cross_entropy_") && n == "target");
         let leaves: Vec<&(String, Var)> =
             inputs.iter().filter(|(n, x)| x.requires_grad() && differentiable(n)).collect();
         let options = GradOptions { grad_outputs: Some(vec![g]), ..GradOptions::default() };

@@ -92,7 +92,7 @@ fn running_statistics_of_batch_norm() {
 fn embedding_of_padding() {
     let layer = Embedding::new(4, 3).padding_idx(2);
     assert_eq!(layer.weight.tensor().select(0, 2).to_vec::<f32>(), [0.0; 3]);
-    let grads = layer.forward(&Tensor::new([[0i64, 2], [2, 3]])).sum().backward();
+    let grads = layer.forward(Tensor::new([[0i64, 2], [2, 3]])).sum().backward();
     let sums = grads.wrt(&layer.weight).sum_dims(1).to_vec::<f32>();
     assert_eq!(sums, [3.0, 0.0, 0.0, 3.0]);
 }
@@ -106,7 +106,7 @@ fn messages() {
             "Linear: expected input […, 784], got [2, 10] (Linear(in_features=784, out_features=10, bias=true))",
             &(|| Linear::new(784, 10).forward(&x(&[2, 10]))) as &dyn Fn() -> Var,
         ),
-        ("Embedding: expected integers, got [2] of f32 (Embedding(5, 3))", &|| Embedding::new(5, 3).forward(&x(&[2]))),
+        ("Embedding: expected integers, got [2] of f32 (Embedding(5, 3))", &|| Embedding::new(5, 3).forward(x(&[2]))),
         (
             "Conv2d: expected input [B, 3, H, W], got [2, 4, 8, 8] (Conv2d(3, 6, kernel_size=(3, 3), stride=(1, 1), bias=true))",
             &|| Conv2d::new(3, 6, 3).forward(&x(&[2, 4, 8, 8])),

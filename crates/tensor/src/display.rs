@@ -65,7 +65,7 @@ fn join(parts: &[Tensor], d: usize) -> Tensor {
     let size = parts[0].dtype().size();
     let outer: usize = parts[0].dims()[..d].iter().product();
     let bytes: Vec<Vec<u8>> = parts.iter().map(Tensor::to_bytes).collect();
-    let run = if outer == 0 { 0 } else { bytes[0].len() / outer };
+    let run = bytes[0].len().checked_div(outer).unwrap_or(0);
     debug_assert!(run % size == 0);
     let joined: Vec<u8> =
         (0..outer).flat_map(|o| bytes.iter().flat_map(move |b| &b[o * run..(o + 1) * run])).copied().collect();

@@ -164,6 +164,10 @@ macro_rules! fail {
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $kind:ident, $op:expr, $($message:tt)+) => {
-        if !$condition { $crate::fail!($kind, $op, $($message)+) }
+        match $condition {
+            true => {}
+            // Also where a comparison with NaN makes the condition false.
+            false => $crate::fail!($kind, $op, $($message)+),
+        }
     };
 }

@@ -276,7 +276,7 @@ fn infer(from: &Shape, shape: Shape) -> Shape {
     };
     match unknown {
         0 if known == numel => shape,
-        1 if known != 0 && numel % known == 0 => {
+        1 if known != 0 && numel.is_multiple_of(known) => {
             shape.iter().map(|&n| if n == INFER { numel / known } else { n }).collect()
         }
         0 | 1 => fail!(

@@ -337,10 +337,10 @@ pub fn cast(x: &Tensor, dtype: DType) -> Tensor {
         })
     }
     let buffer = match (x.dtype(), dtype) {
-        (DType::F32, DType::BF16) => map1::<f32, bf16>(x, |x, out| bf16::narrow(x, out)),
-        (DType::F32, DType::F16) => map1::<f32, f16>(x, |x, out| f16::narrow(x, out)),
-        (DType::BF16, DType::F32) => map1::<bf16, f32>(x, |x, out| bf16::widen(x, out)),
-        (DType::F16, DType::F32) => map1::<f16, f32>(x, |x, out| f16::widen(x, out)),
+        (DType::F32, DType::BF16) => map1::<f32, bf16>(x, bf16::narrow),
+        (DType::F32, DType::F16) => map1::<f32, f16>(x, f16::narrow),
+        (DType::BF16, DType::F32) => map1::<bf16, f32>(x, bf16::widen),
+        (DType::F16, DType::F32) => map1::<f16, f32>(x, f16::widen),
         (DType::F32, DType::F64) => map1::<f32, f64>(x, |x, out| each(x, out, |v| v as f64)),
         (DType::F64, DType::F32) => map1::<f64, f32>(x, |x, out| each(x, out, |v| v as f32)),
         (from, to) => dispatch!(from, T => dispatch!(to, U => run::<T, U>(x))),
