@@ -1,9 +1,9 @@
 //! The elementwise loops of the attention and recurrent kernels, over contiguous slices, in one place.
 //!
-//! Everything transcendental that those kernels do goes through [`exp_shifted`], [`sigmoid`] and [`tanh`]: a vectorised
+//! Everything transcendental that those kernels do goes through `exp_shifted`, `sigmoid` and `tanh`: a vectorised
 //! version of them is a change of this file only. The rows' loops around them (`online_softmax`, `row_gradient`,
 //! `cell_forward`, `cell_backward`) take slices and nothing else, and everything they call is inlined into them.
-//! Reductions keep [`LANES`] partial results, so their order is fixed by the length alone and the compiler can keep
+//! Reductions keep `LANES` partial results, so their order is fixed by the length alone and the compiler can keep
 //! them in vector registers.
 
 use super::gemm::GemmElement;
