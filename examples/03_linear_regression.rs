@@ -31,7 +31,7 @@ fn main() {
 
         // By the engine.
         let prediction = Var::from(&x).matmul(&weight.var()) + bias.var();
-        let grads = mse_loss(&prediction, &y.clone().into()).backward();
+        let grads = mse(&prediction, &y).backward();
         difference = difference.max((grads.wrt(&weight) - &dw).abs().max().item::<f64>());
 
         w = w - dw * 0.1;

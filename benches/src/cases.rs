@@ -2,7 +2,7 @@
 
 use crate::timing::time;
 use ferrograd::models::bert::{Bert, BertConfig};
-use ferrograd::models::{Gpt, GptConfig};
+use ferrograd::models::{Gpt, GptConfig, LstmClassifier, LstmClassifierConfig};
 use ferrograd::prelude::*;
 
 /// The groups, in order.
@@ -14,7 +14,7 @@ pub fn run(group: &str, seconds: f64) -> Result<(), Box<dyn std::error::Error>> 
     match group {
         "gemm" => gemm(seconds),
         "attention" => attention(seconds),
-        "lstm" => lstm(seconds),
+        "lstm" => lstm(seconds)?,
         "gpt" => gpt(seconds)?,
         "bert" => bert(seconds)?,
         other => return Err(format!("no group {other:?}; there are {GROUPS:?}").into()),
@@ -56,25 +56,26 @@ fn attention(seconds: f64) {
 }
 
 /// Embedding, LSTM, one logit: a training step of Keras's IMDb classifier.
-fn lstm(seconds: f64) {
+fn lstm(seconds: f64) -> Result<(), Error> {
     for (e, h, t) in [(32, 32, 120), (128, 128, 120), (32, 32, 256), (128, 128, 256)] {
-        let model = ferrograd::models::LstmClassifier::new(&ferrograd::models::LstmClassifierConfig {
+        let model = LstmClassifier::new(&LstmClassifierConfig {
             vocab_size: 10_000,
-            embedding: e,
-            hidden: h,
-            layers: 1,
+            embed_dim: e,
+            hidden_size: h,
+            num_layers: 1,
             bidirectional: false,
-            classes: 1,
+            num_classes: 1,
             ..Default::default()
-        });
+        })?;
         let mut adam = Adam::new(model.parameters()).lr(1e-4);
         let x = Tensor::randint(0, 10_000, [128, t]);
         let y = Tensor::randint(0, 2, [128, 1]).to_dtype(DType::F32);
         time(&format!("lstm step E{e} H{h} T{t}"), 0.0, seconds, || {
-            let loss = bce_with_logits(&model.forward(&x), &y);
+            let loss = bce_with_logits(&model.forward(&x, None), &y);
             adam.step(&loss.backward());
         });
     }
+    Ok(())
 }
 
 fn gpt(seconds: f64) -> Result<(), Error> {

@@ -83,7 +83,9 @@ fn print_table(samples: &[Sample], torch: bool) {
         let Some(ours) = peers.get("ferrograd").map(|v| median(v)) else { continue };
         let speed = if s.flops > 0.0 { format!("{:.0}", s.flops / ours / 1e6) } else { "–".into() };
         match peers.get("torch").map(|v| median(v)) {
-            Some(theirs) if torch => println!("| {} | {ours:.3} | {theirs:.3} | {:.2} | {speed} |", s.case, theirs / ours),
+            Some(theirs) if torch => {
+                println!("| {} | {ours:.3} | {theirs:.3} | {:.2} | {speed} |", s.case, theirs / ours)
+            }
             _ if torch => println!("| {} | {ours:.3} | – | – | {speed} |", s.case),
             _ => println!("| {} | {ours:.3} | {speed} |", s.case),
         }

@@ -73,7 +73,10 @@ impl Checkpoint {
         let v = &self.history.validation;
         tensors.insert("history.train".into(), Tensor::from_slice(&self.history.train, self.history.train.len()));
         tensors.insert("history.steps".into(), Tensor::from_vec(v.iter().map(|&(s, _)| s as i64).collect(), v.len()));
-        tensors.insert("history.validation".into(), Tensor::from_vec(v.iter().map(|&(_, l)| l).collect::<Vec<f32>>(), v.len()));
+        tensors.insert(
+            "history.validation".into(),
+            Tensor::from_vec(v.iter().map(|&(_, l)| l).collect::<Vec<f32>>(), v.len()),
+        );
         save_safetensors(path, &tensors, &metadata)
     }
 
@@ -88,10 +91,12 @@ impl Checkpoint {
             return Err(foreign());
         }
         let meta = file.metadata.get("run").ok_or_else(foreign)?;
-        let meta: Meta = serde_json::from_str(meta).map_err(|e| Error::format(path.display(), format!("damaged: {e}")))?;
+        let meta: Meta =
+            serde_json::from_str(meta).map_err(|e| Error::format(path.display(), format!("damaged: {e}")))?;
         let all: StateDict = file.tensors.into_iter().collect();
         let history = all.strip_prefix("history.");
-        let series = |name: &str| history.get(name).ok_or_else(|| Error::format(path.display(), format!("no history.{name}")));
+        let series =
+            |name: &str| history.get(name).ok_or_else(|| Error::format(path.display(), format!("no history.{name}")));
         let steps = series("steps")?.to_vec::<i64>();
         let losses = series("validation")?.to_vec::<f32>();
         Ok(Checkpoint {

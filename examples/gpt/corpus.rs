@@ -1,7 +1,7 @@
 //! A text as numbers: one token per character.
 
-use ferrograd::prelude::*;
 use ferrograd::Result;
+use ferrograd::prelude::*;
 use ferrograd::tensor::random::with_seed;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,9 @@ impl Vocabulary {
         text.chars()
             .map(|c| match self.0.binary_search(&c) {
                 Ok(i) => Ok(i as i64),
-                Err(_) => Err(Error::format("prompt", format!("the character {c:?} does not occur in the training text"))),
+                Err(_) => {
+                    Err(Error::format("prompt", format!("the character {c:?} does not occur in the training text")))
+                }
             })
             .collect()
     }
@@ -72,7 +74,8 @@ impl Corpus {
         let (train, validation) = tokens.split_at(split);
         if validation.len() < block + 2 {
             let least = 10 * (block + 2);
-            let message = format!("{} characters are too few: a context of {block} needs at least {least}", tokens.len());
+            let message =
+                format!("{} characters are too few: a context of {block} needs at least {least}", tokens.len());
             return Err(Error::format(source, message));
         }
         Ok(Corpus { train: train.to_vec(), validation: validation.to_vec(), vocabulary, source })
@@ -122,7 +125,10 @@ fn own_text() -> Result<(String, String)> {
     }
     text.retain(|c| c == '\n' || (' '..='~').contains(&c));
     if text.is_empty() {
-        return Err(Error::format(root.display(), "no book and no sources are there to learn from; name a text with --text"));
+        return Err(Error::format(
+            root.display(),
+            "no book and no sources are there to learn from; name a text with --text",
+        ));
     }
     Ok((text, format!("this repository's book and sources ({} files)", files.len())))
 }

@@ -234,8 +234,12 @@ impl Options {
 impl Settings {
     fn check(&self) -> ferrograd::Result<()> {
         let bad = |flag: &str, rule: String| Err(Error::format(flag, rule));
-        let positive =
-            [("--steps", self.steps), ("--batch", self.batch), ("--block", self.block), ("--eval-every", self.eval_every)];
+        let positive = [
+            ("--steps", self.steps),
+            ("--batch", self.batch),
+            ("--block", self.block),
+            ("--eval-every", self.eval_every),
+        ];
         for (flag, n) in positive {
             if n == 0 {
                 return bad(flag, "must be at least 1".into());

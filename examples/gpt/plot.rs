@@ -39,7 +39,12 @@ fn draw(history: &History, path: &Path) -> std::result::Result<(), Box<dyn std::
         .draw_series(LineSeries::new(validation.iter().copied(), RED.stroke_width(3)).point_size(3))?
         .label("validation")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 20, y)], RED.stroke_width(3)));
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).label_font(("sans-serif", 16)).draw()?;
+    chart
+        .configure_series_labels()
+        .border_style(BLACK)
+        .background_style(WHITE)
+        .label_font(("sans-serif", 16))
+        .draw()?;
     root.present()?;
     Ok(())
 }

@@ -104,7 +104,8 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
 
 /// Matrices decay, vectors (norms, biases) do not.
 fn optimizer(model: &Gpt, s: &Settings) -> AdamW {
-    let (matrices, vectors): (Vec<Param>, Vec<Param>) = model.parameters().into_iter().partition(|p| p.tensor().rank() >= 2);
+    let (matrices, vectors): (Vec<Param>, Vec<Param>) =
+        model.parameters().into_iter().partition(|p| p.tensor().rank() >= 2);
     AdamW::new(matrices)
         .lr(s.lr)
         .betas(0.9, s.beta2)
@@ -193,7 +194,11 @@ impl Run {
                     self.recent()
                 );
                 // The bar hides itself where nobody watches; the lines do not.
-                if bar.is_hidden() { println!("{line}") } else { bar.println(line) }
+                if bar.is_hidden() {
+                    println!("{line}")
+                } else {
+                    bar.println(line)
+                }
                 self.save(checkpoint)?;
             }
         }
@@ -232,7 +237,9 @@ impl Run {
             let (x, y) = Corpus::batch(&self.corpus.validation, s.batch, s.block, batch_seed(!s.seed, i));
             self.model.loss(&x, &y).item::<f32>() as f64
         };
-        self.without_training(|| (0..s.eval_batches.max(1)).map(loss).sum::<f64>() as f32 / s.eval_batches.max(1) as f32)
+        self.without_training(|| {
+            (0..s.eval_batches.max(1)).map(loss).sum::<f64>() as f32 / s.eval_batches.max(1) as f32
+        })
     }
 
     /// Loss on the whole validation split, cut into sections of one context each.

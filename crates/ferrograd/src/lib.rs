@@ -40,3 +40,8 @@ pub mod prelude {
     pub use ferrograd_tensor::random::{manual_seed, with_seed};
     pub use ferrograd_tensor::{Axes, DType, Device, Error, INFER, Shape, Tensor, catch, s};
 }
+
+/// The README's programs, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -248,7 +248,14 @@ impl Gpt {
     /// The mean cross-entropy of `targets` `[B, T]`: the tokens that follow `tokens` at each position. −100 is ignored.
     #[track_caller]
     pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Var {
-        ensure!(tokens.shape() == targets.shape(), Shape, "Gpt", "tokens {} and targets {} differ", tokens.shape(), targets.shape());
+        ensure!(
+            tokens.shape() == targets.shape(),
+            Shape,
+            "Gpt",
+            "tokens {} and targets {} differ",
+            tokens.shape(),
+            targets.shape()
+        );
         let logits = self.forward(tokens);
         let v = self.config.vocab_size;
         logits.reshape([tokens.numel(), v]).cross_entropy(&targets.flatten(), &CrossEntropy::default())
@@ -320,7 +327,8 @@ impl Gpt {
         let state = state.rename(|name| {
             let name = name.strip_prefix("transformer.").unwrap_or(name);
             // The causal mask, which older checkpoints store, and the output weights, which are the embedding's.
-            let derived = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name == "lm_head.weight";
+            let derived =
+                name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name == "lm_head.weight";
             (!derived).then(|| format!("transformer.{name}"))
         });
         let report = gpt.load_state_dict(&state, true)?;

@@ -19,7 +19,7 @@ use ferrograd_nn::{
     AttentionMasks, Dropout, Embedding, LayerNorm, Linear, Module, TransformerDecoder, TransformerDecoderLayer,
     TransformerEncoder, TransformerEncoderLayer, init,
 };
-use ferrograd_tensor::{DType, Error, Result, Tensor, ensure};
+use ferrograd_tensor::{Error, Result, Tensor, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`Transformer`]; the defaults are the paper's base model.

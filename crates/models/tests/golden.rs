@@ -1,4 +1,4 @@
-//! Every model but GPT against PyTorch and Hugging Face: outputs, loss and the gradient of every parameter.
+//! Every model against PyTorch and Hugging Face: outputs, loss and the gradient of every parameter.
 //!
 //! The reference is computed in f64; PyTorch in f32 stays within 3e-6 of it, relative to a tensor's largest element or
 //! 0.1, whichever is more (`golden/README.md`). Other orders of summation in f32 are allowed three times that.
@@ -204,9 +204,70 @@ fn transformer_with_label_smoothing() {
 fn cnn() {
     let mut case = Case::open("cnn");
     let model = case.load(Cnn::new(&case.config(&[])).unwrap());
-    let logits = model.forward(&case.input("images").into());
+    let images = Var::leaf(case.input("images"));
+    let logits = model.forward(&images);
     let loss = Cnn::loss(&logits, &case.input("labels"));
     case.output("logits", &logits);
     case.output("loss", &loss);
-    case.finish(&model, &loss.backward());
+    let grads = loss.backward();
+    case.compare("grad_input.images", grads.wrt(&images));
+    case.finish(&model, &grads);
+}
+
+#[test]
+fn gpt() {
+    for name in ["gpt", "gpt_ignored_targets"] {
+        let mut case = Case::open(name);
+        let model = case.load(Gpt::new(&case.config(&["activation_function"])).unwrap());
+        let (tokens, targets) = (case.input("tokens"), case.input("targets"));
+        if case.golden.get(name, "output.logits").is_some() {
+            case.output("logits", &model.forward(&tokens));
+        }
+        let loss = model.loss(&tokens, &targets);
+        case.output("loss", &loss);
+        let grads = loss.backward();
+        case.finish(&model, &grads);
+    }
+}
+
+#[test]
+fn gpt_writes_what_hugging_face_writes() {
+    let case = Case::open("gpt_greedy");
+    let model = case.load(Gpt::new(&case.config(&["activation_function"])).unwrap());
+    let (prompts, all) = (case.input("prompt"), case.golden.expect("gpt_greedy", "output.tokens"));
+    for row in 0..all.dim(0) as isize {
+        let prompt = prompts.select(0, row).to_vec::<i64>();
+        let want = all.select(0, row).to_vec::<i64>();
+        let new = model.generate(&prompt, want.len() - prompt.len(), &Sampling::GREEDY);
+        assert_eq!([prompt, new].concat(), want);
+    }
+}
+
+/// With a cache, in one piece or several, the logits are those of the whole sequence.
+#[test]
+fn gpt_cache_changes_nothing() {
+    let case = Case::open("gpt");
+    let model = case.load(Gpt::new(&case.config(&["activation_function"])).unwrap());
+    let tokens = case.input("tokens").narrow(0, 0, 1);
+    let whole = model.forward(&tokens);
+    let (t, mut cache) = (tokens.dim(1), KvCache::new(&model));
+    let pieces: Vec<Tensor> =
+        [(0, 2), (2, 1), (3, t - 3)].map(|(s, n)| model.forward_cached(&tokens.narrow(1, s, n), &mut cache)).into();
+    let joined = Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 1);
+    assert!(joined.all_close(whole.tensor(), 1e-5, 1e-5));
+    assert_eq!(cache.len(), t);
+}
+
+#[test]
+fn gpt_refuses_nonsense() {
+    let error = |c: &GptConfig| Gpt::new(c).err().unwrap().to_string();
+    let config = GptConfig { vocab_size: 5, n_positions: 4, n_embd: 6, n_layer: 1, n_head: 2, ..GptConfig::default() };
+    assert_eq!(
+        error(&GptConfig { n_head: 4, ..config.clone() }),
+        "GPT configuration: n_head 4 does not divide n_embd 6"
+    );
+    let model = Gpt::new(&config).unwrap();
+    let catch = |t: Tensor| ferrograd_tensor::catch(|| model.forward(&t)).err().unwrap().to_string();
+    assert_eq!(catch(Tensor::new([[0i64, 1, 2, 3, 4]])), "Gpt: 5 positions exceed n_positions 4");
+    assert!(catch(Tensor::new([[0i64, 5]])).starts_with("embedding: index 5 lies outside 0..5"));
 }

@@ -242,7 +242,7 @@ fn weights_that_do_not_fit_are_errors() {
     let error = text(Bert::from_safetensors(&small_bert(), &weights));
     assert!(error.contains("none of its tensors is a parameter of Bert"), "{error}");
     std::fs::write(dir.join("model.safetensors.index.json"), r#"{"weight_map": {"a": "../a.safetensors"}}"#).unwrap();
-    std::fs::write(dir.join("config.json"), "{}").unwrap();
+    std::fs::write(dir.join("config.json"), serde_json::to_string(&small_bert()).unwrap()).unwrap();
     assert!(text(Bert::from_pretrained(&dir)).contains("no file name"));
     std::fs::remove_dir_all(dir).unwrap();
 }

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 /// Something that holds parameters: a layer, or a struct of layers. Derive it.
 ///
 /// ```
+/// # extern crate ferrograd_nn as ferrograd; // an application depends on `ferrograd` itself
 /// # use ferrograd_nn::{Module, Param};
 /// # use ferrograd_tensor::Tensor;
 /// #[derive(Module)]

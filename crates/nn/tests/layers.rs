@@ -29,7 +29,7 @@ fn linear_layer_norm_linear_gives_every_parameter_its_gradient() {
 fn dropout_in_training_only() {
     let layer = Dropout::new(0.4);
     let x = Var::constant(Tensor::ones([10_000]));
-    let y = layer.forward(&x).tensor().to_vec::<f32>();
+    let y = with_seed(1, || layer.forward(&x)).tensor().to_vec::<f32>();
     let zeros = y.iter().filter(|&&v| v == 0.0).count() as f64 / 1e4;
     assert!((zeros - 0.4).abs() < 0.02, "{zeros}"); // 4 standard errors
     assert!(y.iter().all(|&v| v == 0.0 || (v - 1.0 / 0.6).abs() < 1e-6));
@@ -242,12 +242,9 @@ fn keras_style_model_trains() {
         let tokens = Tensor::randint(0, 20, [32, 6]);
         let labels = tokens.lt_scalar(8.0).to_dtype(DType::F32).sum_dims(1).gt_scalar(2.0).to_dtype(DType::F32);
         let table = model.summary_for(&tokens);
-        for line in [
-            "0 (Embedding)  [32, 6, 8]            160",
-            "1 (Last)       [32, 8]               576",
-            "Parameters: 745 trainable, 0 frozen",
-        ] {
-            assert!(table.contains(line), "{table}");
+        for line in ["0 (Embedding) [32, 6, 8] 160", "1 (Last) [32, 8] 576", "Parameters: 745 trainable, 0 frozen"] {
+            let spaced = table.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(spaced.contains(line), "{table}");
         }
         assert!(model.iter().count() == 3 && !model.is_empty());
         let x = Var::from(&tokens);

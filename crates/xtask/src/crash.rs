@@ -15,7 +15,13 @@ pub fn run(times: usize) -> Outcome {
         command.arg(&folder).stdout(Stdio::null()).stderr(Stdio::null());
         if resume {
             command = Command::new(&gpt);
-            command.arg("--resume").arg(&checkpoint).arg("--out").arg(&folder).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+                .arg("--resume")
+                .arg(&checkpoint)
+                .arg("--out")
+                .arg(&folder)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
         }
         Ok(command)
     };

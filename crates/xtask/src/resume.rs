@@ -11,19 +11,39 @@ pub fn run(steps: usize) -> Outcome {
     // Dropout on, so that the state of the random numbers counts too.
     let start = |out: &std::path::Path| {
         let mut command = Command::new(&gpt);
-        command.args(["--preset", "tiny", "--dropout", "0.1", "--eval-every", "100", "--length", "8", "--steps", &steps_text]);
+        command.args([
+            "--preset",
+            "tiny",
+            "--dropout",
+            "0.1",
+            "--eval-every",
+            "100",
+            "--length",
+            "8",
+            "--steps",
+            &steps_text,
+        ]);
         command.arg("--out").arg(out).stdout(Stdio::null());
         command
     };
     shell::run(&mut start(&straight))?;
     shell::run(start(&halves).args(["--stop-after", &(steps / 2).to_string()]))?;
-    shell::run(Command::new(&gpt).arg("--resume").arg("--out").arg(&halves).args(["--length", "8"]).stdout(Stdio::null()))?;
+    shell::run(
+        Command::new(&gpt).arg("--resume").arg("--out").arg(&halves).args(["--length", "8"]).stdout(Stdio::null()),
+    )?;
     let read = |out: &std::path::Path| std::fs::read(out.join("checkpoint.safetensors"));
     let (a, b) = (read(&straight)?, read(&halves)?);
     if a != b {
-        return Err(format!("the checkpoints differ ({} and {} bytes), see {}", a.len(), b.len(), folder.display()).into());
+        return Err(
+            format!("the checkpoints differ ({} and {} bytes), see {}", a.len(), b.len(), folder.display()).into()
+        );
     }
-    println!("{steps} steps, and {} + {}: the checkpoints (weights, optimiser, losses) are equal, {} bytes", steps / 2, steps - steps / 2, a.len());
+    println!(
+        "{steps} steps, and {} + {}: the checkpoints (weights, optimiser, losses) are equal, {} bytes",
+        steps / 2,
+        steps - steps / 2,
+        a.len()
+    );
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }

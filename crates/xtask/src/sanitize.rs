@@ -9,8 +9,22 @@ pub fn run_asan() -> Outcome {
     // rustup's cargo proxy picks the toolchain; CARGO names the stable one that runs this program.
     let mut command = Command::new("cargo");
     command.current_dir(crate::shell::root()).args(["+nightly", "test", "-p", "ferrograd-tensor", "--target", TARGET]);
-    command.args(["--target-dir", "target/asan", "--lib", "--test", "elementwise", "--test", "matmul", "--test", "views"]);
-    command.env("RUSTFLAGS", "-Zsanitizer=address").env("PROPTEST_CASES", "8").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+    command.args([
+        "--target-dir",
+        "target/asan",
+        "--lib",
+        "--test",
+        "elementwise",
+        "--test",
+        "matmul",
+        "--test",
+        "views",
+    ]);
+    command
+        .env("RUSTFLAGS", "-Zsanitizer=address")
+        .env("PROPTEST_CASES", "8")
+        .env_remove("CARGO")
+        .env_remove("RUSTUP_TOOLCHAIN");
     shell::run(&mut command)
 }
 

@@ -138,7 +138,8 @@ macro_rules! from_pretrained {
             pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<(Self, LoadReport)> {
                 let folder = folder.as_ref();
                 let config = BertConfig::from_file(folder.join("config.json"))?;
-                pretrained::load(Self::new(&config)?, pretrained::read_folder(folder)?, "bert.", folder)
+                let state = pretrained::read_folder(folder)?;
+                pretrained::load(Self::new(&config)?, state, "bert.", folder)
             }
             /// [`from_pretrained`](Self::from_pretrained) from a config and a safetensors file.
             ///
@@ -146,7 +147,8 @@ macro_rules! from_pretrained {
             /// As there.
             pub fn from_safetensors(config: &BertConfig, weights: impl AsRef<Path>) -> Result<(Self, LoadReport)> {
                 let weights = weights.as_ref();
-                pretrained::load(Self::new(config)?, pretrained::read_file(weights)?, "bert.", weights)
+                let state = pretrained::read_file(weights)?;
+                pretrained::load(Self::new(config)?, state, "bert.", weights)
             }
         }
     )*};

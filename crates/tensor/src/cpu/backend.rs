@@ -3,8 +3,8 @@
 use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
-    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer, plane, reduce,
-    sequence_tensor, strided,
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer,
+    plane, reduce, sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
