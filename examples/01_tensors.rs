@@ -14,8 +14,8 @@
 //! columns minus their means:
 //! [[-1.5, -1.5, -1.5],
 //!  [ 1.5,  1.5,  1.5]]
-//! x xᵀ, once as a product and once as Σ_k x_ik x_jk: [[5, 14], [14, 50]] = [[5, 14], [14, 50]]
-//! softmax of each row sums to [1.0, 1.0]
+//! x xᵀ, once as a product and once as Σ_k x_ik x_jk: [[ 5, 14], [14, 50]] = [[ 5, 14], [14, 50]]
+//! softmax of each row sums to [1.0000, 1.0000]
 //! a mistake says what is wrong: matmul: inner dimensions differ: [2, 3] × [2, 3] (3 ≠ 2)
 //! ```
 use ferrograd::prelude::*;

@@ -6,9 +6,9 @@
 //!
 //! ```text
 //! true     w = [ 2.0, -3.0,  0.5], b = 0.7
-//! by hand  w = [ 1.9990, -3.0007,  0.4997], b = 0.7011
-//! autograd w = [ 1.9990, -3.0007,  0.4997], b = 0.7011
-//! largest difference of the two gradients on the way: below 1e-6
+//! by hand  w = [ 2.0013, -3.0011,  0.4992], b = 0.7003
+//! autograd w = [ 2.0013, -3.0011,  0.4992], b = 0.7003
+//! largest difference of the two gradients on the way: below 1e-5
 //! ```
 use ferrograd::prelude::*;
 
@@ -41,6 +41,6 @@ fn main() {
     println!("true     w = {truth}, b = 0.7");
     println!("by hand  w = {w}, b = {b}");
     println!("autograd w = {}, b = {}", weight.tensor(), bias.tensor());
-    let verdict = if difference < 1e-6 { "below 1e-6".to_string() } else { format!("{difference:e}") };
+    let verdict = if difference < 1e-5 { "below 1e-5".to_string() } else { format!("{difference:e}") };
     println!("largest difference of the two gradients on the way: {verdict}");
 }

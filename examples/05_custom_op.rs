@@ -5,10 +5,10 @@
 //! `cargo run --release --example 05_custom_op` prints
 //!
 //! ```text
-//! squash  = [-0.75,  0.0,   0.5]
-//! squash' = [0.0625,    1.0,   0.25]
+//! squash  = [-0.75,  0.00,  0.50]
+//! squash' = [0.0625, 1.0000, 0.2500]
 //! gradcheck: right, gradgradcheck: right
-//! with a factor forgotten: squash: input 0, element 2: backward gives …, finite differences …
+//! with a factor forgotten: squash: input 0, element 1: backward gives …, finite differences …
 //! ```
 use ferrograd::prelude::*;
 
