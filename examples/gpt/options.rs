@@ -20,8 +20,8 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Preset::Quick)]
     pub preset: Preset,
     /// Go on from this checkpoint (without a path: the one in --out). Its settings apply; flags that change sizes are errors.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
-    pub resume: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<Option<PathBuf>>,
     /// Do not train: load the checkpoint (--resume FILE, or the one in --out) and continue this prompt.
     #[arg(long, value_name = "PROMPT")]
     pub generate: Option<String>,

@@ -28,7 +28,7 @@ struct Run {
 pub fn train(options: &Options) -> Result<()> {
     let device = options.device()?;
     let mut run = match &options.resume {
-        Some(path) => Run::resume(options, checkpoint_path(options, path))?,
+        Some(path) => Run::resume(options, checkpoint_path(options, path.as_deref()))?,
         None => Run::start(options, &device)?,
     };
     let checkpoint = path_in(&options.out);
@@ -70,7 +70,7 @@ pub fn train(options: &Options) -> Result<()> {
 
 /// Loads a checkpoint and continues `prompt`.
 pub fn write(options: &Options, prompt: &str) -> Result<()> {
-    let path = checkpoint_path(options, options.resume.as_deref().unwrap_or("".as_ref()));
+    let path = checkpoint_path(options, options.resume.as_ref().and_then(Option::as_deref));
     let state = Checkpoint::load(&path)?;
     let model = Gpt::new(&state.settings.config(state.vocabulary.len()))?;
     model.load_state_dict(&state.model, true)?;
@@ -90,8 +90,9 @@ fn generate(model: &Gpt, vocabulary: &Vocabulary, prompt: &str, options: &Option
     Ok(text)
 }
 
-fn checkpoint_path(options: &Options, named: &std::path::Path) -> PathBuf {
-    if named.as_os_str().is_empty() { path_in(&options.out) } else { named.to_path_buf() }
+/// The checkpoint that was named, or the one in the output folder.
+fn checkpoint_path(options: &Options, named: Option<&std::path::Path>) -> PathBuf {
+    named.map_or_else(|| path_in(&options.out), PathBuf::from)
 }
 
 /// Set by Ctrl-C and SIGTERM.
