@@ -61,5 +61,3 @@ mod recurrence_tests;
 pub(crate) mod test_util;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod throughput;
