@@ -13,14 +13,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const FORMAT: &str = "ferrograd-gpt-1";
+const FORMAT: &str = "ferrograd-gpt-2";
 
 /// A run at one moment.
 pub struct Checkpoint {
     pub settings: Settings,
     pub vocabulary: Vocabulary,
-    /// The text's name and a digest of its tokens.
-    pub source: String,
+    /// The text's file, if it was named.
+    pub text: Option<PathBuf>,
+    /// A checksum of the text.
+    pub digest: u32,
     /// Steps done.
     pub step: usize,
     pub rng: RngState,
@@ -41,10 +43,31 @@ pub struct History {
 #[derive(Serialize, Deserialize)]
 struct Meta {
     settings: Settings,
-    source: String,
+    text: Option<PathBuf>,
+    digest: u32,
     step: usize,
     rng: (u64, u64),
     vocabulary: String,
+    /// Of all tensors, so that a flipped bit is noticed.
+    checksum: u32,
+}
+
+/// CRC-32 of the tensors' bytes, in the order of their names.
+fn checksum<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    tensors.for_each(|t| hash.update(&t.to_bytes()));
+    hash.finalize()
+}
+
+/// Removes the half-written checkpoints of runs in `folder` that were killed.
+pub fn remove_leftovers(folder: &Path) {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        if file.starts_with(".checkpoint.safetensors.") && file.ends_with(".tmp") {
+            // One that stays costs disk space, not a result.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Where a run in `folder` keeps its checkpoint.
@@ -58,15 +81,6 @@ impl Checkpoint {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         }
-        let meta = Meta {
-            settings: self.settings.clone(),
-            source: self.source.clone(),
-            step: self.step,
-            rng: (self.rng.seed, self.rng.offset),
-            vocabulary: self.vocabulary.characters(),
-        };
-        let meta = serde_json::to_string(&meta).map_err(|e| Error::format(path.display(), e))?;
-        let metadata = BTreeMap::from([("format".to_string(), FORMAT.to_string()), ("run".to_string(), meta)]);
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         tensors.extend(self.model.iter().map(|(n, t)| (format!("model.{n}"), t.clone())));
         tensors.extend(self.optimizer.iter().map(|(n, t)| (format!("optimizer.{n}"), t.clone())));
@@ -77,6 +91,17 @@ impl Checkpoint {
             "history.validation".into(),
             Tensor::from_vec(v.iter().map(|&(_, l)| l).collect::<Vec<f32>>(), v.len()),
         );
+        let meta = Meta {
+            settings: self.settings.clone(),
+            text: self.text.clone(),
+            digest: self.digest,
+            step: self.step,
+            rng: (self.rng.seed, self.rng.offset),
+            vocabulary: self.vocabulary.characters(),
+            checksum: checksum(tensors.values()),
+        };
+        let meta = serde_json::to_string(&meta).map_err(|e| Error::format(path.display(), e))?;
+        let metadata = BTreeMap::from([("format".to_string(), FORMAT.to_string()), ("run".to_string(), meta)]);
         save_safetensors(path, &tensors, &metadata)
     }
 
@@ -93,6 +118,9 @@ impl Checkpoint {
         let meta = file.metadata.get("run").ok_or_else(foreign)?;
         let meta: Meta =
             serde_json::from_str(meta).map_err(|e| Error::format(path.display(), format!("damaged: {e}")))?;
+        if checksum(file.tensors.values()) != meta.checksum {
+            return Err(Error::format(path.display(), "damaged: the checksum does not fit"));
+        }
         let all: StateDict = file.tensors.into_iter().collect();
         let history = all.strip_prefix("history.");
         let series =
@@ -102,7 +130,8 @@ impl Checkpoint {
         Ok(Checkpoint {
             settings: meta.settings,
             vocabulary: Vocabulary::new(&meta.vocabulary),
-            source: meta.source,
+            text: meta.text,
+            digest: meta.digest,
             step: meta.step,
             rng: RngState { seed: meta.rng.0, offset: meta.rng.1 },
             history: History {

@@ -52,22 +52,24 @@ pub struct Corpus {
     pub validation: Vec<i64>,
     /// Where it came from, for people.
     pub source: String,
+    /// CRC-32 of the text, to know it again.
+    pub digest: u32,
 }
 
 impl Corpus {
-    /// From a file, or from this repository's book and sources.
+    /// From a file.
     ///
     /// # Errors
     /// If the file is missing, empty, too short for `block`, or not UTF-8.
-    pub fn load(path: Option<&Path>, block: usize) -> Result<Corpus> {
-        let (text, source) = match path {
-            Some(path) => (read(path)?, path.display().to_string()),
-            None => own_text()?,
-        };
-        Corpus::new(&text, source, block)
+    pub fn load(path: &Path, block: usize) -> Result<Corpus> {
+        Corpus::new(&read(path)?, path.display().to_string(), block)
     }
 
-    fn new(text: &str, source: String, block: usize) -> Result<Corpus> {
+    /// From a text; `source` names it.
+    ///
+    /// # Errors
+    /// If it is too short for `block`.
+    pub fn new(text: &str, source: String, block: usize) -> Result<Corpus> {
         let vocabulary = Vocabulary::new(text);
         let tokens = vocabulary.encode(text)?;
         let split = tokens.len() * 9 / 10;
@@ -78,7 +80,18 @@ impl Corpus {
                 format!("{} characters are too few: a context of {block} needs at least {least}", tokens.len());
             return Err(Error::format(source, message));
         }
-        Ok(Corpus { train: train.to_vec(), validation: validation.to_vec(), vocabulary, source })
+        Ok(Corpus {
+            train: train.to_vec(),
+            validation: validation.to_vec(),
+            vocabulary,
+            source,
+            digest: crc32fast::hash(text.as_bytes()),
+        })
+    }
+
+    /// What a sample goes on from: a new line, or the first character of a text without one.
+    pub fn prompt(&self) -> String {
+        if self.vocabulary.0.contains(&'\n') { "\n".into() } else { self.vocabulary.decode(&self.train[..1]) }
     }
 
     /// `batch` random sections of `block` characters and those that follow each: inputs and targets `[B, T]`. The same
@@ -110,8 +123,11 @@ fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// The repository's book and sources, characters beyond ASCII left out.
-fn own_text() -> Result<(String, String)> {
+/// The repository's book and sources, and what they are called.
+///
+/// Characters beyond ASCII are left out. Four spaces of indentation become a tab: otherwise a third of what a model of
+/// characters reads and writes would be spaces.
+pub fn own_text() -> Result<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let mut files = Vec::new();
     for part in ["README.md", "docs", "crates", "examples"] {
@@ -124,6 +140,7 @@ fn own_text() -> Result<(String, String)> {
         text.push('\n');
     }
     text.retain(|c| c == '\n' || (' '..='~').contains(&c));
+    let text = text.replace("    ", "\t");
     if text.is_empty() {
         return Err(Error::format(
             root.display(),

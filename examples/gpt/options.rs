@@ -19,7 +19,8 @@ pub struct Options {
     /// Sizes and optimiser settings to start from.
     #[arg(long, value_enum, default_value_t = Preset::Quick)]
     pub preset: Preset,
-    /// Go on from this checkpoint (without a path: the one in --out). Its settings apply; flags that change sizes are errors.
+    /// Go on from this checkpoint (without a path: the one in --out), in its folder. Its settings and its text apply;
+    /// flags that contradict them are errors.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<Option<PathBuf>>,
     /// Do not train: load the checkpoint (--resume FILE, or the one in --out) and continue this prompt.
@@ -34,9 +35,9 @@ pub struct Options {
     /// Draw from the K likeliest characters only.
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Where the checkpoint, the curve and the sample go.
-    #[arg(long, value_name = "DIR", default_value = "runs/gpt")]
-    pub out: PathBuf,
+    /// Where the checkpoint, the curve and the sample go. Default: the folder of --resume's checkpoint, or runs/gpt.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Seed of every random number.
     #[arg(long)]
     pub seed: Option<u64>,
@@ -219,8 +220,19 @@ impl Options {
         put(&mut s.seed, &self.seed);
     }
     /// How characters are drawn.
-    pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature, top_k: self.top_k }
+    pub fn sampling(&self) -> ferrograd::Result<Sampling> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return Err(Error::format("--temperature", format!("must be at least 0, got {}", self.temperature)));
+        }
+        if self.top_k == Some(0) {
+            return Err(Error::format("--top-k", "must be at least 1"));
+        }
+        Ok(Sampling { temperature: self.temperature, top_k: self.top_k })
+    }
+    /// The run's folder.
+    pub fn folder(&self) -> PathBuf {
+        let resumed = || self.resume.as_ref()?.as_ref()?.parent().map(PathBuf::from);
+        self.out.clone().or_else(resumed).unwrap_or_else(|| "runs/gpt".into())
     }
     /// The device.
     pub fn device(&self) -> ferrograd::Result<Device> {
@@ -232,6 +244,13 @@ impl Options {
 }
 
 impl Settings {
+    /// The names of the flags whose values differ between the two.
+    pub fn differences(&self, other: &Settings) -> Vec<String> {
+        let fields = |s: &Settings| serde_json::to_value(s).unwrap_or_default();
+        let (a, b) = (fields(self), fields(other));
+        let names = a.as_object().into_iter().flat_map(|fields| fields.keys());
+        names.filter(|name| a[*name] != b[*name]).map(|name| format!("--{}", name.replace('_', "-"))).collect()
+    }
     fn check(&self) -> ferrograd::Result<()> {
         let bad = |flag: &str, rule: String| Err(Error::format(flag, rule));
         let positive = [

@@ -1,15 +1,16 @@
 //! Training, validation and writing.
 
-use crate::checkpoint::{Checkpoint, History, path_in};
-use crate::corpus::{Corpus, Vocabulary, sections};
+use crate::checkpoint::{Checkpoint, History, path_in, remove_leftovers};
+use crate::corpus::{Corpus, Vocabulary, own_text, sections};
 use crate::options::{Options, Settings};
 use crate::plot;
 use ferrograd::Result;
-use ferrograd::models::Gpt;
+use ferrograd::models::{Gpt, Sampling};
 use ferrograd::prelude::*;
+use ferrograd::tensor::io::write_atomically;
 use ferrograd::tensor::random::{rng_state, set_rng_state};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -17,6 +18,8 @@ use std::time::Instant;
 /// A run: what changes from step to step, and what it learns from.
 struct Run {
     settings: Settings,
+    /// The text's file, if it was named; else the copy of this repository's text in the run's folder.
+    text: Option<PathBuf>,
     corpus: Corpus,
     model: Gpt,
     optimizer: AdamW,
@@ -27,11 +30,13 @@ struct Run {
 /// Trains, from scratch or from a checkpoint, and writes a sample.
 pub fn train(options: &Options) -> Result<()> {
     let device = options.device()?;
-    let mut run = match &options.resume {
-        Some(path) => Run::resume(options, checkpoint_path(options, path.as_deref()))?,
+    let sampling = options.sampling()?;
+    let folder = options.folder();
+    let checkpoint = path_in(&folder);
+    let mut run = match options.resume {
+        Some(_) => Run::resume(options, &device)?,
         None => Run::start(options, &device)?,
     };
-    let checkpoint = path_in(&options.out);
     println!(
         "{} characters ({} distinct) from {}",
         run.corpus.train.len() + run.corpus.validation.len(),
@@ -48,58 +53,74 @@ pub fn train(options: &Options) -> Result<()> {
         run.model.num_parameters(),
         device.backend().description()
     );
+    remove_leftovers(&folder);
     let stop = interrupted()?;
     let last = options.stop_after.unwrap_or(s.steps).min(s.steps);
     let finished = run.steps(last, &checkpoint, &stop)?;
     run.save(&checkpoint)?;
     if finished && run.step == run.settings.steps {
-        let loss = run.validate_all();
+        let loss = finite("the validation loss", run.validate_all(), run.step)?;
         println!("validation loss over the whole split: {loss:.4}");
     } else {
         println!("stopped after step {}; go on with --resume {}", run.step, checkpoint.display());
     }
-    let curve = options.out.join("loss.png");
+    let curve = folder.join("loss.png");
     plot::loss_curve(&run.history, &curve)?;
     println!("checkpoint: {}\nloss curve: {}", checkpoint.display(), curve.display());
     if finished {
-        let text = generate(&run.model, &run.corpus.vocabulary, "\n", options)?;
-        println!("\nA sample:\n{text}");
+        let text = generate(&run.model, &run.corpus.vocabulary, &run.corpus.prompt(), options.length, &sampling)?;
+        let sample = folder.join("sample.txt");
+        write_atomically(&sample, |file| file.write_all(text.as_bytes()))?;
+        println!("sample: {}\n\n{text}", sample.display());
     }
     Ok(())
 }
 
 /// Loads a checkpoint and continues `prompt`.
 pub fn write(options: &Options, prompt: &str) -> Result<()> {
-    let path = checkpoint_path(options, options.resume.as_ref().and_then(Option::as_deref));
-    let state = Checkpoint::load(&path)?;
-    let model = Gpt::new(&state.settings.config(state.vocabulary.len()))?;
+    let (device, sampling) = (options.device()?, options.sampling()?);
+    let state = Checkpoint::load(&checkpoint_path(options))?;
+    let model = Gpt::new(&state.settings.config(state.vocabulary.len()))?.to(&device);
     model.load_state_dict(&state.model, true)?;
     manual_seed(options.seed.unwrap_or(state.settings.seed));
-    println!("{prompt}{}", generate(&model, &state.vocabulary, prompt, options)?);
+    println!("{prompt}{}", generate(&model, &state.vocabulary, prompt, options.length, &sampling)?);
     Ok(())
 }
 
-fn generate(model: &Gpt, vocabulary: &Vocabulary, prompt: &str, options: &Options) -> Result<String> {
+fn generate(model: &Gpt, vocabulary: &Vocabulary, prompt: &str, length: usize, sampling: &Sampling) -> Result<String> {
     if prompt.is_empty() {
         return Err(Error::format("prompt", "is empty; give at least one character to go on from"));
     }
     let tokens = vocabulary.encode(prompt)?;
     model.eval();
-    let text = vocabulary.decode(&model.generate(&tokens, options.length, &options.sampling()));
+    let text = vocabulary.decode(&model.generate(&tokens, length, sampling));
     model.train();
     Ok(text)
 }
 
-/// The checkpoint that was named, or the one in the output folder.
-fn checkpoint_path(options: &Options, named: Option<&std::path::Path>) -> PathBuf {
-    named.map_or_else(|| path_in(&options.out), PathBuf::from)
+/// The checkpoint that was named, or the one in the run's folder.
+fn checkpoint_path(options: &Options) -> PathBuf {
+    options.resume.clone().flatten().unwrap_or_else(|| path_in(&options.folder()))
 }
 
-/// Set by Ctrl-C and SIGTERM.
+/// `value`, or an error if it is not finite: then the weights of the last checkpoint are better than these.
+fn finite(what: &str, value: f32, step: usize) -> Result<f32> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(Error::format("training", format!("{what} is {value} at step {step}; try a smaller --lr")))
+}
+
+/// Set by Ctrl-C and SIGTERM; a second one ends the program at once.
 fn interrupted() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    ctrlc::set_handler(move || set.store(true, Ordering::Relaxed)).map_err(|e| Error::format("Ctrl-C handler", e))?;
+    let handler = move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(130)
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::format("Ctrl-C handler", e))?;
     Ok(flag)
 }
 
@@ -126,40 +147,64 @@ fn learning_rate(s: &Settings, step: usize) -> f64 {
 impl Run {
     fn start(options: &Options, device: &Device) -> Result<Run> {
         let settings = options.settings()?;
-        let corpus = Corpus::load(options.text.as_deref(), settings.block)?;
+        let folder = options.folder();
+        let (text, corpus) = match &options.text {
+            Some(path) => (Some(absolute(path)?), Corpus::load(path, settings.block)?),
+            None => {
+                let (text, source) = own_text()?;
+                let corpus = Corpus::new(&text, source, settings.block)?;
+                std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+                write_atomically(own_copy(&folder), |file| file.write_all(text.as_bytes()))?;
+                (None, corpus)
+            }
+        };
+        set_aside(&path_in(&folder))?;
         manual_seed(settings.seed);
         let model = Gpt::new(&settings.config(corpus.vocabulary.len()))?.to(device);
         let optimizer = optimizer(&model, &settings);
-        Ok(Run { settings, corpus, model, optimizer, step: 0, history: History::default() })
+        Ok(Run { settings, text, corpus, model, optimizer, step: 0, history: History::default() })
     }
 
-    fn resume(options: &Options, path: PathBuf) -> Result<Run> {
+    fn resume(options: &Options, device: &Device) -> Result<Run> {
+        let path = checkpoint_path(options);
         let state = Checkpoint::load(&path)?;
         let mut wanted = state.settings.clone();
         options.apply(&mut wanted);
-        if wanted != state.settings {
-            let message = "the checkpoint was made with other settings; leave out the flags that change them";
+        let different = wanted.differences(&state.settings);
+        if !different.is_empty() {
+            let flags = different.join(", ");
+            let message = format!("the checkpoint was made with other values of {flags}; leave these flags out");
             return Err(Error::format(path.display(), message));
         }
         let settings = state.settings;
-        let corpus = Corpus::load(options.text.as_deref(), settings.block)?;
-        if corpus.vocabulary != state.vocabulary || digest(&corpus) != state.source {
-            let message = "the checkpoint was made on another text; name that one with --text";
+        let text = options.text.as_deref().map(absolute).transpose()?.or(state.text);
+        let beside = own_copy(path.parent().unwrap_or(Path::new("")));
+        let file = text.as_deref().unwrap_or(&beside);
+        let corpus = Corpus::load(file, settings.block)?;
+        if corpus.vocabulary != state.vocabulary || corpus.digest != state.digest {
+            let message = format!("made on another text than what {} holds now", file.display());
             return Err(Error::format(path.display(), message));
+        }
+        let copy = own_copy(&options.folder());
+        if text.is_none() && !copy.exists() {
+            std::fs::create_dir_all(options.folder()).map_err(|e| Error::io(options.folder(), e))?;
+            std::fs::copy(&beside, &copy).map_err(|e| Error::io(&copy, e))?;
         }
         let model = Gpt::new(&settings.config(corpus.vocabulary.len()))?;
         model.load_state_dict(&state.model, true)?;
+        let model = model.to(device);
         let mut optimizer = optimizer(&model, &settings);
         optimizer.load_state_dict(&state.optimizer)?;
         set_rng_state(state.rng);
-        Ok(Run { settings, corpus, model, optimizer, step: state.step, history: state.history })
+        Ok(Run { settings, text, corpus, model, optimizer, step: state.step, history: state.history })
     }
 
-    fn save(&self, path: &std::path::Path) -> Result<()> {
+    fn save(&self, path: &Path) -> Result<()> {
         let state = Checkpoint {
             settings: self.settings.clone(),
             vocabulary: self.corpus.vocabulary.clone(),
-            source: digest(&self.corpus),
+            text: self.text.clone(),
+            digest: self.corpus.digest,
             step: self.step,
             rng: rng_state(),
             history: self.history.clone(),
@@ -170,7 +215,7 @@ impl Run {
     }
 
     /// Trains up to step `last`. False if it was interrupted.
-    fn steps(&mut self, last: usize, checkpoint: &std::path::Path, stop: &AtomicBool) -> Result<bool> {
+    fn steps(&mut self, last: usize, checkpoint: &Path, stop: &AtomicBool) -> Result<bool> {
         let bar = ProgressBar::new(last as u64).with_position(self.step as u64);
         let style = "{bar:30} step {pos}/{len}  {msg}  {eta} left";
         bar.set_style(ProgressStyle::with_template(style).map_err(|e| Error::format("progress bar", e))?);
@@ -179,15 +224,12 @@ impl Run {
         let tokens = self.settings.batch * self.settings.block;
         while self.step < last && !stop.load(Ordering::Relaxed) {
             let loss = self.train_step();
-            if !loss.is_finite() {
-                let message = format!("the loss is {loss} at step {}; try a smaller --lr", self.step);
-                return Err(Error::format("training", message));
-            }
+            let loss = finite("the loss", loss, self.step)?;
             let speed = (self.step - first) as f64 * tokens as f64 / start.elapsed().as_secs_f64();
             bar.set_message(format!("loss {loss:.4}  {speed:.0} tokens/s"));
             bar.inc(1);
-            if self.step % self.settings.eval_every == 0 || self.step == last {
-                let validation = self.validate();
+            if self.step % self.settings.eval_every == 0 || self.step == self.settings.steps {
+                let validation = finite("the validation loss", self.validate(), self.step)?;
                 self.history.validation.push((self.step, validation));
                 let line = format!(
                     "step {:>5}  training loss {:.4}  validation loss {validation:.4}  {speed:.0} tokens/s",
@@ -271,9 +313,22 @@ fn batch_seed(seed: u64, step: usize) -> u64 {
     seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(step as u64)
 }
 
-/// The corpus' name and an FNV-1a hash of its tokens, to know it again.
-fn digest(corpus: &Corpus) -> String {
-    let tokens = corpus.train.iter().chain(&corpus.validation);
-    let hash = tokens.fold(0xcbf2_9ce4_8422_2325u64, |h, &t| (h ^ t as u64).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+/// Where a run keeps its copy of this repository's text, which will have changed when the run is resumed.
+fn own_copy(folder: &Path) -> PathBuf {
+    folder.join("text.txt")
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|e| Error::io(path, e))
+}
+
+/// Renames what an earlier run left under this name: a new run does not cost anybody an old one.
+fn set_aside(checkpoint: &Path) -> Result<()> {
+    if !checkpoint.exists() {
+        return Ok(());
+    }
+    let old = checkpoint.with_extension("previous.safetensors");
+    std::fs::rename(checkpoint, &old).map_err(|e| Error::io(&old, e))?;
+    println!("the last run's checkpoint is now {}", old.display());
+    Ok(())
 }

@@ -174,11 +174,7 @@ pub fn write_atomically(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = directory.join(format!(".{}.{}-{count}.tmp", name.to_string_lossy(), std::process::id()));
-    let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(io)?;
-    let guard = Temporary(temporary);
+    let (file, guard) = temporary_file(directory, &name.to_string_lossy()).map_err(io)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     write(&mut out).map_err(io)?;
     let file = out.into_inner().map_err(|e| io(e.into_error()))?;
@@ -187,6 +183,20 @@ pub fn write_atomically(
     std::fs::rename(&guard.0, path).map_err(io)?;
     std::mem::forget(guard);
     sync_directory(directory).map_err(io)
+}
+
+/// A new file `.{name}.….tmp`; names that a killed process of the same number left behind are passed over.
+fn temporary_file(directory: &Path, name: &str) -> std::io::Result<(File, Temporary)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!(".{name}.{}-{count}.tmp", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((file, Temporary(path))),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// A file that disappears unless it was renamed, also when `write` panics.

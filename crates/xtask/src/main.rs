@@ -16,7 +16,7 @@ use std::process::ExitCode;
 enum Chore {
     /// Count the crates that a user's crate pulls in by depending on `ferrograd`; fails at 60.
     Deps,
-    /// Run the unsafe core's tests under AddressSanitizer (nightly), or under valgrind where there is no nightly.
+    /// Run the unsafe core's tests under AddressSanitizer (Linux, x86-64).
     Sanitize,
     /// Kill a training run at random moments and check that each leaves a checkpoint that loads.
     Crash {
