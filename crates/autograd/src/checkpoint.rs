@@ -1,11 +1,11 @@
 //! Memory for time: recompute activations in backward instead of keeping them. Chen et al. 2016, arXiv:1604.06174.
 
-use crate::engine::{GradOptions, grad_with};
+use crate::engine::differentiate_up_to;
 use crate::function::{Function, Saved};
 use crate::mode::{self, Captured};
 use crate::var::Var;
 use ferrograd_tensor::Tensor;
-use ferrograd_tensor::random::{RngState, rng_state, with_rng_state};
+use ferrograd_tensor::random::{RngState, reserve, rng_state, with_rng_state};
 use std::sync::{Arc, Mutex};
 
 type Segment = Arc<dyn Fn(&[Var]) -> Vec<Var> + Send + Sync>;
@@ -45,16 +45,10 @@ impl Function for Checkpoint {
                 outputs.into_iter().zip(grads).filter_map(|(y, g)| Some((y, g.clone()?))).unzip();
             let all: Vec<&Var> = arguments.iter().chain(&self.captured).collect();
             let wanted: Vec<usize> = (0..all.len()).filter(|&i| saved.needs_grad(i)).collect();
-            let options = GradOptions {
-                create_graph: saved.create_graph(),
-                allow_unused: true,
-                grad_outputs: Some(seeds),
-                ..GradOptions::default()
-            };
             let targets: Vec<&Var> = wanted.iter().map(|&i| all[i]).collect();
-            let found = grad_with(&outputs.iter().collect::<Vec<_>>(), &targets, options);
+            let found = differentiate_up_to(&targets, &outputs, seeds, saved.create_graph());
             let mut result = vec![None; all.len()];
-            wanted.into_iter().zip(found).for_each(|(i, g)| result[i] = Some(g));
+            wanted.into_iter().zip(found).for_each(|(i, g)| result[i] = g);
             result
         })
     }
@@ -78,8 +72,15 @@ pub fn checkpoint(segment: impl Fn(&[Var]) -> Vec<Var> + Send + Sync + 'static, 
         return segment(&inputs.iter().map(|&x| x.clone()).collect::<Vec<_>>());
     }
     let arguments: Vec<Var> = inputs.iter().map(|x| x.detach()).collect();
+    // A generator of the segment's own: what other threads draw meanwhile must not change what backward draws again.
     let rng = rng_state();
-    let Captured { value, captured } = mode::capture(|| segment(&arguments));
+    let (Captured { value, mut captured }, end) =
+        with_rng_state(rng, || (mode::capture(|| segment(&arguments)), rng_state()));
+    if end.seed == rng.seed {
+        reserve(end.offset.wrapping_sub(rng.offset));
+    }
+    // An output with history is a value from outside, returned as it is.
+    value.iter().for_each(|y| mode::push_new(&mut captured, y));
     let outputs = Mutex::new(Some(value.into_iter().map(Var::into_tensor).collect()));
     let settings = mode::Settings::current();
     let all: Vec<Var> = inputs.iter().map(|&x| x.clone()).chain(captured.iter().cloned()).collect();

@@ -5,7 +5,7 @@
 
 use crate::function::{Saved, check_finite, check_gradient};
 use crate::gradients::Gradients;
-use crate::mode::{self, enable_grad, no_grad};
+use crate::mode::{self, no_grad};
 use crate::node::{Leaf, Node, Source};
 use crate::ops::identity;
 use crate::var::Var;
@@ -73,7 +73,7 @@ pub fn grad_with(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec
                     "grad",
                     "grad_outputs must match the outputs in number and shape"
                 );
-                g[i].clone()
+                g[i].to_dtype(y.dtype())
             }
             None => Var::constant(ones("grad", y)),
         })
@@ -83,6 +83,7 @@ pub fn grad_with(outputs: &[&Var], inputs: &[&Var], options: GradOptions) -> Vec
         create_graph: options.create_graph,
         keep: options.create_graph || options.retain_graph,
         targets: Some(targets.iter().copied().collect()),
+        boundary: false,
     };
     let found = walk.run(outputs.iter().copied().zip(seeds));
     inputs
@@ -108,7 +109,7 @@ pub(crate) fn backward(loss: &Var, seed: Option<Tensor>, keep: bool) -> Gradient
         }
         None => ones("backward", loss),
     };
-    let walk = Walk { create_graph: false, keep, targets: None };
+    let walk = Walk { create_graph: false, keep, targets: None, boundary: false };
     let found = no_grad(|| walk.run([(loss, Var::constant(seed))].into_iter()));
     Gradients::from_iter(found.into_iter().map(|(key, g)| (key, g.into_tensor())))
 }
@@ -133,6 +134,8 @@ struct Walk {
     keep: bool,
     /// What is asked for; `None` for every leaf.
     targets: Option<HashSet<(u64, usize)>>,
+    /// The targets end the walk: what made them is another walk's business, and so are their hooks.
+    boundary: bool,
 }
 
 /// A node that gradients are on their way to.
@@ -164,6 +167,9 @@ impl Walk {
                 }
             }
         }
+        if self.boundary {
+            return state.found;
+        }
         for leaf in &state.leaves {
             let hooks = leaf.hooks.lock().unwrap_or_else(|e| e.into_inner()).clone();
             hooks.iter().for_each(|hook| hook(state.found[&(leaf.id, usize::MAX)].tensor()));
@@ -180,16 +186,16 @@ impl Walk {
                 if self.targets.as_ref().is_some_and(|t| !t.contains(&key)) {
                     return;
                 }
-                match state.found.entry(key) {
-                    Entry::Occupied(sum) => accumulate(sum.into_mut(), g, self.create_graph),
-                    Entry::Vacant(slot) => {
-                        slot.insert(g);
-                        state.leaves.push(leaf.clone());
-                    }
+                if self.collect(state, key, g) {
+                    state.leaves.push(leaf.clone());
                 }
             }
             Source::Node(node, i) => {
                 let wanted = self.targets.as_ref().is_some_and(|t| t.contains(&(node.id, *i)));
+                if wanted && self.boundary {
+                    self.collect(state, (node.id, *i), g);
+                    return;
+                }
                 if !wanted && useful.is_some_and(|u| !u.contains(&node.id)) {
                     return;
                 }
@@ -201,6 +207,20 @@ impl Walk {
                     Some(sum) => accumulate(sum, g, self.create_graph),
                     empty => *empty = Some(g),
                 }
+            }
+        }
+    }
+
+    /// Adds `g` to the result `key`. True if it is the first.
+    fn collect(&self, state: &mut State, key: (u64, usize), g: Var) -> bool {
+        match state.found.entry(key) {
+            Entry::Occupied(sum) => {
+                accumulate(sum.into_mut(), g, self.create_graph);
+                false
+            }
+            Entry::Vacant(slot) => {
+                slot.insert(g);
+                true
             }
         }
     }
@@ -235,11 +255,10 @@ impl Walk {
                 node.location
             )
         };
-        let result = if self.create_graph {
-            enable_grad(|| step_with_history(node, &saved, grads))
-        } else {
-            no_grad(|| node.op.backward(&saved, &grads))
-        };
+        let result = mode::in_backward(self.create_graph, || match self.create_graph {
+            true => step_with_history(node, &saved, grads),
+            false => node.op.backward(&saved, &grads),
+        });
         ensure!(
             result.len() == node.inputs.len(),
             Derivative,
@@ -276,7 +295,9 @@ fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Vec<Option<Var>>) -
         // Fresh identities, so that the walk below stops at this operation's inputs.
         let inputs: Vec<Var> = inputs.iter().map(|x| if x.requires_grad() { identity(x) } else { x.clone() }).collect();
         if let Some(outputs) = node.op.composed(&inputs) {
-            return differentiate(&inputs, outputs, grads);
+            let (outputs, seeds): (Vec<Var>, Vec<Var>) =
+                outputs.into_iter().zip(grads).filter_map(|(y, g)| Some((y, g?))).unzip();
+            return differentiate_up_to(&inputs.iter().collect::<Vec<_>>(), &outputs, seeds, true);
         }
     }
     // A history on every incoming gradient, to see whether backward carries it on.
@@ -297,12 +318,17 @@ fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Vec<Option<Var>>) -
     result
 }
 
-/// The vector–Jacobian product of `outputs`, computed from `inputs` by recorded operations.
-fn differentiate(inputs: &[Var], outputs: Vec<Var>, grads: Vec<Option<Var>>) -> Vec<Option<Var>> {
-    let walk =
-        Walk { create_graph: true, keep: true, targets: Some(inputs.iter().filter_map(|x| x.source.key()).collect()) };
-    let seeds = outputs.iter().zip(grads).filter_map(|(y, g)| Some((y, g?)));
-    let found = walk.run(seeds);
+/// The vector–Jacobian product of `outputs`, computed from `inputs` by recorded operations. Nothing that made the inputs
+/// is touched; `None` for those that the outputs do not depend on.
+pub(crate) fn differentiate_up_to(
+    inputs: &[&Var],
+    outputs: &[Var],
+    grads: Vec<Var>,
+    create_graph: bool,
+) -> Vec<Option<Var>> {
+    let targets = Some(inputs.iter().filter_map(|x| x.source.key()).collect());
+    let walk = Walk { create_graph, keep: create_graph, targets, boundary: true };
+    let found = walk.run(outputs.iter().zip(grads));
     inputs.iter().map(|x| found.get(&x.source.key()?).cloned()).collect()
 }
 

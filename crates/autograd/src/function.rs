@@ -55,8 +55,11 @@ pub trait Function: Send + Sync + 'static {
     /// `∂L/∂input` for each input (`None` where it is zero or [`Saved::needs_grad`] says that nobody asks).
     ///
     /// Written in `Var` operations on `grads`, [`Saved::input`] and [`Saved::output`], the result can be
-    /// differentiated again. A backward that uses raw tensors (a fused kernel) is right to first order only; asked for
-    /// more, the engine differentiates [`composed`](Function::composed), and without one it says so.
+    /// differentiated again. A backward that computes on raw tensors (a fused kernel) is right to first order only; asked
+    /// for more, the engine differentiates [`composed`](Function::composed), and without one it says so.
+    ///
+    /// All or nothing: the engine sees that a gradient has no history, not that half of its formula has none, as in
+    /// `g * saved.input(0).tensor()`. [`gradgradcheck`](crate::gradgradcheck) sees it.
     fn backward(&self, saved: &Saved, grads: &[Option<Var>]) -> Vec<Option<Var>>;
 
     /// The same mathematics, composed of simpler differentiable operations. A fused operation must give it: it

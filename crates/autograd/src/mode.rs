@@ -79,6 +79,13 @@ pub(crate) fn anomaly() -> bool {
     MODE.with(Cell::get).anomaly
 }
 
+/// Runs `f` as backward runs: recording if the result shall have history, and without autocast, which the forward has
+/// recorded as casts.
+pub(crate) fn in_backward<T>(create_graph: bool, f: impl FnOnce() -> T) -> T {
+    let change = |m: &mut Mode| (m.grad, m.autocast) = (create_graph, None);
+    with(change, f)
+}
+
 /// The settings that a recomputation must find again.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings(Option<DType>);
@@ -121,7 +128,7 @@ pub(crate) fn capture<T>(f: impl FnOnce() -> T) -> Captured<T> {
     Captured { value, captured }
 }
 
-fn push_new(list: &mut Vec<Var>, v: &Var) {
+pub(crate) fn push_new(list: &mut Vec<Var>, v: &Var) {
     if v.source.key().is_some() && list.iter().all(|w| w.source.key() != v.source.key()) {
         list.push(v.clone());
     }

@@ -9,8 +9,9 @@
 //!
 //! Parameters have the names of the published checkpoints; their projections are stored `[in, out]`.
 
+use crate::pretrained;
 use ferrograd_autograd::{AttentionOptions, CrossEntropy, Var, no_grad};
-use ferrograd_nn::{Dropout, Embedding, LayerNorm, LoadReport, Module, Param, StateDict};
+use ferrograd_nn::{Dropout, Embedding, LayerNorm, LoadReport, Module, Param};
 use ferrograd_tensor::{DType, Error, Result, Tensor, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -57,6 +58,15 @@ impl Default for GptConfig {
         }
     }
 }
+
+/// What `config.json` may say of the architecture: the fields and their values that mean GPT-2.
+const ARCHITECTURE: [(&str, &[&str]); 5] = [
+    ("model_type", &["gpt2"]),
+    ("activation_function", &["gelu_new", "gelu_pytorch_tanh"]),
+    ("scale_attn_weights", &["true"]),
+    ("scale_attn_by_inverse_layer_idx", &["false"]),
+    ("tie_word_embeddings", &["true"]),
+];
 
 impl GptConfig {
     /// Are the sizes usable?
@@ -311,19 +321,35 @@ impl Gpt {
         tokens.split_off(prompt.len())
     }
 
-    /// The published GPT-2 from a folder with `config.json` and `model.safetensors`, its names with or without
-    /// `transformer.`.
+    /// The published GPT-2 from a folder with `config.json` and `model.safetensors` (or the shards that
+    /// `model.safetensors.index.json` lists), its names with or without `transformer.`. Comes out in evaluation mode.
     ///
     /// # Errors
-    /// If a file is missing or damaged, or a parameter is missing or of another shape.
+    /// If a file is missing or damaged, the config describes another architecture, the output weights are not the
+    /// embedding's, or a parameter is missing or of another shape.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<(Gpt, LoadReport)> {
         let folder = folder.as_ref();
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let config: GptConfig = serde_json::from_str(&text).map_err(|e| Error::format(path.display(), e))?;
+        let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| Error::format(path.display(), e))?;
+        for (field, supported) in ARCHITECTURE {
+            let value = json.get(field).unwrap_or(&serde_json::Value::Null);
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            if !value.is_null() && !supported.contains(&text.as_str()) {
+                let message = format!("{field} is {text}; supported: {}", supported.join(", "));
+                return Err(Error::format(path.display(), message));
+            }
+        }
+        let config: GptConfig = serde_json::from_value(json).map_err(|e| Error::format(path.display(), e))?;
         let gpt = Gpt::new(&config)?;
-        let file = ferrograd_tensor::io::load_safetensors(folder.join("model.safetensors"))?;
-        let state: StateDict = file.tensors.into_iter().collect();
+        let state = pretrained::read_folder(folder)?;
+        let embedding = state.get("wte.weight").or_else(|| state.get("transformer.wte.weight"));
+        if let (Some(head), Some(embedding)) = (state.get("lm_head.weight"), embedding) {
+            if head.shape() != embedding.shape() || !head.eq(embedding).all().item::<bool>() {
+                let message = "lm_head.weight is not wte.weight: only tied output weights are supported";
+                return Err(Error::format(folder.display(), message));
+            }
+        }
         let state = state.rename(|name| {
             let name = name.strip_prefix("transformer.").unwrap_or(name);
             // The causal mask, which older checkpoints store, and the output weights, which are the embedding's.
@@ -332,6 +358,7 @@ impl Gpt {
             (!derived).then(|| format!("transformer.{name}"))
         });
         let report = gpt.load_state_dict(&state, true)?;
+        gpt.eval();
         Ok((gpt, report))
     }
 }

@@ -10,8 +10,8 @@
 //! [`LstmClassifier`] reads a sequence and says what it is; [`LstmLm`] says which token comes next.
 
 use ferrograd_autograd::{CrossEntropy, Var};
-use ferrograd_nn::{Dropout, Embedding, Linear, Lstm, Module};
-use ferrograd_tensor::{DType, Error, Result, Tensor, ensure};
+use ferrograd_nn::{Dropout, Embedding, Linear, Lstm, Module, bce_with_logits};
+use ferrograd_tensor::{DType, Error, Result, Tensor, ensure, fail};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of an [`LstmClassifier`]; the defaults are those of Keras's IMDb example.
@@ -140,6 +140,9 @@ impl LstmClassifier {
     #[track_caller]
     pub fn forward(&self, tokens: &Tensor, lengths: Option<&[usize]>) -> Var {
         check_tokens("LstmClassifier", tokens);
+        if let Some(empty) = lengths.and_then(|l| l.iter().position(|&n| n == 0)) {
+            fail!(Value, "LstmClassifier", "sequence {empty} has no tokens: lengths lie in 1..={}", tokens.dim(1))
+        }
         let x = self.dropout.forward(&self.embed.forward(tokens));
         let (_, (h_n, _)) = self.lstm.forward_with(&x, None, lengths);
         // h_n is [layers · directions, B, H], the last layer's directions at the end.
@@ -149,9 +152,13 @@ impl LstmClassifier {
         };
         self.head.forward(&self.dropout.forward(&h))
     }
-    /// Mean cross-entropy of scores `[B, classes]` with labels `[B]`.
+    /// Mean cross-entropy of scores `[B, classes]` with labels `[B]`; of a single logit `[B, 1]`, the binary one with
+    /// labels 0 and 1.
     #[track_caller]
     pub fn loss(logits: &Var, labels: &Tensor) -> Var {
+        if logits.dim(-1) == 1 {
+            return bce_with_logits(&logits.squeeze(-1), labels);
+        }
         logits.cross_entropy(labels, &CrossEntropy::default())
     }
 }

@@ -1,13 +1,13 @@
 //! Published weights: files, and the names in them.
 
 use ferrograd_nn::{LoadReport, Module, StateDict};
-use ferrograd_tensor::{Error, Result, io};
+use ferrograd_tensor::{Error, Result};
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 /// Every tensor of a safetensors file.
 pub(crate) fn read_file(path: &Path) -> Result<StateDict> {
-    Ok(io::load_safetensors(path)?.tensors.into_iter().collect())
+    StateDict::load(path)
 }
 
 /// Every tensor of `model.safetensors`, or of the shards that `model.safetensors.index.json` lists.

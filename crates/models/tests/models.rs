@@ -3,7 +3,7 @@
 use ferrograd_autograd::Var;
 use ferrograd_models::*;
 use ferrograd_nn::{Module, StateDict};
-use ferrograd_tensor::{DType, Tensor, catch, io};
+use ferrograd_tensor::{DType, Tensor, catch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -19,6 +19,9 @@ fn small_bert() -> BertConfig {
         max_position_embeddings: 6,
         ..Default::default()
     }
+}
+fn small_gpt() -> GptConfig {
+    GptConfig { vocab_size: 11, n_positions: 8, n_embd: 8, n_layer: 2, n_head: 2, ..Default::default() }
 }
 fn small_transformer() -> TransformerConfig {
     TransformerConfig {
@@ -42,8 +45,7 @@ fn folder(name: &str) -> PathBuf {
     path
 }
 fn save(path: PathBuf, state: &StateDict) {
-    let tensors: Vec<(&str, &Tensor)> = state.iter().collect();
-    io::save_safetensors(path, tensors, &Default::default()).unwrap();
+    state.save(path).unwrap();
 }
 fn values(x: &Var) -> Vec<f32> {
     x.tensor().to_vec()
@@ -245,6 +247,54 @@ fn weights_that_do_not_fit_are_errors() {
     std::fs::write(dir.join("config.json"), serde_json::to_string(&small_bert()).unwrap()).unwrap();
     assert!(text(Bert::from_pretrained(&dir)).contains("no file name"));
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn gpt_loads_published_folders() {
+    let dir = folder("gpt");
+    let gpt = Gpt::new(&small_gpt()).unwrap();
+    gpt.eval();
+    let published = gpt.state_dict().strip_prefix("transformer.");
+    save(dir.join("model.safetensors"), &published);
+    let config = |extra: &[(&str, serde_json::Value)]| {
+        let mut json = serde_json::to_value(small_gpt()).unwrap();
+        extra.iter().for_each(|(field, value)| json[field] = value.clone());
+        std::fs::write(dir.join("config.json"), json.to_string()).unwrap();
+    };
+    let error = || Gpt::from_pretrained(&dir).err().unwrap().to_string();
+    config(&[("model_type", "gpt2".into()), ("activation_function", "gelu_new".into()), ("n_ctx", 8.into())]);
+    let (loaded, report) = Gpt::from_pretrained(&dir).unwrap();
+    assert!(report.is_clean());
+    // Equal only without dropout.
+    let tokens = Tensor::new([[1i64, 2, 3]]);
+    assert_eq!(values(&loaded.forward(&tokens)), values(&gpt.forward(&tokens)));
+    assert_eq!(loaded.generate(&[1, 2], 9, &Sampling::GREEDY), gpt.generate(&[1, 2], 9, &Sampling::GREEDY));
+
+    config(&[("activation_function", "relu".into())]);
+    assert!(error().contains("activation_function is relu; supported: gelu_new"), "{}", error());
+    config(&[("scale_attn_by_inverse_layer_idx", true.into())]);
+    assert!(error().contains("scale_attn_by_inverse_layer_idx is true"), "{}", error());
+    config(&[]);
+    let mut head = published.clone();
+    head.insert("lm_head.weight", published.get("wte.weight").unwrap().clone());
+    save(dir.join("model.safetensors"), &head);
+    assert!(Gpt::from_pretrained(&dir).is_ok());
+    head.insert("lm_head.weight", published.get("wte.weight").unwrap().mul_scalar(2.0));
+    save(dir.join("model.safetensors"), &head);
+    assert!(error().contains("lm_head.weight is not wte.weight"), "{}", error());
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn a_single_logit_learns_by_binary_cross_entropy() {
+    let logits = Var::leaf(Tensor::new([[0.0f32], [0.0]]));
+    let loss = LstmClassifier::loss(&logits, &Tensor::new([0i64, 1]));
+    assert!((loss.item::<f32>() - std::f32::consts::LN_2).abs() < 1e-6);
+    assert_eq!(loss.backward().wrt(&logits).to_vec::<f32>(), [0.25, -0.25]);
+    let config = LstmClassifierConfig { vocab_size: 9, embed_dim: 4, hidden_size: 3, ..Default::default() };
+    let classifier = LstmClassifier::new(&config).unwrap();
+    let text = catch(|| classifier.forward(&Tensor::new([[1i64], [2]]), Some(&[1, 0]))).unwrap_err().to_string();
+    assert_eq!(text, "LstmClassifier: sequence 1 has no tokens: lengths lie in 1..=1");
 }
 
 #[test]

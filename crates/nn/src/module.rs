@@ -3,7 +3,7 @@
 use crate::param::{Buffer, Mode, Param};
 use crate::state_dict::{LoadReport, StateDict};
 use ferrograd_autograd::Var;
-use ferrograd_tensor::{DType, Device, Result};
+use ferrograd_tensor::{DType, Device, Result, ensure};
 use std::collections::HashSet;
 
 /// Something that holds parameters: a layer, or a struct of layers. Derive it.
@@ -128,10 +128,15 @@ pub trait Module {
         self
     }
     /// Casts floating-point parameters and buffers to `dtype`.
+    ///
+    /// # Panics
+    /// If `dtype` is not a floating-point one.
+    #[track_caller]
     fn to_dtype(self, dtype: DType) -> Self
     where
         Self: Sized,
     {
+        ensure!(dtype.is_float(), DType, "to_dtype", "a module's parameters are floating-point numbers, got {dtype}");
         walk(&self, &mut |item| match item {
             Item::Param(_, p) if p.tensor().dtype().is_float() => p.set(p.tensor().to_dtype(dtype)),
             Item::Buffer(_, b) if b.tensor().dtype().is_float() => b.set(b.tensor().to_dtype(dtype)),

@@ -1,11 +1,22 @@
 //! Parameters and buffers by name.
 
 use crate::module::{Item, Module, walk};
-use ferrograd_tensor::{Error, Result, Shape, Tensor};
+use ferrograd_tensor::{Error, Result, Shape, Tensor, load_safetensors, save_safetensors};
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
 /// Tensors by name, in the order of declaration.
+///
+/// ```
+/// use ferrograd_nn::{Linear, Module, StateDict};
+/// # let path = std::env::temp_dir().join(format!("ferrograd-state-{}.safetensors", std::process::id()));
+/// let layer = Linear::new(3, 2);
+/// layer.state_dict().save(&path)?;
+/// layer.load_state_dict(&StateDict::load(&path)?, true)?;
+/// # std::fs::remove_file(path).unwrap();
+/// # Ok::<(), ferrograd_tensor::Error>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct StateDict {
     entries: Vec<(String, Tensor)>,
@@ -27,6 +38,20 @@ impl StateDict {
                 self.entries.push((name, tensor));
             }
         }
+    }
+    /// Writes the entries as a safetensors file, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`save_safetensors`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        save_safetensors(path, self.iter(), &Default::default())
+    }
+    /// The tensors of a safetensors file, in the order of their names.
+    ///
+    /// # Errors
+    /// As [`load_safetensors`].
+    pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
+        Ok(load_safetensors(path)?.tensors.into_iter().collect())
     }
     /// The tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {

@@ -1,6 +1,6 @@
 //! Behaviour of layers that no golden value shows: gradients, modes, statistics, messages, printing, training.
 
-use ferrograd_autograd::{GradOptions, Var, grad, grad_with, gradcheck, no_grad};
+use ferrograd_autograd::{GradOptions, Var, autocast, grad, grad_with, gradcheck, no_grad};
 use ferrograd_nn::*;
 use ferrograd_tensor::random::with_seed;
 use ferrograd_tensor::{DType, Tensor, catch};
@@ -231,6 +231,15 @@ fn names_are_pytorchs() {
     }
 }
 
+#[test]
+fn a_summary_that_fails_leaves_the_model_in_training() {
+    let model = Sequential::new().add(Dropout::new(0.5)).add(Linear::new(4, 2));
+    let wrong = Tensor::ones([2, 3]);
+    assert!(catch(|| model.summary_for(&wrong)).is_err());
+    let dropped = model.iter().next().unwrap().forward(&Var::from(Tensor::ones([1000])));
+    assert!(dropped.tensor().eq_scalar(0.0).any().item::<bool>());
+}
+
 /// Keras's IMDb example in small: embedding, LSTM, one logit. The class is whether token 1 outnumbers token 2.
 #[test]
 fn keras_style_model_trains() {
@@ -354,4 +363,15 @@ fn pooling_and_convolution_shapes() {
     assert_eq!(shape(&Conv2d::new(4, 6, [3, 2]).stride([2, 1]).padding(1).groups(2), &image), [2, 6, 5, 9]);
     assert_eq!(shape(&Flatten::new(), &image), [2, 288]);
     assert_eq!(shape(&Flatten::dims(0, 1), &image), [8, 9, 8]);
+}
+
+#[test]
+fn rms_norm_adds_the_epsilon_of_the_dtype_that_it_computes_in() {
+    let norm = RmsNorm::new(4).elementwise_affine(false);
+    let x = Var::from(Tensor::full([2, 4], 0.1).to_dtype(DType::BF16));
+    let one = |y: Var| y.tensor().to_vec::<f32>()[0];
+    let plain = norm.forward(&x).to_dtype(DType::F32);
+    assert!((one(plain) - 0.1 / (0.01f32 + 0.0078125).sqrt()).abs() < 0.01);
+    let raised = autocast(DType::BF16, || norm.forward(&x)).to_dtype(DType::F32);
+    assert!((one(raised) - 1.0).abs() < 0.01);
 }

@@ -57,6 +57,11 @@ fn small_cases_by_hand() {
     let classes = Tensor::new([2i64, -100]);
     let (a, b) = (nll(&logits.log_softmax(1), &classes), cross_entropy(&logits, &classes));
     assert!((a.item::<f64>() - b.item::<f64>()).abs() < 1e-12);
+    // An ignored row counts for nothing, whatever it holds.
+    let impossible = Var::leaf(Tensor::new([[f64::NEG_INFINITY, 0.0], [-0.7, -0.7]]));
+    let loss = nll(&impossible, Tensor::new([-100i64, 1]));
+    assert!((loss.item::<f64>() - 0.7).abs() < 1e-12, "{loss}");
+    assert_eq!(loss.backward().wrt(&impossible).to_vec::<f64>(), [0.0, 0.0, 0.0, -1.0]);
     let soft = cross_entropy_probs(&logits, Tensor::new([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]));
     assert!(soft.item::<f64>().is_finite());
 }

@@ -113,8 +113,9 @@ impl Run {
         for (i, p) in self.params.iter().enumerate() {
             p.set(saved[0].get(&i.to_string()).expect("a weight").copy());
         }
+        self.scheduler.load_state_dict(&saved[2], &mut *self.optimizer).unwrap();
+        // Last, as the rate that a plateau reduced is the optimiser's.
         self.optimizer.load_state_dict(&saved[1]).unwrap();
-        self.scheduler.load_state_dict(&saved[2]).unwrap();
         self.plateau.load_state_dict(&saved[3]).unwrap();
         self.ema.load_state_dict(&saved[4]).unwrap();
     }
@@ -150,6 +151,19 @@ fn every_optimizer_resumes_bit_for_bit() {
         check(which, 3, false);
         check(which, 3, true);
     }
+}
+
+#[test]
+fn a_schedule_may_be_made_after_the_optimizer_is_loaded() {
+    let schedule = || WarmupCosine { peak: 1e-3, floor: 0.0, warmup: 4, total: 100 };
+    let mut first = Adam::new(start());
+    let mut scheduler = Scheduler::new(schedule(), &mut first);
+    (0..50).for_each(|_| scheduler.step(&mut first));
+    let mut second = Adam::new(start());
+    second.load_state_dict(&first.state_dict()).unwrap();
+    let mut resumed = Scheduler::new(schedule(), &mut second);
+    resumed.load_state_dict(&scheduler.state_dict(), &mut second).unwrap();
+    assert_eq!(second.option(0, "lr"), first.option(0, "lr"));
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn unify(x: &Var, weights: &RecurrentWeights<Var>, states: &[&Var]) -
     let all =
         [x, weights.w_ih, weights.w_hh].into_iter().chain(states.iter().copied()).chain(biases.into_iter().flatten());
     let all: Vec<Var> = all.map(Var::lowered).collect();
-    let dtype = all.iter().map(Var::dtype).fold(x.lowered().dtype(), DType::promote);
+    let dtype = all.iter().map(Var::dtype).fold(all[0].dtype(), DType::promote);
     let inputs = Inputs { states: states.len(), b_ih: biases[0].is_some(), b_hh: biases[1].is_some() };
     (inputs, all.iter().map(|x| x.to_dtype(dtype)).collect())
 }

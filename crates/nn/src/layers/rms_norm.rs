@@ -2,7 +2,7 @@
 
 use super::layer_norm::check_last;
 use crate::{Module, Param};
-use ferrograd_autograd::Var;
+use ferrograd_autograd::{Var, autocast_dtype};
 use ferrograd_tensor::{DType, Shape, Tensor};
 
 /// `y = x / √(E[x²] + eps) · weight` over the last dimensions, `normalized_shape`. B. Zhang, R. Sennrich 2019.
@@ -20,7 +20,8 @@ pub struct RmsNorm {
 layer!(RmsNorm);
 
 impl RmsNorm {
-    /// With a weight; `eps` is the machine epsilon of the input's dtype, as in PyTorch. One number stands for the last
+    /// With a weight; `eps` is the machine epsilon of the input's dtype, as in PyTorch; under autocast, where
+    /// normalising computes in f32, that of f32. One number stands for the last
     /// dimension.
     pub fn new(normalized_shape: impl Into<Shape>) -> RmsNorm {
         let shape = normalized_shape.into();
@@ -46,6 +47,7 @@ impl RmsNorm {
     pub fn forward(&self, x: &Var) -> Var {
         check_last("RmsNorm", x, &self.normalized_shape, self);
         let eps = self.eps.unwrap_or(match x.dtype() {
+            _ if autocast_dtype().is_some() => f32::EPSILON as f64,
             DType::F64 => f64::EPSILON,
             DType::F16 => 9.765625e-4,
             DType::BF16 => 7.8125e-3,

@@ -6,6 +6,34 @@ use crate::{Layer, Module, Visitor};
 use ferrograd_autograd::{Var, no_grad};
 use std::fmt::Write;
 
+/// A model in evaluation; each part has its own mode again when this is dropped, also by a panic.
+struct Evaluation<'a> {
+    model: &'a Sequential,
+    training: Vec<bool>,
+}
+impl<'a> Evaluation<'a> {
+    fn of(model: &'a Sequential) -> Evaluation<'a> {
+        let mut training = Vec::new();
+        walk(model, &mut |item| {
+            if let Item::Mode(mode) = item {
+                training.push(mode.training());
+                mode.set(false);
+            }
+        });
+        Evaluation { model, training }
+    }
+}
+impl Drop for Evaluation<'_> {
+    fn drop(&mut self) {
+        let mut training = self.training.iter();
+        walk(self.model, &mut |item| {
+            if let Item::Mode(mode) = item {
+                training.next().into_iter().for_each(|&was| mode.set(was));
+            }
+        });
+    }
+}
+
 /// Layers one after another, called "0", "1", … in the state dict.
 ///
 /// ```
@@ -65,13 +93,7 @@ impl Sequential {
     /// Runs the model once, in evaluation and without history.
     #[track_caller]
     pub fn summary_for(&self, input: impl Into<Var>) -> String {
-        let mut training = Vec::new();
-        walk(self, &mut |item| {
-            if let Item::Mode(mode) = item {
-                training.push(mode.training());
-                mode.set(false);
-            }
-        });
+        let _restored = Evaluation::of(self);
         let input = input.into();
         let mut rows = vec![["Layer (type)".to_string(), "Output shape".to_string(), "Parameters".to_string()]];
         rows.push(["· (input)".to_string(), input.shape().to_string(), group(0)]);
@@ -80,12 +102,6 @@ impl Sequential {
             x = no_grad(|| layer.forward(&x));
             rows.push([format!("{i} ({})", layer.type_name()), x.shape().to_string(), group(layer.num_parameters())]);
         }
-        let mut training = training.into_iter();
-        walk(self, &mut |item| {
-            if let (Item::Mode(mode), Some(was)) = (item, training.next()) {
-                mode.set(was);
-            }
-        });
 
         let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
         let (w0, w1, w2) = (width(0), width(1), width(2));

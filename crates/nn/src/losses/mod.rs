@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Inputs and targets have one shape, unless a loss says otherwise: nothing broadcasts, since `[B, 1]` against `[B]` is
-//! nearly always a mistake. Targets of another dtype are cast to the input's. Under autocast losses compute in f32.
+//! nearly always a mistake. Integer targets are cast to the input's dtype, floating-point ones are promoted with
+//! it. Under autocast losses compute in f32.
 
 mod bce;
 mod bce_with_logits;

@@ -40,7 +40,8 @@ impl NllLoss {
         let wrong = class.lt_scalar(0.0).logical_or(&class.ge_scalar(classes as f64)).any().item::<bool>();
         ensure!(!wrong, Index, "nll", "a target lies outside 0..{classes}");
 
-        let picked = x.gather(1, &class.unsqueeze(1)).squeeze(1);
+        // Masked, not only weighted with 0: an ignored row may hold −∞, and −∞ · 0 is NaN.
+        let picked = x.gather(1, &class.unsqueeze(1)).squeeze(1).masked_fill(&ignored, 0.0);
         let weight = match &self.weight {
             Some(w) => {
                 ensure!(*w.shape() == [classes], Shape, "nll", "the weight must be [{classes}], got {}", w.shape());

@@ -76,13 +76,14 @@ impl Scheduler {
         out.insert("base_lr", Tensor::from_slice(&self.base, self.base.len()));
         out
     }
-    /// Takes over what [`state_dict`](Scheduler::state_dict) gave; the schedule itself is not in it. Load the
-    /// optimiser's too.
-    pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+    /// Takes over what [`state_dict`](Scheduler::state_dict) gave, and sets that step's rates; the schedule itself is not
+    /// in it. The optimiser's own state may be loaded before or after.
+    pub fn load_state_dict(&mut self, state: &StateDict, optimizer: &mut dyn Optimizer) -> Result<()> {
         let reader = Reader::new("Scheduler", state);
         let (step, base) = (reader.count("step")?, reader.floats("base_lr", self.base.len())?);
         reader.finish()?;
         (self.step, self.base) = (step as usize, base);
+        self.apply(optimizer);
         Ok(())
     }
 }
