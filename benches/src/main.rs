@@ -11,7 +11,7 @@ mod timing;
 
 use clap::Parser;
 use std::collections::BTreeMap;
-use timing::{Sample, median};
+use timing::{Measure, Sample, median};
 
 /// Times ferrograd, alone or beside PyTorch.
 #[derive(Parser)]
@@ -33,6 +33,9 @@ struct Options {
     /// Also write every sample as JSON lines.
     #[arg(long, value_name = "FILE")]
     json: Option<std::path::PathBuf>,
+    /// Print where ferrograd's time goes: one call of each case, kernel by kernel.
+    #[arg(long)]
+    profile: bool,
     /// Run one round of ferrograd and print JSON lines: what the driver starts.
     #[arg(long, hide = true)]
     worker: bool,
@@ -44,9 +47,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         options.groups = cases::GROUPS.map(String::from).to_vec();
     }
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    if options.worker {
+    if options.worker || options.profile {
+        let measure = if options.profile { Measure::Profile } else { Measure::Time(options.seconds) };
         for group in &options.groups {
-            cases::run(group, options.seconds)?;
+            cases::run(group, measure)?;
         }
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! How a case is timed, the same way in `peers/torch_cpu.py`.
 
+use ferrograd::tensor::profile::profile;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,32 @@ pub fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
+/// What is done with a case.
+#[derive(Clone, Copy)]
+pub enum Measure {
+    /// Its median time, over so many seconds.
+    Time(f64),
+    /// A table of its kernels.
+    Profile,
+}
+
+impl Measure {
+    /// Measures a case, which does `flops` operations.
+    pub fn case(self, case: &str, flops: f64, mut f: impl FnMut()) {
+        match self {
+            Measure::Time(seconds) => time(case, flops, seconds, f),
+            Measure::Profile => {
+                // The first calls fill the buffer pool.
+                (0..3).for_each(|_| f());
+                println!("{case}\n{}\n", profile(f).1);
+            }
+        }
+    }
+}
+
 /// Calls `f` for a fifth of `seconds` to warm up, then times single calls (batches of short ones) for `seconds`, and
 /// prints the median as a JSON line.
-pub fn time(case: &str, flops: f64, seconds: f64, mut f: impl FnMut()) {
+fn time(case: &str, flops: f64, seconds: f64, mut f: impl FnMut()) {
     let budget = Duration::from_secs_f64(seconds);
     let start = Instant::now();
     let mut warm = 0;

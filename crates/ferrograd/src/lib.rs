@@ -30,6 +30,7 @@ pub use ferrograd_nn as nn;
 pub use ferrograd_optim as optim;
 pub use ferrograd_tensor as tensor;
 
+pub use ferrograd_tensor::profile::profile;
 pub use ferrograd_tensor::{Error, Result, catch, s};
 
 /// Everything that an application needs, under its usual name.

@@ -121,6 +121,44 @@ pub enum Reduce {
     All,
 }
 
+/// The name of each variant, for profiles.
+macro_rules! names {
+    ($($t:ident { $($variant:pat => $name:literal),* $(,)? })*) => {$(
+        impl $t {
+            /// The operation's name.
+            pub fn name(&self) -> &'static str {
+                use $t::*;
+                match self {
+                    $($variant => $name),*
+                }
+            }
+        }
+    )*};
+}
+names! {
+    Unary {
+        Neg => "neg", Abs => "abs", Sign => "sign", Square => "square", AddScalar(..) => "add_scalar",
+        MulScalar(..) => "mul_scalar", RsubScalar(..) => "rsub_scalar", Clamp(..) => "clamp", Relu => "relu",
+        Powi(..) => "powi", Powf(..) => "powf", RdivScalar(..) => "rdiv_scalar", Exp => "exp", Expm1 => "expm1",
+        Log => "log", Log1p => "log1p", Sqrt => "sqrt", Rsqrt => "rsqrt", Recip => "recip", Sin => "sin",
+        Cos => "cos", Tanh => "tanh", Sigmoid => "sigmoid", Erf => "erf", Gelu => "gelu", GeluTanh => "gelu_tanh",
+        Silu => "silu", Softplus => "softplus", Elu(..) => "elu", LeakyRelu(..) => "leaky_relu", Floor => "floor",
+        Ceil => "ceil", Round => "round",
+    }
+    Binary {
+        Add => "add", Sub => "sub", Mul => "mul", Div => "div", Rem => "rem", Pow => "pow", Max => "max",
+        Min => "min", Atan2 => "atan2", ReluGrad => "relu_grad", TanhGrad => "tanh_grad",
+        SigmoidGrad => "sigmoid_grad", GeluGrad => "gelu_grad", GeluTanhGrad => "gelu_tanh_grad",
+        SiluGrad => "silu_grad",
+    }
+    Compare {
+        Eq => "eq", Ne => "ne", Lt => "lt", Le => "le", Gt => "gt", Ge => "ge",
+    }
+    Reduce {
+        Sum => "sum", Prod => "prod", Max => "max", Min => "min", Any => "any", All => "all",
+    }
+}
+
 /// What random numbers follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Distribution {

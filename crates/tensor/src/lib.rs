@@ -18,6 +18,7 @@ pub mod error;
 mod interop;
 pub mod io;
 pub mod ops;
+pub mod profile;
 pub mod random;
 pub mod shape;
 pub mod storage;

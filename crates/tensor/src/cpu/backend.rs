@@ -15,12 +15,26 @@ use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
+use crate::profile::kernel;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, Shape, Tensor, dispatch};
 use std::sync::Arc;
 
 /// The CPU backend. It has no state of its own: threads are rayon's, memory is the pool's.
 pub struct CpuBackend;
+
+/// Two products of `[Tq, Tk]` with the head dimension; half of it if causal.
+fn attention_flops(q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> f64 {
+    let pairs = (q.numel() / q.dim(-1).max(1) * k.dim(-2)) as f64;
+    let share = if args.causal.is_some() { 0.5 } else { 1.0 };
+    2.0 * pairs * share * (q.dim(-1) + v.dim(-1)) as f64
+}
+
+/// `kh · kw · C/groups` multiply-adds for each output.
+fn conv_flops(plan: &Conv2dPlan) -> f64 {
+    let g = &plan.geometry;
+    2.0 * (plan.output_shape().numel() * g.kh * g.kw * (g.c / g.groups.max(1))) as f64
+}
 
 impl Backend for CpuBackend {
     fn id(&self) -> (&'static str, usize) {
@@ -38,19 +52,21 @@ impl Backend for CpuBackend {
     }
 
     fn full(&self, shape: &Shape, dtype: DType, value: f64) -> Tensor {
-        let n = shape.numel();
-        let buffer = dispatch!(dtype, T => {
-            let stored = T::from_f64(value).store();
-            if value.to_bits() == 0 {
-                CpuBuffer::zeroed::<<T as Element>::Stored>(n)
-            } else {
-                strided::fill_chunks(n, |_, out: &mut [<T as Element>::Stored]| out.fill(stored))
-            }
-        });
-        Tensor::from_cpu(buffer, shape, dtype)
+        kernel("full", &[], 0.0, || {
+            let n = shape.numel();
+            let buffer = dispatch!(dtype, T => {
+                let stored = T::from_f64(value).store();
+                if value.to_bits() == 0 {
+                    CpuBuffer::zeroed::<<T as Element>::Stored>(n)
+                } else {
+                    strided::fill_chunks(n, |_, out: &mut [<T as Element>::Stored]| out.fill(stored))
+                }
+            });
+            Tensor::from_cpu(buffer, shape, dtype)
+        })
     }
     fn copy(&self, x: &Tensor) -> Tensor {
-        elementwise::copy(x)
+        kernel("copy", &[x], 0.0, || elementwise::copy(x))
     }
     fn write(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
         let src = src.contiguous();
@@ -64,50 +80,52 @@ impl Backend for CpuBackend {
         }
     }
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
-        elementwise::cast(x, dtype)
+        kernel("cast", &[x], 0.0, || elementwise::cast(x, dtype))
     }
 
     fn unary(&self, op: Unary, x: &Tensor) -> Tensor {
-        elementwise::unary(op, x)
+        kernel(op.name(), &[x], 0.0, || elementwise::unary(op, x))
     }
     fn binary(&self, op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
-        elementwise::binary(op, a, b)
+        kernel(op.name(), &[a, b], 0.0, || elementwise::binary(op, a, b))
     }
     fn binary_assign(&self, op: Binary, dst: &mut Tensor, src: &Tensor) {
-        elementwise::binary_assign(op, dst, src)
+        kernel(op.name(), &[src], 0.0, || elementwise::binary_assign(op, dst, src))
     }
     fn compare(&self, op: Compare, a: &Tensor, b: &Tensor) -> Tensor {
-        elementwise::compare(op, a, b)
+        kernel(op.name(), &[a, b], 0.0, || elementwise::compare(op, a, b))
     }
     fn select(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
-        elementwise::select(condition, a, b)
+        kernel("select", &[condition, a, b], 0.0, || elementwise::select(condition, a, b))
     }
 
     fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
-        reduce::reduce_tensor(op, x, dims)
+        kernel(op.name(), &[x], 0.0, || reduce::reduce_tensor(op, x, dims))
     }
     fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
-        reduce::mean_var_tensor(x, dims, correction)
+        kernel("mean_var", &[x], 0.0, || reduce::mean_var_tensor(x, dims, correction))
     }
     fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
-        along::arg_reduce(largest, x, dim)
+        kernel("arg_reduce", &[x], 0.0, || along::arg_reduce(largest, x, dim))
     }
     fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
-        along::cumsum(x, dim)
+        kernel("cumsum", &[x], 0.0, || along::cumsum(x, dim))
     }
     fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
-        along::sort(x, dim, descending)
+        kernel("sort", &[x], 0.0, || along::sort(x, dim, descending))
     }
     fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
-        Some(along::topk(x, k, dim, largest))
+        kernel("topk", &[x], 0.0, || Some(along::topk(x, k, dim, largest)))
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        matmul::matmul(a, b)
+        kernel("matmul", &[a, b], 2.0 * (a.numel() * b.dim(-1)) as f64, || matmul::matmul(a, b))
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
-        Some(attention_tensor::forward(q, k, v, args))
+        kernel("attention", &[q, k, v], attention_flops(q, k, v, args), || {
+            Some(attention_tensor::forward(q, k, v, args))
+        })
     }
     fn attention_backward(
         &self,
@@ -119,7 +137,9 @@ impl Backend for CpuBackend {
         d_out: &Tensor,
         mask_gradient: bool,
     ) -> Option<AttentionGradients> {
-        Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
+        kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention_flops(q, k, v, args), || {
+            Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
+        })
     }
     fn lstm(
         &self,
@@ -129,7 +149,9 @@ impl Backend for CpuBackend {
         c0: &Tensor,
         options: &SequenceOptions,
     ) -> Option<LstmOutput> {
-        Some(sequence_tensor::lstm(gx, w_hh, h0, c0, options))
+        kernel("lstm", &[w_hh, h0], 2.0 * (gx.numel() * h0.dim(-1)) as f64, || {
+            Some(sequence_tensor::lstm(gx, w_hh, h0, c0, options))
+        })
     }
     fn lstm_backward(
         &self,
@@ -140,7 +162,12 @@ impl Backend for CpuBackend {
         saved: &LstmOutput,
         gradients: &SequenceGradients,
     ) -> Option<LstmGradients> {
-        Some(sequence_tensor::lstm_gradients(w_hh, h0, c0, options, saved, gradients))
+        kernel(
+            "lstm_backward",
+            &[w_hh, &saved.gates, &saved.cells],
+            4.0 * (saved.gates.numel() * h0.dim(-1)) as f64,
+            || Some(sequence_tensor::lstm_gradients(w_hh, h0, c0, options, saved, gradients)),
+        )
     }
     fn gru(
         &self,
@@ -150,7 +177,9 @@ impl Backend for CpuBackend {
         h0: &Tensor,
         options: &SequenceOptions,
     ) -> Option<GruOutput> {
-        Some(sequence_tensor::gru(gx, w_hh, b_hn, h0, options))
+        kernel("gru", &[w_hh, h0], 2.0 * (gx.numel() * h0.dim(-1)) as f64, || {
+            Some(sequence_tensor::gru(gx, w_hh, b_hn, h0, options))
+        })
     }
     fn gru_backward(
         &self,
@@ -160,7 +189,9 @@ impl Backend for CpuBackend {
         saved: &GruOutput,
         gradients: &SequenceGradients,
     ) -> Option<GruGradients> {
-        Some(sequence_tensor::gru_gradients(w_hh, h0, options, saved, gradients))
+        kernel("gru_backward", &[w_hh, &saved.gates], 4.0 * (saved.gates.numel() * h0.dim(-1)) as f64, || {
+            Some(sequence_tensor::gru_gradients(w_hh, h0, options, saved, gradients))
+        })
     }
     fn rnn(
         &self,
@@ -170,7 +201,9 @@ impl Backend for CpuBackend {
         nonlinearity: RnnNonlinearity,
         options: &SequenceOptions,
     ) -> Option<RnnOutput> {
-        Some(sequence_tensor::rnn(gx, w_hh, h0, nonlinearity, options))
+        kernel("rnn", &[w_hh, h0], 2.0 * (gx.numel() * h0.dim(-1)) as f64, || {
+            Some(sequence_tensor::rnn(gx, w_hh, h0, nonlinearity, options))
+        })
     }
     fn rnn_backward(
         &self,
@@ -181,20 +214,26 @@ impl Backend for CpuBackend {
         hs: &Tensor,
         gradients: &SequenceGradients,
     ) -> Option<RnnGradients> {
-        Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
+        kernel("rnn_backward", &[w_hh, hs], 4.0 * (hs.numel() * h0.dim(-1)) as f64, || {
+            Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
+        })
     }
 
     fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
-        Some(normalising::softmax(normalising::Softmax::Plain, x, dim))
+        kernel("softmax", &[x], 0.0, || Some(normalising::softmax(normalising::Softmax::Plain, x, dim)))
     }
     fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
-        Some(normalising::softmax_backward(normalising::Softmax::Plain, y, g, dim))
+        kernel("softmax_backward", &[y, g], 0.0, || {
+            Some(normalising::softmax_backward(normalising::Softmax::Plain, y, g, dim))
+        })
     }
     fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
-        Some(normalising::softmax(normalising::Softmax::Log, x, dim))
+        kernel("log_softmax", &[x], 0.0, || Some(normalising::softmax(normalising::Softmax::Log, x, dim)))
     }
     fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
-        Some(normalising::softmax_backward(normalising::Softmax::Log, y, g, dim))
+        kernel("log_softmax_backward", &[y, g], 0.0, || {
+            Some(normalising::softmax_backward(normalising::Softmax::Log, y, g, dim))
+        })
     }
     fn layer_norm(
         &self,
@@ -203,7 +242,7 @@ impl Backend for CpuBackend {
         bias: Option<&Tensor>,
         eps: f64,
     ) -> Option<(Tensor, Tensor, Tensor)> {
-        Some(normalising::layer_norm(x, weight, bias, eps))
+        kernel("layer_norm", &[x], 0.0, || Some(normalising::layer_norm(x, weight, bias, eps)))
     }
     fn layer_norm_backward(
         &self,
@@ -214,10 +253,12 @@ impl Backend for CpuBackend {
         g: &Tensor,
         parameters: bool,
     ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
-        Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, parameters))
+        kernel("layer_norm_backward", &[x, g], 0.0, || {
+            Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, parameters))
+        })
     }
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
-        Some(normalising::rms_norm(x, weight, eps))
+        kernel("rms_norm", &[x], 0.0, || Some(normalising::rms_norm(x, weight, eps)))
     }
     fn rms_norm_backward(
         &self,
@@ -227,7 +268,9 @@ impl Backend for CpuBackend {
         g: &Tensor,
         parameters: bool,
     ) -> Option<(Tensor, Option<Tensor>)> {
-        Some(normalising::rms_norm_backward(x, weight, rstd, g, parameters))
+        kernel("rms_norm_backward", &[x, g], 0.0, || {
+            Some(normalising::rms_norm_backward(x, weight, rstd, g, parameters))
+        })
     }
     fn group_norm(
         &self,
@@ -237,7 +280,7 @@ impl Backend for CpuBackend {
         bias: Option<&Tensor>,
         eps: f64,
     ) -> Option<(Tensor, Tensor, Tensor)> {
-        Some(normalising::group_norm(x, groups, weight, bias, eps))
+        kernel("group_norm", &[x], 0.0, || Some(normalising::group_norm(x, groups, weight, bias, eps)))
     }
     fn group_norm_backward(
         &self,
@@ -248,10 +291,12 @@ impl Backend for CpuBackend {
         rstd: &Tensor,
         g: &Tensor,
     ) -> Option<(Tensor, Tensor, Tensor)> {
-        Some(normalising::group_norm_backward(x, groups, weight, mean, rstd, g))
+        kernel("group_norm_backward", &[x, g], 0.0, || {
+            Some(normalising::group_norm_backward(x, groups, weight, mean, rstd, g))
+        })
     }
     fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        Some(normalising::batch_norm_statistics(x))
+        kernel("batch_norm_statistics", &[x], 0.0, || Some(normalising::batch_norm_statistics(x)))
     }
     fn batch_norm_apply(
         &self,
@@ -261,7 +306,7 @@ impl Backend for CpuBackend {
         weight: Option<&Tensor>,
         bias: Option<&Tensor>,
     ) -> Option<Tensor> {
-        Some(normalising::batch_norm_apply(x, mean, rstd, weight, bias))
+        kernel("batch_norm_apply", &[x], 0.0, || Some(normalising::batch_norm_apply(x, mean, rstd, weight, bias)))
     }
     fn batch_norm_backward(
         &self,
@@ -272,7 +317,9 @@ impl Backend for CpuBackend {
         g: &Tensor,
         training: bool,
     ) -> Option<(Tensor, Tensor, Tensor)> {
-        Some(normalising::batch_norm_backward(x, weight, mean, rstd, g, training))
+        kernel("batch_norm_backward", &[x, g], 0.0, || {
+            Some(normalising::batch_norm_backward(x, weight, mean, rstd, g, training))
+        })
     }
     fn cross_entropy(
         &self,
@@ -280,7 +327,7 @@ impl Backend for CpuBackend {
         targets: &Tensor,
         options: &CrossEntropyRows,
     ) -> Option<(Tensor, Tensor, Tensor)> {
-        Some(normalising::cross_entropy(x, targets, options))
+        kernel("cross_entropy", &[x, targets], 0.0, || Some(normalising::cross_entropy(x, targets, options)))
     }
     fn cross_entropy_backward(
         &self,
@@ -290,62 +337,64 @@ impl Backend for CpuBackend {
         scale: &Tensor,
         options: &CrossEntropyRows,
     ) -> Option<Tensor> {
-        Some(normalising::cross_entropy_backward(x, targets, lse, scale, options))
+        kernel("cross_entropy_backward", &[x, targets], 0.0, || {
+            Some(normalising::cross_entropy_backward(x, targets, lse, scale, options))
+        })
     }
 
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
-        distribution::random(distribution, shape, dtype, seed, offset)
+        kernel("random", &[], 0.0, || distribution::random(distribution, shape, dtype, seed, offset))
     }
     fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
-        Some(dropout::dropout(x, p, seed, offset))
+        kernel("dropout", &[x], 0.0, || Some(dropout::dropout(x, p, seed, offset)))
     }
     fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
-        Some(cat::cat(xs, dim))
+        kernel("cat", &xs.iter().collect::<Vec<_>>(), 0.0, || Some(cat::cat(xs, dim)))
     }
     fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        index::gather(x, dim, index)
+        kernel("gather", &[x, index], 0.0, || index::gather(x, dim, index))
     }
     fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-        index::scatter_add(x, dim, index, src)
+        kernel("scatter_add", &[x, index, src], 0.0, || index::scatter_add(x, dim, index, src))
     }
     fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        index::index_select(x, dim, index)
+        kernel("index_select", &[index], 0.0, || index::index_select(x, dim, index))
     }
     fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-        index::index_add(x, dim, index, src)
+        kernel("index_add", &[x, index, src], 0.0, || index::index_add(x, dim, index, src))
     }
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
-        index::range(index)
+        kernel("index_range", &[index], 0.0, || index::range(index))
     }
     fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
-        Some(conv::conv2d_tensor(plan, x, w))
+        kernel("conv2d", &[x, w], conv_flops(plan), || Some(conv::conv2d_tensor(plan, x, w)))
     }
     fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
-        Some(conv::conv2d_input_grad_tensor(plan, dy, w))
+        kernel("conv2d_input_grad", &[dy, w], conv_flops(plan), || Some(conv::conv2d_input_grad_tensor(plan, dy, w)))
     }
     fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
-        Some(conv::conv2d_weight_grad_tensor(plan, x, dy))
+        kernel("conv2d_weight_grad", &[x, dy], conv_flops(plan), || Some(conv::conv2d_weight_grad_tensor(plan, x, dy)))
     }
     fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
-        Some(plane::plane_map(map, x))
+        kernel("plane_map", &[x], 0.0, || Some(plane::plane_map(map, x)))
     }
     fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
-        Some(plane::plane_map_adjoint(map, dy))
+        kernel("plane_map_adjoint", &[dy], 0.0, || Some(plane::plane_map_adjoint(map, dy)))
     }
     fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        Some(plane::max_pool2d(windows, x))
+        kernel("max_pool2d", &[x], 0.0, || Some(plane::max_pool2d(windows, x)))
     }
     fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        Some(plane::adaptive_max_pool2d(bins, x))
+        kernel("adaptive_max_pool2d", &[x], 0.0, || Some(plane::adaptive_max_pool2d(bins, x)))
     }
     fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
-        Some(plane::plane_gather(x, index))
+        kernel("plane_gather", &[x, index], 0.0, || Some(plane::plane_gather(x, index)))
     }
     fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
-        Some(plane::plane_scatter(dy, index, h, w))
+        kernel("plane_scatter", &[dy, index], 0.0, || Some(plane::plane_scatter(dy, index, h, w)))
     }
 
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
-        optimizer::step(step, p, g, state)
+        kernel("optimizer_step", &[g], 0.0, || optimizer::step(step, p, g, state))
     }
 }

@@ -1,0 +1,115 @@
+//! What this machine can do at most: the limits that kernels are held against.
+
+use super::level::{Level, level};
+use super::simd::simd_fn;
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// The measured limits of the machine, with all of rayon's threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Peak {
+    /// Single-precision floating-point operations per second, a fused multiply-add being two.
+    pub flops: f64,
+    /// Bytes per second that can be read from main memory.
+    pub bandwidth: f64,
+}
+
+/// The machine's limits, measured at the first call (some 0.2 s) and kept.
+pub fn peak() -> Peak {
+    static PEAK: OnceLock<Peak> = OnceLock::new();
+    *PEAK.get_or_init(|| Peak { flops: flops(), bandwidth: bandwidth() })
+}
+
+/// Independent sums of a thread: enough to cover the latency of the multiply-add, few enough for the registers.
+const SUMS: usize = 12;
+
+/// Defines a function that does `rounds` dependent multiply-adds in each lane of `SUMS` registers.
+#[cfg(target_arch = "x86_64")]
+macro_rules! multiply_adds {
+    ($name:ident, $features:literal, $splat:ident, $fma:ident, $add:ident, $first:ident) => {
+        #[target_feature(enable = $features)]
+        fn $name(rounds: usize, x: f32) -> f32 {
+            use std::arch::x86_64::*;
+            let x = $splat(x);
+            let mut sums = [x; SUMS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = $fma(*sum, x, x);
+                }
+            }
+            $first(sums.into_iter().fold(x, |a, b| $add(a, b)))
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+multiply_adds!(avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_cvtss_f32);
+#[cfg(target_arch = "x86_64")]
+multiply_adds!(avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_cvtss_f32);
+
+fn portable(rounds: usize, x: f32) -> f32 {
+    let mut sums = [[x; 4]; SUMS];
+    for _ in 0..rounds {
+        sums.iter_mut().flatten().for_each(|sum| *sum = *sum * x + x);
+    }
+    sums.iter().flatten().sum()
+}
+
+/// The multiply-adds of this level, and how many a round has.
+fn multiply_adds(rounds: usize, x: f32) -> (f32, usize) {
+    match level() {
+        // SAFETY: `level` returns what the machine has.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => (unsafe { avx512(rounds, x) }, SUMS * 16),
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => (unsafe { avx2(rounds, x) }, SUMS * 8),
+        _ => (portable(rounds, x), SUMS * 4),
+    }
+}
+
+fn flops() -> f64 {
+    const ROUNDS: usize = 1 << 18;
+    let (_, lanes) = multiply_adds(1, 0.5);
+    let work = (2 * lanes * ROUNDS * rayon::current_num_threads()) as f64;
+    work / best(|| {
+        rayon::broadcast(|_| black_box(multiply_adds(ROUNDS, black_box(0.5))));
+    })
+}
+
+fn bandwidth() -> f64 {
+    const BYTES: usize = 256 << 20;
+    let data = vec![1u64; BYTES / 8];
+    let part = data.len() / rayon::current_num_threads().max(1);
+    BYTES as f64
+        / best(|| {
+            black_box(data.par_chunks(part.max(1)).map(|part| sum(level(), part)).sum::<u64>());
+        })
+}
+
+simd_fn! {
+    fn sum[S](data: &[u64]) -> u64 {
+        data.iter().fold(0, |sum, x| sum ^ x)
+    }
+}
+
+/// The least seconds of a few calls: the machine is not ours alone.
+fn best(mut f: impl FnMut()) -> f64 {
+    let time = |f: &mut dyn FnMut()| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64()
+    };
+    (0..8).map(|_| time(&mut f)).fold(f64::INFINITY, f64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn limits_are_plausible() {
+        let peak = super::peak();
+        assert!(peak.flops > 1e9 && peak.flops < 1e14, "{peak:?}");
+        assert!(peak.bandwidth > 1e8 && peak.bandwidth < 1e13, "{peak:?}");
+    }
+}
