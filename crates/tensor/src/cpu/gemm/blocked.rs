@@ -1,7 +1,9 @@
 //! The blocked product: the loops around the micro-kernel.
 
+use super::element::Rounded;
 use super::kernel::{Accumulator, Kernel, Tile};
 use super::pack::pack;
+use super::scheme::Scheme;
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
 use rayon::prelude::*;
@@ -37,14 +39,14 @@ pub struct Product<'a, T> {
 
 /// The output, to be written by several threads in disjoint tiles.
 #[derive(Clone, Copy)]
-struct Output<A> {
-    c: *mut A,
+struct Output<O> {
+    c: *mut O,
     ldc: usize,
 }
 // SAFETY: threads write disjoint tiles (each tile of work is one range of rows × one of columns of a partition).
-unsafe impl<A: Send> Send for Output<A> {}
+unsafe impl<O: Send> Send for Output<O> {}
 // SAFETY: as above.
-unsafe impl<A: Send> Sync for Output<A> {}
+unsafe impl<O: Send> Sync for Output<O> {}
 
 /// A block of an operand, as the micro-kernel is to read it.
 #[derive(Clone, Copy)]
@@ -74,16 +76,26 @@ fn even(total: usize, most: usize, unit: usize) -> usize {
 }
 
 /// `C (+)= A · B`, with `C`'s rows `ldc` apart.
-pub fn run<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T::Acc], ldc: usize, parallel: bool) {
+///
+/// `C` is of the sum's type or of one that a sum is rounded to; then `k` is at most [`one_block`] terms, since nothing
+/// may be rounded twice.
+pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
+    level: Level,
+    x: Product<T>,
+    c: &mut [O],
+    ldc: usize,
+    parallel: bool,
+) {
     // Not left to the caller alone: what follows writes through a raw pointer.
     assert!(ldc >= x.n && (x.m - 1) * ldc + x.n <= c.len(), "gemm: C is too small");
-    let kernel = T::Acc::kernel(level);
+    assert!(O::SAME || x.k <= one_block::<S, T>(), "gemm: more terms than one block has");
+    let kernel = S::kernel(level);
     let out = Output { c: c.as_mut_ptr(), ldc };
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let work = x.m * x.n * x.k;
     let tasks = (work / TASK).min(threads * 4);
     if threads == 1 || work < PARALLEL {
-        return blocks(&kernel, x, out, 1);
+        return blocks::<S, T, O>(&kernel, x, out, 1);
     }
     let nc = even(x.n, x.n.div_ceil(tasks), kernel.nr);
     if x.m <= FEW_ROWS && x.n >= 2 * nc {
@@ -91,27 +103,35 @@ pub fn run<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T::Acc], ldc: u
         return (0..x.n.div_ceil(nc)).into_par_iter().with_max_len(1).for_each(|t| {
             let j = t * nc;
             let piece = Product { n: nc.min(x.n - j), b: x.b.at(0, j), ..x };
-            blocks(&kernel, piece, Output { c: { out }.c.wrapping_add(j), ..out }, 1);
+            blocks::<S, T, O>(&kernel, piece, Output { c: { out }.c.wrapping_add(j), ..out }, 1);
         });
     }
-    blocks(&kernel, x, out, tasks);
+    blocks::<S, T, O>(&kernel, x, out, tasks);
+}
+
+/// Terms of a sum that are added before anything is rounded to a type other than the sum's.
+pub fn one_block<S: Scheme<T>, T: GemmElement>() -> usize {
+    S::DEPTH * 4 * KC_BYTES / size_of::<T::Acc>()
 }
 
 /// The three outer loops; `tasks` is how many tiles of work to aim for, 1 for none but this thread.
-fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T::Acc>, tasks: usize) {
-    let Product { m, n, k, a, b, .. } = x;
+fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
+    kernel: &Kernel<T::Acc>,
+    x: Product<T>,
+    out: Output<O>,
+    tasks: usize,
+) {
+    let Product { m, n, a, b, .. } = x;
     let (mr, nr) = (kernel.mr, kernel.nr);
     let size = size_of::<T::Acc>();
     let parallel = tasks > 1;
-    let kc = even(k, KC_BYTES / size, 1);
+    let k = x.k.div_ceil(S::DEPTH);
+    let kc = if O::SAME { even(k, KC_BYTES / size, 1) } else { k };
     let nc = even(n, if m <= FEW_ROWS { B_BLOCK_FEW_ROWS } else { B_BLOCK_BYTES } / (kc * size), nr);
     let mb = even(m, M_BLOCK, mr);
 
-    // An `as_acc` that gave another slice would break the bounds that were checked.
-    let same = |data: &[T::Acc], mat: &MatRef<T>| data.len() == mat.data.len();
-    let direct_a = T::as_acc(a.data).filter(|d| same(d, &a)).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
-    let direct_b =
-        T::as_acc(b.data).filter(|d| same(d, &b)).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
+    let direct_a = S::direct(a.data).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
+    let direct_b = S::direct(b.data).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
     let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
 
@@ -121,10 +141,13 @@ fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T:
             let nc = nc.min(n - j);
             for p in (0..k).step_by(kc) {
                 let kc = kc.min(k - p);
+                // The same in terms of the sum.
+                let first = p * S::DEPTH;
+                let terms = (kc * S::DEPTH).min(x.k - first);
                 let b_block = match direct_b {
                     Some(data) => Block::Direct(MatRef { data, offset: b.offset, rs: b.rs, cs: b.cs }.at(p, j).t()),
                     None => {
-                        pack(kernel, b.at(p, j).t(), nc, kc, nr, b_buf, parallel);
+                        pack::<S, T>(kernel, b.at(first, j).t(), nc, terms, nr, b_buf, parallel);
                         Block::Packed(&*b_buf)
                     }
                 };
@@ -133,7 +156,7 @@ fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T:
                     let a_block = match direct_a {
                         Some(data) => Block::Direct(MatRef { data, offset: a.offset, rs: a.rs, cs: a.cs }.at(i, p)),
                         None => {
-                            pack(kernel, a.at(i, p), mb, kc, mr, a_buf, parallel);
+                            pack::<S, T>(kernel, a.at(i, first), mb, terms, mr, a_buf, parallel);
                             Block::Packed(&*a_buf)
                         }
                     };
@@ -146,12 +169,12 @@ fn blocks<T: GemmElement>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<T:
 }
 
 /// Cuts one block product into tiles of work, and runs them.
-fn tiles<A: Accumulator>(
+fn tiles<A: Accumulator, O: Rounded<A>>(
     kernel: &Kernel<A>,
     (m, n, k): (usize, usize, usize),
     a: Block<A>,
     b: Block<A>,
-    out: Output<A>,
+    out: Output<O>,
     accumulate: bool,
     tasks: usize,
 ) {
@@ -172,20 +195,24 @@ fn tiles<A: Accumulator>(
     });
 }
 
+/// Elements of the largest micro-tile of any kernel whose sums are rounded.
+const LARGEST_TILE: usize = 14 * 32;
+
 type Range = std::ops::Range<usize>;
 
 /// The two inner loops: one tile of work, micro-tile by micro-tile.
 ///
 /// A panel of `B` is used for all of `A`'s panels before the next, so it stays in the L1 cache and `A`'s block in L2.
 #[inline]
-fn tile<A: Accumulator>(
+fn tile<A: Accumulator, O: Rounded<A>>(
     kernel: &Kernel<A>,
     (rows, columns, k): (Range, Range, usize),
     a: Block<A>,
     b: Block<A>,
-    out: Output<A>,
+    out: Output<O>,
     accumulate: bool,
 ) {
+    let mut sums = [A::ZERO; LARGEST_TILE];
     for j in columns.clone().step_by(kernel.nr) {
         let w = kernel.nr.min(columns.end - j);
         let (b, _, b_rs) = b.panel(j, w, k);
@@ -193,10 +220,23 @@ fn tile<A: Accumulator>(
             let h = kernel.mr.min(rows.end - i);
             let (a, a_rs, a_cs) = a.panel(i, h, k);
             let c = out.c.wrapping_add(i * out.ldc + j);
-            // SAFETY: `h` and `w` are in the kernel's range and the panels hold that many rows and columns for all of
-            // `k` (operands' extents are checked in `gemm`, packed blocks are filled by `pack`); `C`'s extent is
-            // checked in `run` and this tile of it is ours; the kernel's level was checked when it was chosen.
-            unsafe { (kernel.run)(h, w, &Tile { a, a_rs, a_cs, b, b_rs, k, c, ldc: out.ldc, accumulate }) };
+            let run = |c: *mut A, ldc: usize, accumulate: bool| {
+                // SAFETY: `h` and `w` are in the kernel's range and the panels hold that many rows and columns for all
+                // of `k` (operands' extents are checked in `gemm`, packed blocks are filled by `pack`); `C`'s extent is
+                // checked in `run` and this tile of it is ours, as `sums` is; the kernel's level was checked when it
+                // was chosen.
+                unsafe { (kernel.run)(h, w, &Tile { a, a_rs, a_cs, b, b_rs, k, c, ldc, accumulate }) };
+            };
+            if O::SAME {
+                run(c.cast(), out.ldc, accumulate);
+                continue;
+            }
+            run(sums.as_mut_ptr(), kernel.nr, false);
+            for (i, sums) in sums.chunks_exact_mut(kernel.nr).take(h).enumerate() {
+                // SAFETY: a row of this tile, which is ours.
+                let out = unsafe { std::slice::from_raw_parts_mut(c.wrapping_add(i * out.ldc), w) };
+                O::round(&mut sums[..w], out, accumulate);
+            }
         }
     }
 }

@@ -1,15 +1,32 @@
 //! The element types a product can be made of, and what each is summed in.
 
-use super::kernel::Accumulator;
+use super::kernel::{self, Accumulator};
+use super::scheme::{Pairs, Scheme, Widened};
+use crate::cpu::level::{Level, level};
+use crate::cpu::simd::simd_fn;
 use half::slice::HalfFloatSliceExt;
+
+/// A type that sums of type `A` are rounded to.
+pub trait Rounded<A>: bytemuck::Pod + Send + Sync {
+    /// Is it `A` itself?
+    const SAME: bool;
+    /// Replaces what `out` holds by `sums`, or adds them to it, rounding once.
+    fn round(sums: &mut [A], out: &mut [Self], accumulate: bool);
+}
 
 /// What a matrix product can be made of.
 ///
 /// Products are summed in [`Acc`](GemmElement::Acc) over the whole of `k` and rounded to the element type once.
 /// Integers wrap around.
-pub trait GemmElement: bytemuck::Pod + Send + Sync {
+pub trait GemmElement: Rounded<<Self as GemmElement>::Acc> {
     /// The type of the sum: `f32` for the half precisions, the type itself for all others.
     type Acc: Accumulator;
+    /// The scheme for CPUs that have instructions of their own for this type.
+    type Fast: Scheme<Self>;
+    /// Does this CPU have them, at this level?
+    fn fast(_: Level) -> bool {
+        false
+    }
     /// Zero.
     const ZERO: Self;
     /// This number in the accumulator's type: always exact.
@@ -30,22 +47,23 @@ pub trait GemmElement: bytemuck::Pod + Send + Sync {
             *o = s.widen();
         }
     }
-    /// [`narrow`](GemmElement::narrow) for a whole slice.
-    fn narrow_slice(sums: &[Self::Acc], out: &mut [Self]) {
-        for (o, &s) in out.iter_mut().zip(sums) {
-            *o = Self::narrow(s);
-        }
-    }
     /// The same slice, if this type is its own accumulator.
     fn as_acc(data: &[Self]) -> Option<&[Self::Acc]>;
-    /// The same slice, if this type is its own accumulator.
-    fn as_acc_mut(data: &mut [Self]) -> Option<&mut [Self::Acc]>;
 }
 
 macro_rules! own_accumulator {
     ($($t:ty),*) => {$(
+        impl Rounded<$t> for $t {
+            const SAME: bool = true;
+            fn round(sums: &mut [$t], out: &mut [$t], accumulate: bool) {
+                for (o, &s) in out.iter_mut().zip(sums.iter()) {
+                    *o = if accumulate { Accumulator::add(s, *o) } else { s };
+                }
+            }
+        }
         impl GemmElement for $t {
             type Acc = $t;
+            type Fast = Widened;
             const ZERO: Self = <$t as Accumulator>::ZERO;
             #[inline(always)]
             fn widen(self) -> $t {
@@ -59,17 +77,55 @@ macro_rules! own_accumulator {
             fn as_acc(data: &[Self]) -> Option<&[$t]> {
                 Some(data)
             }
-            #[inline(always)]
-            fn as_acc_mut(data: &mut [Self]) -> Option<&mut [$t]> {
-                Some(data)
-            }
         }
     )*};
 }
 own_accumulator!(f32, f64, i32, i64, u8);
 
+simd_fn! {
+    /// Rounds to the nearest, ties to even: adds half of the last place that stays, less one ulp of `f32` if that place is
+    /// even. A NaN stays one.
+    fn round_bf16[S](sums: &[f32], out: &mut [half::bf16]) {
+        for (o, s) in out.iter_mut().zip(sums) {
+            let bits = s.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            let nan = bits >> 16 | 0x40;
+            *o = half::bf16::from_bits(if s.is_nan() { nan } else { rounded } as u16);
+        }
+    }
+}
+
+/// `sums += out`
+fn add_to<T: GemmElement>(sums: &mut [T::Acc], out: &[T]) {
+    sums.iter_mut().zip(out).for_each(|(s, o)| *s = T::Acc::add(*s, o.widen()));
+}
+
+impl Rounded<f32> for half::bf16 {
+    const SAME: bool = false;
+    fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
+        if accumulate {
+            add_to(sums, out);
+        }
+        round_bf16(level(), sums, out);
+    }
+}
+
+impl Rounded<f32> for half::f16 {
+    const SAME: bool = false;
+    fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
+        if accumulate {
+            add_to(sums, out);
+        }
+        out.convert_from_f32_slice(sums);
+    }
+}
+
 impl GemmElement for half::bf16 {
     type Acc = f32;
+    type Fast = Pairs;
+    fn fast(level: Level) -> bool {
+        kernel::has_bf16_pairs(level)
+    }
     const ZERO: Self = half::bf16::ZERO;
     #[inline(always)]
     fn widen(self) -> f32 {
@@ -79,19 +135,14 @@ impl GemmElement for half::bf16 {
     fn narrow(sum: f32) -> Self {
         half::bf16::from_f32(sum)
     }
-    fn narrow_slice(sums: &[f32], out: &mut [Self]) {
-        out.convert_from_f32_slice(sums);
-    }
     fn as_acc(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
-    fn as_acc_mut(_: &mut [Self]) -> Option<&mut [f32]> {
         None
     }
 }
 
 impl GemmElement for half::f16 {
     type Acc = f32;
+    type Fast = Widened;
     const ZERO: Self = half::f16::ZERO;
     /// Without a branch, so that loops over it become vector code: the exponent and mantissa move to their places in an
     /// `f32` and a multiplication by 2¹¹² corrects the exponent's bias, which is right for subnormals too.
@@ -111,13 +162,7 @@ impl GemmElement for half::f16 {
     fn narrow(sum: f32) -> Self {
         half::f16::from_f32(sum)
     }
-    fn narrow_slice(sums: &[f32], out: &mut [Self]) {
-        out.convert_from_f32_slice(sums);
-    }
     fn as_acc(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
-    fn as_acc_mut(_: &mut [Self]) -> Option<&mut [f32]> {
         None
     }
 }

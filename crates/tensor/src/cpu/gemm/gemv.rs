@@ -1,7 +1,7 @@
 //! Matrix × vector: every element of the matrix is used once, so the memory's bandwidth is all that counts.
 
 use super::kernel::{Accumulator, DOT_ROWS, Kernel};
-use super::pack::finish;
+
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
 use rayon::prelude::*;
@@ -47,7 +47,7 @@ pub fn gemv<T: GemmElement>(
                 } else {
                     axpys(level, mat, x, sums)
                 }
-                finish(sums, y, accumulate);
+                T::round(sums, y, accumulate);
             });
         };
         if parallel {

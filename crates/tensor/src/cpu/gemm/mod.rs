@@ -19,6 +19,7 @@
 //! main memory there are hundreds, so the product runs at the speed of the arithmetic.
 //!
 //! - `kernel`: the micro-kernels, for AVX-512, AVX2 and any CPU; chosen at run time.
+//! - `scheme`: what panels hold: elements, or pairs of bf16 for the CPU's dot product.
 //! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
 //! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
@@ -31,6 +32,7 @@ mod element;
 mod gemv;
 mod kernel;
 mod pack;
+mod scheme;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,7 @@ pub use element::GemmElement;
 use crate::cpu::level::{Level, level};
 use blocked::Product;
 use rayon::prelude::*;
+use scheme::{Scheme, Widened};
 
 /// A matrix inside a slice: element `(i, j)` is `data[offset + i * rs + j * cs]`. Strides may be zero or negative.
 #[derive(Clone, Copy)]
@@ -196,14 +199,29 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
             c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
         });
     }
-    match T::as_acc_mut(c) {
-        Some(c) => blocked::run(level, x, c, ldc.max(n), parallel),
-        None => through_accumulator(level, x, c, ldc.max(n), parallel),
+    if T::fast(level) {
+        return product::<T::Fast, T>(level, x, c, ldc.max(n), parallel);
     }
+    product::<Widened, T>(level, x, c, ldc.max(n), parallel)
 }
 
-/// The product of a type that is not its own accumulator: in pieces of `C` that are summed apart and rounded once.
-fn through_accumulator<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
+/// The product by one scheme.
+fn product<S: Scheme<T>, T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
+    if T::SAME || x.k <= blocked::one_block::<S, T>() {
+        return blocked::run::<S, T, T>(level, x, c, ldc, parallel);
+    }
+    through_accumulator::<S, T>(level, x, c, ldc, parallel)
+}
+
+/// A product of long sums of a type that is not its own accumulator: in pieces of `C` that are summed apart and rounded
+/// once.
+fn through_accumulator<S: Scheme<T>, T: GemmElement>(
+    level: Level,
+    x: Product<T>,
+    c: &mut [T],
+    ldc: usize,
+    parallel: bool,
+) {
     const ROWS: usize = 1024;
     const COLUMNS: usize = 2048;
     let (mc, nc) = (x.m.min(ROWS), x.n.min(COLUMNS));
@@ -213,9 +231,9 @@ fn through_accumulator<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T],
                 let (m, n) = (mc.min(x.m - i), nc.min(x.n - j));
                 let sums = &mut sums[..m * n];
                 let piece = Product { m, n, a: x.a.at(i, 0), b: x.b.at(0, j), accumulate: false, ..x };
-                blocked::run(level, piece, sums, n, parallel);
+                blocked::run::<S, T, T::Acc>(level, piece, sums, n, parallel);
                 let rows = sums.chunks_exact_mut(n).zip(c[i * ldc..].chunks_mut(ldc));
-                let finish = |(sums, c): (&mut [T::Acc], &mut [T])| pack::finish(sums, &mut c[j..j + n], x.accumulate);
+                let finish = |(sums, c): (&mut [T::Acc], &mut [T])| T::round(sums, &mut c[j..j + n], x.accumulate);
                 if parallel && m * n >= 1 << 16 {
                     let rows = sums.par_chunks_exact_mut(n).zip(c[i * ldc..].par_chunks_mut(ldc));
                     rows.with_min_len(16).for_each(finish);

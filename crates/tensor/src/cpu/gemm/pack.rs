@@ -1,9 +1,10 @@
 //! Packing: copies a block of `A` or `B` into the order in which the micro-kernel reads it.
 //!
-//! A block is cut into panels `width` wide. Panel `q` is contiguous from `q · width · k` and holds, for each `p` below
-//! `k`, its `w` values side by side; `w` is `width`, or less for the last panel: nothing is padded.
+//! A block is cut into panels `width` wide. Panel `q` is contiguous from `q · width · steps` and holds, for each `p` below
+//! `steps`, its `w` values side by side; `w` is `width`, or less for the last panel: nothing is padded.
 
 use super::kernel::{Accumulator, Kernel};
+use super::scheme::Scheme;
 use super::{GemmElement, MatRef, buffer};
 use rayon::prelude::*;
 
@@ -13,8 +14,9 @@ const GROUP: usize = 8;
 /// Elements that are worth packing in parallel.
 const PARALLEL: usize = 1 << 16;
 
-/// Packs `src`, whose rows run across the panels and whose columns are `p`, into `dst[..total * k]`.
-pub fn pack<T: GemmElement>(
+/// Packs `src`, whose rows run across the panels and whose columns are the terms of the sum, into
+/// `dst[..total * steps]`, where `steps = ⌈k / DEPTH⌉`.
+pub fn pack<S: Scheme<T>, T: GemmElement>(
     kernel: &Kernel<T::Acc>,
     src: MatRef<T>,
     total: usize,
@@ -23,12 +25,13 @@ pub fn pack<T: GemmElement>(
     dst: &mut [T::Acc],
     parallel: bool,
 ) {
-    let dst = &mut dst[..total * k];
+    let steps = k.div_ceil(S::DEPTH);
+    let dst = &mut dst[..total * steps];
     let group = |(g, dst): (usize, &mut [T::Acc])| {
         let first = g * GROUP * width;
-        pack_group(kernel, src.at(first, 0), (GROUP * width).min(total - first), k, width, dst);
+        S::pack(kernel, src.at(first, 0), (GROUP * width).min(total - first), k, width, dst);
     };
-    let chunk = GROUP * width * k;
+    let chunk = GROUP * width * steps;
     if parallel && total > GROUP * width && total * k >= PARALLEL {
         dst.par_chunks_mut(chunk).enumerate().for_each(group);
     } else {
@@ -36,76 +39,69 @@ pub fn pack<T: GemmElement>(
     }
 }
 
-fn pack_group<T: GemmElement>(
-    kernel: &Kernel<T::Acc>,
-    src: MatRef<T>,
-    total: usize,
-    k: usize,
-    width: usize,
-    dst: &mut [T::Acc],
-) {
-    if src.rs == 1 {
-        // Neighbours across the panels are neighbours in memory: copy runs.
-        for p in 0..k {
-            let start = src.at(0, p).offset;
-            let run = &src.data[start..start + total];
-            for (q, values) in run.chunks(width).enumerate() {
-                let at = q * width * k + p * values.len();
-                T::widen_slice(values, &mut dst[at..at + values.len()]);
-            }
-        }
-        return;
-    }
-    for (q, panel) in dst.chunks_mut(width * k).enumerate() {
-        let w = width.min(total - q * width);
-        let src = src.at(q * width, 0);
-        if src.cs == 1 {
-            transpose_panel(kernel, src, w, k, panel);
-        } else {
-            for (p, values) in panel.chunks_exact_mut(w).enumerate() {
-                for (i, v) in values.iter_mut().enumerate() {
-                    *v = src.get(i, p).widen();
-                }
-            }
+/// Neighbours across the panels are neighbours in memory: `put(i, p, out)` writes those from row `i` at step `p`.
+pub fn runs<A>(total: usize, steps: usize, width: usize, dst: &mut [A], put: impl Fn(usize, usize, &mut [A])) {
+    for p in 0..steps {
+        for (q, first) in (0..total).step_by(width).enumerate() {
+            let w = width.min(total - first);
+            put(first, p, &mut dst[q * width * steps + p * w..][..w]);
         }
     }
 }
 
-/// Packs one panel whose rows are contiguous in memory.
-fn transpose_panel<T: GemmElement>(kernel: &Kernel<T::Acc>, src: MatRef<T>, w: usize, k: usize, panel: &mut [T::Acc]) {
-    assert_eq!(panel.len(), w * k);
-    if let Some(data) = T::as_acc(src.data) {
-        let last = src.at(w - 1, 0).offset;
-        assert!(src.offset + k <= data.len() && last + k <= data.len());
-        // SAFETY: rows `0..w` of `k` elements lie between the first and the last, both of which are inside `data`;
-        // `panel` has `w * k` elements; the kernel's level was checked when it was chosen.
-        unsafe { (kernel.transpose)(data.as_ptr().add(src.offset), src.rs, w, k, panel.as_mut_ptr()) };
-        return;
+/// Any layout, value by value.
+pub fn elements<A>(total: usize, steps: usize, width: usize, dst: &mut [A], get: impl Fn(usize, usize) -> A) {
+    for (q, panel) in dst.chunks_mut(width * steps).enumerate() {
+        let w = width.min(total - q * width);
+        for (p, values) in panel.chunks_exact_mut(w).enumerate() {
+            values.iter_mut().enumerate().for_each(|(i, v)| *v = get(q * width + i, p));
+        }
     }
-    // Widen a strip that stays in the L1 cache, then transpose that.
+}
+
+/// Rows are contiguous in memory, and hold what panels hold.
+pub fn rows<A: Accumulator>(
+    kernel: &Kernel<A>,
+    src: MatRef<A>,
+    total: usize,
+    steps: usize,
+    width: usize,
+    dst: &mut [A],
+) {
+    for (q, panel) in dst.chunks_mut(width * steps).enumerate() {
+        let (w, src) = (width.min(total - q * width), src.at(q * width, 0));
+        let last = src.at(w - 1, 0).offset;
+        assert!(panel.len() == w * steps && src.offset.max(last) + steps <= src.data.len());
+        // SAFETY: rows `0..w` of `steps` values lie between the first and the last, both of which are inside the slice;
+        // `panel` has `w * steps` values; the kernel's level was checked when it was chosen.
+        unsafe { (kernel.transpose)(src.data.as_ptr().add(src.offset), src.rs, w, steps, panel.as_mut_ptr()) };
+    }
+}
+
+/// Rows are contiguous in memory, and become what panels hold by `fill(i, p, out)`, which writes row `i` from step `p`:
+/// a strip at a time, which stays in the L1 cache, and is then transposed.
+pub fn strips<A: Accumulator>(
+    kernel: &Kernel<A>,
+    total: usize,
+    steps: usize,
+    width: usize,
+    dst: &mut [A],
+    fill: impl Fn(usize, usize, &mut [A]),
+) {
     const STRIP: usize = 64;
-    buffer::with(w * STRIP, |strip: &mut [T::Acc]| {
-        for p in (0..k).step_by(STRIP) {
-            let len = STRIP.min(k - p);
-            for (i, row) in strip.chunks_exact_mut(STRIP).enumerate() {
-                let start = src.at(i, p).offset;
-                T::widen_slice(&src.data[start..start + len], &mut row[..len]);
+    buffer::with(width * STRIP, |strip: &mut [A]| {
+        for (q, panel) in dst.chunks_mut(width * steps).enumerate() {
+            let w = width.min(total - q * width);
+            for p in (0..steps).step_by(STRIP) {
+                let len = STRIP.min(steps - p);
+                for (i, row) in strip.chunks_exact_mut(STRIP).take(w).enumerate() {
+                    fill(q * width + i, p, &mut row[..len]);
+                }
+                let dst = panel[p * w..][..len * w].as_mut_ptr();
+                // SAFETY: `strip` holds `w` rows, `STRIP` apart, of at least `len` values; `dst` has `len * w`; the
+                // kernel's level was checked when it was chosen.
+                unsafe { (kernel.transpose)(strip.as_ptr(), STRIP as isize, w, len, dst) };
             }
-            // SAFETY: `strip` holds `w` rows, `STRIP` apart, of at least `len` elements; `panel` has `w * k` elements,
-            // `(p + len) * w` at most are written; the kernel's level was checked when it was chosen.
-            unsafe {
-                (kernel.transpose)(strip.as_ptr(), STRIP as isize, w, len, panel[p * w..][..len * w].as_mut_ptr())
-            };
         }
     });
-}
-
-/// Adds `sums` to what `out` holds, or replaces it, rounding once.
-pub fn finish<T: GemmElement>(sums: &mut [T::Acc], out: &mut [T], accumulate: bool) {
-    if accumulate {
-        for (s, o) in sums.iter_mut().zip(out.iter()) {
-            *s = T::Acc::add(*s, o.widen());
-        }
-    }
-    T::narrow_slice(sums, out);
 }

@@ -38,3 +38,23 @@ simd_ops!(
 );
 simd_kernel!(f32, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f32, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], avx2_f32);
 simd_kernel!(f64, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f64, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], avx2_f64);
+
+/// Packed pairs of bf16: the same tiles, with a dot product of two terms in place of the multiply-add. What is loaded and
+/// broadcast as `f32` is 32 bits of two bf16.
+pub mod pairs {
+    use super::super::simd::simd_kernel;
+
+    mod ops {
+        pub use super::super::zmm_f32::*;
+        use std::arch::x86_64::*;
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+        pub fn fma(a: V, b: V, c: V) -> V {
+            // SAFETY: vectors of one size, of which every bit pattern is a value.
+            let (a, b) = unsafe { (std::mem::transmute::<V, __m512bh>(a), std::mem::transmute::<V, __m512bh>(b)) };
+            _mm512_dpbf16_ps(c, a, b)
+        }
+    }
+    simd_kernel!(f32, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", ops, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], avx2_f32);
+}

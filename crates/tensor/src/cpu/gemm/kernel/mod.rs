@@ -61,7 +61,7 @@ pub struct Kernel<A> {
 }
 
 /// What products are summed in.
-pub trait Accumulator: bytemuck::Pod + Send + Sync {
+pub trait Accumulator: super::element::Rounded<Self> {
     /// Zero.
     const ZERO: Self;
     /// `a · b + c`: fused into one rounding if `FMA`; wrapping for integers.
@@ -129,3 +129,20 @@ macro_rules! integer {
 integer!(i32, 16);
 integer!(i64, 8);
 integer!(u8, 32);
+
+/// Whether this CPU multiplies pairs of bf16, at this level.
+pub fn has_bf16_pairs(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return level > Level::Avx512;
+}
+
+/// The micro-kernel of packed pairs, where [`has_bf16_pairs`].
+pub fn bf16_pairs(level: Level) -> Kernel<f32> {
+    assert!(has_bf16_pairs(level), "gemm: this CPU has no bf16 products");
+    #[cfg(target_arch = "x86_64")]
+    return avx512::pairs::f32::KERNEL;
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("checked above")
+}

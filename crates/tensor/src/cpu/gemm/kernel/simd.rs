@@ -11,7 +11,8 @@
 macro_rules! simd_kernel {
     ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], [$($i:literal)*], $transpose:ident) => {
         pub mod $t {
-            use super::{$ops as ops, super::{DOT_ROWS, Kernel, Tile, transpose}};
+            use super::$ops as ops;
+            use crate::cpu::gemm::kernel::{DOT_ROWS, Kernel, Tile, transpose};
 
             /// The kernel of this type at this level.
             pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, dot, transpose: transpose::$transpose };
