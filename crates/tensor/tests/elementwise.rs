@@ -178,6 +178,17 @@ fn special_values() {
 }
 
 #[test]
+fn closeness() {
+    let close = |a: f64, b: f64| Tensor::scalar(a).all_close(&Tensor::scalar(b), 1e-3, 1e-6);
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    assert!(close(1.0, 1.0005) && close(0.0, 1e-7) && !close(1.0, 1.01));
+    assert!(close(inf, inf) && close(-inf, -inf) && !close(inf, -inf));
+    assert!(!close(1.0, inf) && !close(1.0, -inf) && !close(inf, 1.0));
+    assert!(!close(nan, nan) && !close(nan, 1.0) && !close(1.0, nan) && !close(nan, inf));
+    assert!(!Tensor::zeros([2]).all_close(&Tensor::zeros([1]), 1.0, 1.0));
+}
+
+#[test]
 fn mistakes() {
     let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err();
     let (a, b) = (Tensor::zeros([2, 3]), Tensor::zeros([4, 3]));

@@ -95,13 +95,15 @@ impl Tensor {
         }
         self.sub(self).eq_scalar(0.0)
     }
-    /// Are all elements within `rtol·|b| + atol` of each other, shapes equal, NaN nowhere?
+    /// Are all elements within `rtol·|b| + atol` of each other, shapes equal, NaN nowhere? An infinity is close to itself
+    /// only.
     #[track_caller]
     pub fn all_close(&self, other: &Tensor, rtol: f64, atol: f64) -> bool {
         if self.shape() != other.shape() {
             return false;
         }
         let (a, b) = (self.to_f64_vec(), other.to_f64_vec());
-        a.iter().zip(&b).all(|(a, b)| a == b || (a - b).abs() <= rtol * b.abs() + atol)
+        // Without the test of b, the bound would be infinite where b is, and any number within it.
+        a.iter().zip(&b).all(|(a, b)| a == b || (b.is_finite() && (a - b).abs() <= rtol * b.abs() + atol))
     }
 }
