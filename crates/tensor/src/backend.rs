@@ -37,6 +37,8 @@ pub enum Unary {
     Powf(f64),
     /// `s / x`
     RdivScalar(f64),
+    /// `x / s`: one rounding, where multiplying by 1/s would be two.
+    DivScalar(f64),
     Exp,
     Expm1,
     Log,

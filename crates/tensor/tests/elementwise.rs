@@ -31,7 +31,7 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 /// Name, operation, formula, and whether the domain is x > 0.
-const UNARY: [(&str, Op, Plain, bool); 33] = [
+const UNARY: [(&str, Op, Plain, bool); 34] = [
     ("neg", |x| -x, |x| -x, false),
     ("abs", Tensor::abs, f64::abs, false),
     ("sign", Tensor::sign, |x| if x == 0.0 { 0.0 } else { x.signum() }, false),
@@ -69,6 +69,7 @@ const UNARY: [(&str, Op, Plain, bool); 33] = [
     ("round", Tensor::round, f64::round_ties_even, false),
     ("add_scalar", |x| x + 0.75, |x| x + 0.75, false),
     ("mul_scalar", |x| -1.5 * x, |x| -1.5 * x, false),
+    ("div_scalar", |x| x / 1.25, |x| x / 1.25, false),
     ("scalar on the left", |x| 2.0 - x, |x| 2.0 - x, false),
 ];
 
@@ -157,6 +158,24 @@ fn integers() {
     assert_eq!(x.clamp(-2.5, 3.0).to_vec::<f32>(), [-2.5, -1.0, 0.0, 3.0, 3.0]);
     assert_eq!(Tensor::new([0u8, 9, 255]).clamp(-3.0, 300.0).to_vec::<u8>(), [0, 9, 255]);
     assert_eq!((Tensor::new([true]) + Tensor::new([2i32])).to_vec::<i32>(), [3]);
+}
+
+/// A plain number is not rounded to a half type, which may be unable to hold it.
+#[test]
+fn numbers_beyond_the_half_types() {
+    for dtype in [DType::F16, DType::BF16] {
+        let x = Tensor::new([1.0f32, -3.0, 6.0]).to_dtype(dtype);
+        for s in [65536.0, 1e-3, 3.1] {
+            let want: Vec<f32> = x.to_f64_vec().iter().map(|&x| x as f32 / s as f32).collect();
+            let want = Tensor::new(&want).to_dtype(dtype);
+            assert_eq!((&x / s).to_f64_vec(), want.to_f64_vec(), "{dtype} / {s}");
+        }
+        assert_eq!((&x / 65536.0).to_f64_vec(), [1.0, -3.0, 6.0].map(|x| x / 65536.0));
+    }
+    let x = Tensor::new([1.0f64, 7.0]);
+    assert_eq!((&x / 3.0).to_vec::<f64>(), [1.0 / 3.0, 7.0 / 3.0]);
+    assert_eq!((&x.to_dtype(DType::F32) / 49.0).to_vec::<f32>(), [1.0 / 49.0, 7.0 / 49.0]);
+    assert_eq!((Tensor::new([3i64]) / 2.0).to_vec::<f32>(), [1.5]);
 }
 
 #[test]

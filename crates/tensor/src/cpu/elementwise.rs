@@ -86,6 +86,7 @@ simd_fn! {
             Unary::MulScalar(c) => { let c = s(c); each(x, out, |x| x * c) }
             Unary::RsubScalar(c) => { let c = s(c); each(x, out, |x| c - x) }
             Unary::RdivScalar(c) => { let c = s(c); each(x, out, |x| c / x) }
+            Unary::DivScalar(c) => { let c = s(c); each(x, out, |x| x / c) }
             Unary::Clamp(lo, hi) => {
                 let (lo, hi) = (s(lo), s(hi));
                 each(x, out, |x| { let x = if x < lo { lo } else { x }; if x > hi { hi } else { x } })

@@ -119,8 +119,7 @@ impl Tensor {
     /// `x / s`; integers become f32.
     #[track_caller]
     pub fn div_scalar(&self, s: f64) -> Tensor {
-        // Division, not multiplication by 1/s, which rounds twice.
-        self.div(&Tensor::full_on((), s, if self.dtype.is_float() { self.dtype } else { DType::F32 }, &self.device))
+        self.float_unary("div_scalar", Unary::DivScalar(s))
     }
 
     #[track_caller]
