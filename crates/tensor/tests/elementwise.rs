@@ -149,6 +149,8 @@ proptest! {
 fn integers() {
     let x = Tensor::new([-7i64, -1, 0, 3, 8]);
     assert_eq!((&x % 3.0).to_vec::<i64>(), [2, 2, 0, 0, 2]);
+    assert_eq!((Tensor::new([i64::MIN, 7]) % -1.0).to_vec::<i64>(), [0, 0]);
+    assert_eq!((Tensor::new([i32::MIN, 7]) % Tensor::new([-1i32])).to_vec::<i32>(), [0, 0]);
     assert_eq!((&x * 2.0 - 1.0).to_vec::<i64>(), [-15, -3, -1, 5, 15]);
     assert_eq!((&x * 0.5).to_vec::<f32>(), [-3.5, -0.5, 0.0, 1.5, 4.0]);
     assert_eq!((&x / &Tensor::new([2i64])).dtype(), DType::F32);

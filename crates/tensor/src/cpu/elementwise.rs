@@ -12,7 +12,7 @@ use crate::storage::CpuBuffer;
 use crate::{DType, Tensor, dispatch};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use num_traits::{Signed, WrappingAdd, WrappingMul, WrappingSub};
+use num_traits::{CheckedRem, Signed, WrappingAdd, WrappingMul, WrappingSub};
 
 /// f16 and bf16, seen as storage for f32.
 pub trait Half: bytemuck::Pod + Send + Sync {
@@ -145,7 +145,7 @@ fn powi<T: Real>(x: T, n: i32) -> T {
 }
 
 /// Integers wrap on overflow.
-trait Int: Element + WrappingAdd + WrappingMul + WrappingSub + Ord + num_traits::PrimInt {
+trait Int: Element + WrappingAdd + WrappingMul + WrappingSub + CheckedRem + Ord + num_traits::PrimInt {
     fn absolute(self) -> Self;
     fn signum(self) -> Self;
 }
@@ -249,7 +249,8 @@ fn binary_int<T: Int>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
         Binary::Sub => each2(a, b, out, |a, b| a.wrapping_sub(&b)),
         Binary::Mul => each2(a, b, out, |a, b| a.wrapping_mul(&b)),
         Binary::Rem => each2(a, b, out, |a, b| {
-            let r = a % b;
+            // The smallest number by −1 has a quotient that overflows; b = 0 was refused by the op.
+            let r = a.checked_rem(&b).unwrap_or(T::zero());
             if r != T::zero() && (r < T::zero()) != (b < T::zero()) { r + b } else { r }
         }),
         Binary::Max => each2(a, b, out, |a, b| a.max(b)),
