@@ -199,6 +199,27 @@ fn special_values() {
 }
 
 #[test]
+fn sums_in_place() {
+    let mut x = Tensor::new([1.0f32, 2.0]);
+    x.add_assign(&Tensor::new([0.5f64]));
+    x.add_assign(&Tensor::new([1i64, 2]));
+    x.add_assign(&Tensor::new([true, false]));
+    assert_eq!(x.to_vec::<f32>(), [3.5, 4.5]);
+    let mut n = Tensor::new([250u8, 1]);
+    n.add_assign(&Tensor::new([10i64]));
+    assert_eq!(n.to_vec::<u8>(), [4, 11]);
+    assert_eq!(
+        catch(|| n.clone().add_assign(&x)).unwrap_err().to_string(),
+        "add_assign: u8 cannot hold the sum with f32 (cast either with to_dtype)"
+    );
+    let mut flags = Tensor::new([true]);
+    assert_eq!(
+        catch(move || flags.add_assign(&Tensor::new([true]))).unwrap_err().to_string(),
+        "add_assign: not defined for bool (cast with to_dtype)"
+    );
+}
+
+#[test]
 fn closeness() {
     let close = |a: f64, b: f64| Tensor::scalar(a).all_close(&Tensor::scalar(b), 1e-3, 1e-6);
     let (nan, inf) = (f64::NAN, f64::INFINITY);

@@ -88,12 +88,23 @@ impl Tensor {
     pub fn binary_grad(&self, op: Binary, g: &Tensor) -> Tensor {
         binary("binary_grad", op, self, g)
     }
-    /// `self += other`: in place if nobody else holds the storage. `other` broadcasts to this shape.
+    /// `self += other`: in place if nobody else holds the storage. `other` broadcasts to this shape and is cast to this
+    /// dtype, which may narrow it (f64 to f32, i64 to u8) but not truncate floats to integers.
     #[track_caller]
     pub fn add_assign(&mut self, other: &Tensor) {
-        same_device("add_assign", &[self, other]);
+        const OP: &str = "add_assign";
+        ensure!(self.dtype != DType::Bool, DType, OP, "not defined for bool (cast with to_dtype)");
+        ensure!(
+            self.dtype.is_float() || !other.dtype.is_float(),
+            DType,
+            OP,
+            "{} cannot hold the sum with {} (cast either with to_dtype)",
+            self.dtype,
+            other.dtype
+        );
+        same_device(OP, &[self, other]);
         let other = other.to_dtype(self.dtype);
-        let other = other.with_layout(other.layout.expand(self.shape(), "add_assign"));
+        let other = other.with_layout(other.layout.expand(self.shape(), OP));
         self.device.backend().binary_assign(Binary::Add, self, &other);
     }
     /// `x + s`, in this tensor's dtype (f32 if it is integer and `s` fractional).
