@@ -215,7 +215,8 @@ pub trait Backend: Send + Sync + 'static {
     fn copy(&self, x: &Tensor) -> Tensor;
     /// `dst[region] = src`: `region` is a layout inside `dst`'s storage with `src`'s shape. `dst` is not shared.
     fn write(&self, dst: &mut Tensor, region: &Layout, src: &Tensor);
-    /// To another dtype, as `as` does in Rust (≠ 0 for bool).
+    /// To another dtype, as `as` does in Rust (≠ 0 for bool): floats to integers truncate and saturate, with 0 for NaN;
+    /// integers to narrower ones wrap.
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor;
 
     /// Elementwise, one argument.

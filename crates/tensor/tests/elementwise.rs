@@ -16,6 +16,8 @@ type Op = fn(&Tensor) -> Tensor;
 type Plain = fn(f64) -> f64;
 type Two = fn(&Tensor, &Tensor) -> Tensor;
 type PlainTwo = fn(f64, f64) -> f64;
+type WithNumber = fn(&Tensor, f64) -> Tensor;
+type Relation = fn(&f64, &f64) -> bool;
 
 /// By its Taylor series, whose terms stay below 30 for |x| ≤ 2.
 fn erf(x: f64) -> f64 {
@@ -196,6 +198,69 @@ fn special_values() {
     same(x.sigmoid(), [nan, 1.0, 0.0, 0.5]);
     same(x.maximum(&Tensor::new([0.0, nan, 1.0, 2.0])), [nan, nan, 1.0, 2.0]);
     same(Tensor::new([0.0, nan, 1.0, 2.0]).minimum(&x), [nan, nan, -inf, -0.0]);
+}
+
+#[test]
+fn casts_saturate_from_floats_and_wrap_between_integers() {
+    let x = Tensor::new([-1.0f64, 300.7, 3e9, -1e20, 1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2.9]);
+    assert_eq!(x.to_dtype(DType::U8).to_vec::<u8>(), [0, 255, 255, 0, 255, 0, 255, 0, 2]);
+    let (low, high) = (i32::MIN, i32::MAX);
+    assert_eq!(x.to_dtype(DType::I32).to_vec::<i32>(), [-1, 300, high, low, high, 0, high, low, 2]);
+    let (low, high) = (i64::MIN, i64::MAX);
+    assert_eq!(x.to_dtype(DType::I64).to_vec::<i64>(), [-1, 300, 3_000_000_000, low, high, 0, high, low, 2]);
+    for half in [DType::F16, DType::BF16] {
+        assert_eq!(Tensor::new([-1.0f32, 300.0, 9.5]).to_dtype(half).to_dtype(DType::U8).to_vec::<u8>(), [0, 255, 9]);
+    }
+    let x = Tensor::new([-1i64, 300, 1 << 32, 7]);
+    assert_eq!(x.to_dtype(DType::U8).to_vec::<u8>(), [255, 44, 0, 7]);
+    assert_eq!(x.to_dtype(DType::I32).to_vec::<i32>(), [-1, 300, 0, 7]);
+    assert_eq!(Tensor::full_on([1], 300.0, DType::U8, &x.device()).to_vec::<u8>(), [255]);
+}
+
+/// A sum, difference or product with a number that u8 lacks is right modulo 2⁸; a comparison or a remainder is right.
+#[test]
+fn numbers_beyond_the_integer_types() {
+    let x = Tensor::new([200u8, 3]);
+    assert_eq!((&x - 1.0).to_vec::<u8>(), [199, 2]);
+    assert_eq!((&x + 300.0).to_vec::<u8>(), [244, 47]);
+    assert_eq!((1.0 - &x).to_vec::<u8>(), [57, 254]);
+    assert_eq!((&x * -1.0).to_vec::<u8>(), [56, 253]);
+    assert_eq!((&x % 300.0).to_vec::<i64>(), [200, 3]);
+    assert_eq!((&x % -7.0).to_vec::<i64>(), [-3, -4]);
+    assert_eq!((300.0 % &x).to_vec::<i64>(), [100, 0]);
+    assert_eq!((&x % 7.0).to_vec::<u8>(), [4, 3]);
+    assert_eq!((&x % 2.5).to_vec::<f32>(), [0.0, 0.5]);
+    assert_eq!((Tensor::new([5i32]) % 3e9).to_vec::<i64>(), [5]);
+    assert_eq!(
+        catch(|| &x % 1e30).unwrap_err().to_string(),
+        "rem: 1000000000000000000000000000000 lies outside of the integers that i64 holds"
+    );
+    assert_eq!(catch(|| &x % 0.0).unwrap_err().to_string(), "rem: integer remainder by zero");
+
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let numbers = [-inf, -1e30, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 255.0, 256.0, 300.5, 1e30, inf, nan];
+    for dtype in [DType::Bool, DType::U8, DType::I32, DType::I64] {
+        let x = Tensor::new([0i64, 1, 2, 200]).to_dtype(dtype);
+        let ops: [(&str, WithNumber, Relation); 6] = [
+            ("eq", Tensor::eq_scalar, f64::eq),
+            ("ne", Tensor::ne_scalar, f64::ne),
+            ("lt", Tensor::lt_scalar, f64::lt),
+            ("le", Tensor::le_scalar, f64::le),
+            ("gt", Tensor::gt_scalar, f64::gt),
+            ("ge", Tensor::ge_scalar, f64::ge),
+        ];
+        for (name, op, plain) in ops {
+            for s in numbers {
+                let want: Vec<bool> = x.to_f64_vec().iter().map(|x| plain(x, &s)).collect();
+                assert_eq!(op(&x, s).to_vec::<bool>(), want, "{dtype} {name} {s}");
+            }
+        }
+    }
+    // Neighbours that f32, and that f64, cannot tell apart.
+    let x = Tensor::new([16_777_216i64, 16_777_217, i64::MAX]);
+    assert_eq!(x.gt_scalar(16_777_216.5).to_vec::<bool>(), [false, true, true]);
+    assert_eq!(x.lt_scalar(2f64.powi(63)).to_vec::<bool>(), [true; 3]);
+    assert_eq!(Tensor::new([i64::MIN]).ge_scalar(-(2f64.powi(63))).to_vec::<bool>(), [true]);
 }
 
 #[test]

@@ -164,7 +164,8 @@ int! {
 }
 
 fn unary_int<T: Int>(op: Unary, x: &[T], out: &mut [T]) {
-    let s = T::from_f64;
+    // Sums and products are right modulo 2ⁿ, so a number that T lacks wraps; a bound takes the nearest that T has.
+    let (s, nearest) = (|c: f64| T::from_i64(c as i64), T::from_f64);
     match op {
         Unary::Neg => each(x, out, |x| T::zero().wrapping_sub(&x)),
         Unary::Abs => each(x, out, |x| x.absolute()),
@@ -173,7 +174,7 @@ fn unary_int<T: Int>(op: Unary, x: &[T], out: &mut [T]) {
         Unary::AddScalar(c) => each(x, out, |x| x.wrapping_add(&s(c))),
         Unary::MulScalar(c) => each(x, out, |x| x.wrapping_mul(&s(c))),
         Unary::RsubScalar(c) => each(x, out, |x| s(c).wrapping_sub(&x)),
-        Unary::Clamp(lo, hi) => each(x, out, |x| x.max(s(lo)).min(s(hi))),
+        Unary::Clamp(lo, hi) => each(x, out, |x| x.max(nearest(lo)).min(nearest(hi))),
         Unary::Relu => each(x, out, |x| x.max(T::zero())),
         Unary::Powi(n) => each(x, out, |x| {
             let (mut base, mut left, mut product) = (x, n.max(0) as u32, T::one());

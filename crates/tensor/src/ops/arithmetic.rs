@@ -192,12 +192,22 @@ operators! {
     Sub sub |x: &Tensor, s: f64| x.add_scalar(-s), Tensor::rsub_scalar;
     Mul mul Tensor::mul_scalar, Tensor::mul_scalar;
     Div div Tensor::div_scalar, Tensor::rdiv_scalar;
-    Rem rem |x: &Tensor, s: f64| x.rem(&x.scalar_like(s)), |x: &Tensor, s: f64| x.scalar_like(s).rem(x);
+    Rem rem |x: &Tensor, s: f64| x.rem(&x.rem_scalar(s)), |x: &Tensor, s: f64| x.rem_scalar(s).rem(x);
 }
 impl Tensor {
-    /// A 0-dimensional tensor with this one's device, and its dtype where that can hold `s`.
-    fn scalar_like(&self, s: f64) -> Tensor {
-        let dtype = if self.dtype.is_float() || s.fract() == 0.0 { self.dtype } else { DType::F32 };
+    /// The other operand of a remainder that is a plain number: of this tensor's dtype, or of i64 if that is an integer
+    /// type too small for it (a remainder, unlike a sum, is not right modulo 2⁸).
+    #[track_caller]
+    fn rem_scalar(&self, s: f64) -> Tensor {
+        let dtype = match self.dtype {
+            d if d.is_float() => d,
+            _ if s.fract() != 0.0 => DType::F32,
+            d if d == DType::Bool || d.holds(s) => d,
+            _ => {
+                ensure!(DType::I64.holds(s), Value, "rem", "{s} lies outside of the integers that i64 holds");
+                DType::I64
+            }
+        };
         Tensor::full_on((), s, dtype, &self.device)
     }
 }
