@@ -6,18 +6,24 @@ use crate::{DType, Device, Shape, Tensor, ensure};
 
 impl Tensor {
     /// All elements `value`, f32 on the CPU.
+    #[track_caller]
     pub fn full(shape: impl Into<Shape>, value: f64) -> Tensor {
         Tensor::full_on(shape, value, DType::F32, &Device::CPU)
     }
     /// All elements `value`, of `dtype`, on `device`.
+    #[track_caller]
     pub fn full_on(shape: impl Into<Shape>, value: f64, dtype: DType, device: &Device) -> Tensor {
-        device.backend().full(&shape.into(), dtype, value)
+        let shape = shape.into();
+        shape.numel_for("full");
+        device.backend().full(&shape, dtype, value)
     }
     /// All zero, f32 on the CPU.
+    #[track_caller]
     pub fn zeros(shape: impl Into<Shape>) -> Tensor {
         Tensor::full(shape, 0.0)
     }
     /// All one, f32 on the CPU.
+    #[track_caller]
     pub fn ones(shape: impl Into<Shape>) -> Tensor {
         Tensor::full(shape, 1.0)
     }
@@ -41,13 +47,13 @@ impl Tensor {
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
+        let numel = shape.numel_for("from_slice");
         ensure!(
-            values.len() == shape.numel(),
+            values.len() == numel,
             Shape,
             "from_slice",
-            "{} values do not fill shape {shape} ({} elements)",
-            values.len(),
-            shape.numel()
+            "{} values do not fill shape {shape} ({numel} elements)",
+            values.len()
         );
         let mut buffer = CpuBuffer::scratch::<T::Stored>(values.len());
         for (slot, &v) in buffer.as_mut_slice::<T::Stored>().iter_mut().zip(values) {
@@ -64,13 +70,13 @@ impl Tensor {
     #[track_caller]
     pub fn from_bytes(bytes: &[u8], shape: impl Into<Shape>, dtype: DType) -> Tensor {
         let shape = shape.into();
+        let needed = shape.numel_for("from_bytes").saturating_mul(dtype.size());
         ensure!(
-            bytes.len() == shape.numel() * dtype.size(),
+            bytes.len() == needed,
             Shape,
             "from_bytes",
-            "{} bytes do not fill shape {shape} of {dtype} ({} bytes)",
-            bytes.len(),
-            shape.numel() * dtype.size()
+            "{} bytes do not fill shape {shape} of {dtype} ({needed} bytes)",
+            bytes.len()
         );
         let mut buffer = CpuBuffer::from_slice(bytes);
         if dtype == DType::Bool {
@@ -78,7 +84,7 @@ impl Tensor {
         }
         Tensor::from_cpu(buffer, shape, dtype)
     }
-    /// `start, start + step, …` below `end` (above, if `step` is negative). The dtype is `T`'s.
+    /// `start, start + step, …` below `end` (above, if `step` is negative). The dtype is `T`'s; integers are exact.
     #[track_caller]
     pub fn arange<T: Element>(start: T, end: T, step: T) -> Tensor {
         let (s, e, d) = (start.to_f64(), end.to_f64(), step.to_f64());
@@ -101,10 +107,12 @@ impl Tensor {
     }
     /// The `n × n` identity matrix, f32.
     pub fn eye(n: usize) -> Tensor {
-        Tensor::from_vec((0..n * n).map(|i| (i % (n + 1) == 0) as u8 as f32).collect(), [n, n])
+        let numel = Shape::from([n, n]).numel_for("eye");
+        Tensor::from_vec((0..numel).map(|i| (i % (n + 1) == 0) as u8 as f32).collect(), [n, n])
     }
 }
 
+    #[track_caller]
 /// What [`Tensor::new`] accepts: numbers, slices, vectors and nested arrays of them.
 pub trait Data {
     /// The element type.

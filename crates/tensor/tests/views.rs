@@ -2,7 +2,7 @@
 
 mod strided;
 
-use ferrograd_tensor::{DType, Slice, Tensor, catch, s};
+use ferrograd_tensor::{DType, INFER, Layout, Slice, Tensor, catch, s};
 use proptest::prelude::*;
 use strided::{at, indices, strided, tensors};
 
@@ -87,6 +87,62 @@ fn writing_in_place() {
     let half =
         Tensor::full_on([3], 0.0, DType::BF16, &y.device()).replace(|x| x.flip(0), &Tensor::new([1.0, 2.0, 3.0]));
     assert_eq!(half.to_f64_vec(), [3.0, 2.0, 1.0]);
+}
+
+/// Extents whose product no machine word holds.
+#[test]
+fn shapes_that_are_too_large() {
+    const BIG: usize = 1 << 40;
+    let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
+    let more = |op: &str, shape: &str| format!("{op}: shape {shape} has more than {} elements", isize::MAX);
+    let one = Tensor::ones([1, 1]);
+    assert_eq!(message(&|| Tensor::zeros([BIG, BIG])), more("full", "[1099511627776, 1099511627776]"));
+    assert_eq!(message(&|| one.expand([BIG, BIG])), more("expand", "[1099511627776, 1099511627776]"));
+    assert_eq!(
+        message(&|| Tensor::from_slice(&[0u8; 0], [1 << 32, 1 << 32])),
+        more("from_slice", "[4294967296, 4294967296]")
+    );
+    assert_eq!(
+        message(&|| Tensor::from_bytes(&[], [1 << 63, 2], DType::U8)),
+        more("from_bytes", "[9223372036854775808, 2]")
+    );
+    assert_eq!(message(&|| Tensor::eye(1 << 32)), more("eye", "[4294967296, 4294967296]"));
+    // Products that are 0 modulo 2⁶⁴ are no match for no elements.
+    assert!(message(&|| Tensor::zeros([0]).reshape([1 << 32, 1 << 32])).starts_with("reshape: shape"));
+    assert!(message(&|| Tensor::zeros([0]).reshape([INFER, 1 << 32, 1 << 32])).starts_with("reshape: shape"));
+    let column = one.expand([BIG, 1]);
+    assert!(message(&|| &column + &one.expand([1, BIG])).starts_with("add: shape"));
+
+    // Nothing is nothing, whatever stands beside it.
+    let nothing = Tensor::zeros([BIG, BIG, 0]);
+    assert_eq!(nothing.numel(), 0);
+    assert_eq!(nothing.permute([2, 0, 1]).contiguous().numel(), 0);
+    assert!(Tensor::zeros([0, BIG, BIG]).is_contiguous());
+    assert!((&nothing + 1.0).to_vec::<f32>().is_empty());
+    assert!(message(&|| nothing.flatten_dims(0, 1)).starts_with("flatten: shape"));
+    assert_eq!(*nothing.flatten().shape(), [0]);
+}
+
+#[test]
+fn layouts_outside_of_the_storage() {
+    let x = Tensor::zeros([6]);
+    let outside = |shape: &[usize], strides: &[isize], offset: usize| {
+        let error = catch(|| x.as_strided(shape, strides, offset)).unwrap_err().to_string();
+        assert!(error.starts_with("as_strided: ") && error.ends_with("reaches outside of the storage"), "{error}");
+    };
+    assert_eq!(*x.as_strided([2, 3], &[3, 1], 0).shape(), [2, 3]);
+    outside(&[2, 3], &[3, 1], 1);
+    outside(&[2], &[1, 1], 0);
+    outside(&[2], &[-1], 3);
+    outside(&[3], &[isize::MAX], 0);
+    outside(&[2, 2], &[isize::MAX, isize::MAX], 0);
+    outside(&[1], &[1], usize::MAX);
+    outside(&[1 << 40, 1 << 40], &[0, 0], 0);
+    // Sizes that are in reach only once they have wrapped.
+    outside(&[2], &[1 << 62], 0);
+    let layout = |offset: usize| Layout { shape: [3].into(), strides: [-1].into_iter().collect(), offset };
+    assert_eq!((layout(2).span(), layout(5).span(), layout(1).span()), (Some(0..3), Some(3..6), None));
+    assert!(layout(2).fits(4, 12) && !layout(3).fits(4, 12));
 }
 
 #[test]
