@@ -87,16 +87,21 @@ impl Tensor {
     /// `start, start + step, …` below `end` (above, if `step` is negative). The dtype is `T`'s; integers are exact.
     #[track_caller]
     pub fn arange<T: Element>(start: T, end: T, step: T) -> Tensor {
+        const OP: &str = "arange";
+        if T::DTYPE.is_int() {
+            // i128 holds every difference and, below `end`, every number of the sequence; f64 would round them.
+            let (s, e, d) = (start.to_i64() as i128, end.to_i64() as i128, step.to_i64() as i128);
+            ensure!(d != 0, Value, OP, "step {d} must be finite and not 0");
+            let last = (e - s - d.signum()) / d;
+            let n = if (e - s).signum() == d.signum() { last + 1 } else { 0 };
+            let n = Shape::from(usize::try_from(n).unwrap_or(usize::MAX)).numel_for(OP);
+            return Tensor::from_vec((0..n).map(|i| T::from_i64((s + i as i128 * d) as i64)).collect(), n);
+        }
         let (s, e, d) = (start.to_f64(), end.to_f64(), step.to_f64());
-        ensure!(d != 0.0 && d.is_finite(), Value, "arange", "step {d} must be finite and not 0");
-        let n = ((e - s) / d).ceil().max(0.0) as usize;
-        let values: Vec<T> = match T::DTYPE {
-            DType::I64 | DType::I32 | DType::U8 => {
-                (0..n as i64).map(|i| T::from_i64(start.to_i64() + i * step.to_i64())).collect()
-            }
-            _ => (0..n).map(|i| T::from_f64(s + i as f64 * d)).collect(),
-        };
-        Tensor::from_vec(values, n)
+        ensure!(d != 0.0 && d.is_finite(), Value, OP, "step {d} must be finite and not 0");
+        ensure!(s.is_finite() && e.is_finite(), Value, OP, "start {s} and end {e} must be finite");
+        let n = Shape::from(((e - s) / d).ceil().max(0.0) as usize).numel_for(OP);
+        Tensor::from_vec((0..n).map(|i| T::from_f64(s + i as f64 * d)).collect(), n)
     }
     /// `n` equally spaced numbers from `start` to `end`, both included; f32.
     pub fn linspace(start: f64, end: f64, n: usize) -> Tensor {
@@ -106,13 +111,13 @@ impl Tensor {
         Tensor::from_vec((0..n).map(|i| value(i) as f32).collect(), n)
     }
     /// The `n × n` identity matrix, f32.
+    #[track_caller]
     pub fn eye(n: usize) -> Tensor {
         let numel = Shape::from([n, n]).numel_for("eye");
         Tensor::from_vec((0..numel).map(|i| (i % (n + 1) == 0) as u8 as f32).collect(), [n, n])
     }
 }
 
-    #[track_caller]
 /// What [`Tensor::new`] accepts: numbers, slices, vectors and nested arrays of them.
 pub trait Data {
     /// The element type.

@@ -146,6 +146,23 @@ fn layouts_outside_of_the_storage() {
 }
 
 #[test]
+fn ranges() {
+    let (low, high) = (i64::MIN, i64::MAX);
+    assert_eq!(Tensor::arange(high - 3, high, 1).to_vec::<i64>(), [high - 3, high - 2, high - 1]);
+    assert_eq!(Tensor::arange(low, high, high).to_vec::<i64>(), [low, -1, high - 1]);
+    assert_eq!(Tensor::arange(high, low, low).to_vec::<i64>(), [high, -1]);
+    assert_eq!(Tensor::arange((1i64 << 53) + 1, (1 << 53) + 4, 2).to_vec::<i64>(), [(1 << 53) + 1, (1 << 53) + 3]);
+    assert_eq!(Tensor::arange(5i32, 0, -2).to_vec::<i32>(), [5, 3, 1]);
+    assert_eq!(Tensor::arange(0u8, 255, 100).to_vec::<u8>(), [0, 100, 200]);
+    assert!(Tensor::arange(3i64, 3, 1).to_vec::<i64>().is_empty() && Tensor::arange(0i64, 3, -1).numel() == 0);
+    assert_eq!(Tensor::arange(0.0f32, 1.0, 0.25).to_vec::<f32>(), [0.0, 0.25, 0.5, 0.75]);
+    let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
+    assert_eq!(message(&|| Tensor::arange(0i64, 3, 0)), "arange: step 0 must be finite and not 0");
+    assert_eq!(message(&|| Tensor::arange(0.0, f64::INFINITY, 1.0)), "arange: start 0 and end inf must be finite");
+    assert!(message(&|| Tensor::arange(low, high, 1)).starts_with("arange: shape [18446744073709551615] has more"));
+}
+
+#[test]
 fn mistakes() {
     let x = Tensor::zeros([2, 3]);
     let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
