@@ -145,6 +145,28 @@ fn layouts_outside_of_the_storage() {
     assert!(layout(2).fits(4, 12) && !layout(3).fits(4, 12));
 }
 
+/// Sections that overlap are refused however their strides hide it, and interleaved ones are not.
+#[test]
+fn sections_that_overlap() {
+    let x = Tensor::zeros([12]);
+    let fill = |shape: &[usize], strides: &[isize]| {
+        let source = Tensor::ones(shape);
+        catch(|| x.replace(|x| x.as_strided(shape, strides, 0), &source)).map(|y| y.sum().item::<f32>())
+    };
+    for (shape, strides) in [([3, 4], [1, 1]), ([3, 4], [2, 1]), ([2, 2], [3, 3]), ([2, 3], [4, 2]), ([2, 6], [1, 0])] {
+        let error = fill(&shape, &strides).unwrap_err().to_string();
+        assert_eq!(error, format!("replace: the section {shape:?} holds an element more than once"));
+    }
+    for (shape, strides) in [([3, 4], [4, 1]), ([4, 3], [1, 4]), ([3, 2], [2, 3]), ([1, 4], [0, 3]), ([2, 3], [1, 2])] {
+        assert_eq!(fill(&shape, &strides).unwrap(), (shape[0] * shape[1]) as f32);
+    }
+    // Interleaved steps under a longer one.
+    let wide = Tensor::zeros([24]).replace(|x| x.as_strided([2, 3, 2], &[12, 2, 3], 0), &Tensor::ones([2, 3, 2]));
+    assert_eq!(wide.sum().item::<f32>(), 12.0);
+    let y = Tensor::zeros([3, 3]).replace(|x| x.flip([0, 1]).diagonal(), &Tensor::new([1.0f32, 2.0, 3.0]));
+    assert_eq!(y.diagonal().to_vec::<f32>(), [3.0, 2.0, 1.0]);
+}
+
 #[test]
 fn ranges() {
     let (low, high) = (i64::MIN, i64::MAX);
