@@ -200,6 +200,26 @@ fn special_values() {
     same(Tensor::new([0.0, nan, 1.0, 2.0]).minimum(&x), [nan, nan, -inf, -0.0]);
 }
 
+/// Every number of the half types, and f32 numbers about their ties.
+#[test]
+fn half_types_widen_exactly_and_round_once() {
+    use half::{bf16, f16};
+    let bits: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let wide = |dtype| Tensor::from_bytes(&bits, 1 << 16, dtype).to_dtype(DType::F32).to_vec::<f32>();
+    let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    assert!(wide(DType::F16).iter().enumerate().all(|(i, &y)| same(y, f16::from_bits(i as u16).to_f32())));
+    assert!(wide(DType::BF16).iter().enumerate().all(|(i, &y)| same(y, bf16::from_bits(i as u16).to_f32())));
+
+    let mut x: Vec<f32> = (0..=u32::MAX).step_by(65_521).map(f32::from_bits).collect();
+    let about = |half: u32| [half - 1, half, half + 1];
+    x.extend((0..1000u32).flat_map(|i| about(0x8000).map(|low| f32::from_bits(0x3f80_0000 + (i << 16) + low))));
+    x.extend((0..1000u32).flat_map(|i| about(0x1000).map(|low| f32::from_bits(0x3f80_0000 + (i << 13) + low))));
+    x.extend([f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7f80_0001), f32::NAN, 1e-45, 65519.0]);
+    let narrow = |dtype| Tensor::new(&x).to_dtype(dtype).to_dtype(DType::F32).to_vec::<f32>();
+    assert!(x.iter().zip(narrow(DType::F16)).all(|(&x, y)| same(y, f16::from_f32(x).to_f32())));
+    assert!(x.iter().zip(narrow(DType::BF16)).all(|(&x, y)| same(y, bf16::from_f32(x).to_f32())));
+}
+
 #[test]
 fn casts_saturate_from_floats_and_wrap_between_integers() {
     let x = Tensor::new([-1.0f64, 300.7, 3e9, -1e20, 1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2.9]);

@@ -75,7 +75,7 @@ fn each<T: Copy, U>(x: &[T], out: &mut [U], f: impl Fn(T) -> U) {
 }
 
 simd_fn! {
-    fn unary_real[S]<T: Real>(op: Unary, x: &[T], out: &mut [T]) {
+    pub(super) fn unary_real[S]<T: Real>(op: Unary, x: &[T], out: &mut [T]) {
         let s = T::from_f64;
         match op {
             Unary::Neg => each(x, out, |x| -x),
@@ -216,7 +216,7 @@ fn each2<T: Copy, U>(a: &[T], b: &[T], out: &mut [U], f: impl Fn(T, T) -> U) {
 }
 
 simd_fn! {
-    fn binary_real[S]<T: Real>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
+    pub(super) fn binary_real[S]<T: Real>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
         match op {
             Binary::Add => each2(a, b, out, |a, b| a + b),
             Binary::Sub => each2(a, b, out, |a, b| a - b),
