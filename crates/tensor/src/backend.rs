@@ -37,6 +37,8 @@ pub enum Unary {
     Powf(f64),
     /// `s / x`
     RdivScalar(f64),
+    /// `x / s`: one rounding, where multiplying by 1/s would be two.
+    DivScalar(f64),
     Exp,
     Expm1,
     Log,
@@ -251,7 +253,8 @@ pub trait Backend: Send + Sync + 'static {
     fn copy(&self, x: &Tensor) -> Tensor;
     /// `dst[region] = src`: `region` is a layout inside `dst`'s storage with `src`'s shape. `dst` is not shared.
     fn write(&self, dst: &mut Tensor, region: &Layout, src: &Tensor);
-    /// To another dtype, as `as` does in Rust (≠ 0 for bool).
+    /// To another dtype, as `as` does in Rust (≠ 0 for bool): floats to integers truncate and saturate, with 0 for NaN;
+    /// integers to narrower ones wrap.
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor;
 
     /// Elementwise, one argument.
@@ -273,7 +276,6 @@ pub trait Backend: Send + Sync + 'static {
     fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor;
     /// Mean and variance `Σ(x − mean)²/(n − correction)` over `dims` (sorted), which become extent 1, of a float tensor.
     fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
-        let _ = (x, dims, correction);
         None
     }
     /// Running sum along `dim`; integers and bool sum to i64.
@@ -282,7 +284,6 @@ pub trait Backend: Send + Sync + 'static {
     fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor);
     /// The first `k` along `dim` of [`sort`](Backend::sort), without sorting the rest.
     fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
-        let _ = (x, k, dim, largest);
         None
     }
 
@@ -306,30 +307,28 @@ pub trait Backend: Send + Sync + 'static {
     /// `x / (1 - p)` where a random number says so (probability `1 - p`), else 0: element `i` of the mask is element
     /// `i` of [`random`](Backend::random)'s `Bernoulli { p: 1 - p }` in bool.
     fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
-        let _ = (x, p, seed, offset);
         None
     }
     /// The tensors, of one dtype and equal in every dimension but `dim`, one after another along `dim`.
     fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
-        let _ = (xs, dim);
         None
     }
 
     /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.
     /// See [`Tensor::attention_forward`].
-    fn attention(&self, _q: &Tensor, _k: &Tensor, _v: &Tensor, _args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
         None
     }
     /// Its gradients, from its results `(out, lse)` and the output's gradient; the additive mask's only if asked for.
     fn attention_backward(
         &self,
-        _q: &Tensor,
-        _k: &Tensor,
-        _v: &Tensor,
-        _args: &AttentionArgs,
-        _results: (&Tensor, &Tensor),
-        _d_out: &Tensor,
-        _mask_gradient: bool,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        args: &AttentionArgs,
+        results: (&Tensor, &Tensor),
+        d_out: &Tensor,
+        mask_gradient: bool,
     ) -> Option<AttentionGradients> {
         None
     }
@@ -337,23 +336,23 @@ pub trait Backend: Send + Sync + 'static {
     /// A fused LSTM from `gx = W_ih x + b` `[T, B, 4H]`, whose memory it may take. See [`lstm`](crate::ops::lstm::lstm).
     fn lstm(
         &self,
-        _gx: &mut Tensor,
-        _w_hh: &Tensor,
-        _h0: &Tensor,
-        _c0: &Tensor,
-        _options: &SequenceOptions,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        c0: &Tensor,
+        options: &SequenceOptions,
     ) -> Option<LstmOutput> {
         None
     }
     /// Its gradients, from what it returned.
     fn lstm_backward(
         &self,
-        _w_hh: &Tensor,
-        _h0: &Tensor,
-        _c0: &Tensor,
-        _options: &SequenceOptions,
-        _saved: &LstmOutput,
-        _gradients: &SequenceGradients,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        c0: &Tensor,
+        options: &SequenceOptions,
+        saved: &LstmOutput,
+        gradients: &SequenceGradients,
     ) -> Option<LstmGradients> {
         None
     }
@@ -361,45 +360,45 @@ pub trait Backend: Send + Sync + 'static {
     /// [`gru`](crate::ops::gru::gru).
     fn gru(
         &self,
-        _gx: &mut Tensor,
-        _w_hh: &Tensor,
-        _b_hn: Option<&Tensor>,
-        _h0: &Tensor,
-        _options: &SequenceOptions,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        b_hn: Option<&Tensor>,
+        h0: &Tensor,
+        options: &SequenceOptions,
     ) -> Option<GruOutput> {
         None
     }
     /// Its gradients, from what it returned.
     fn gru_backward(
         &self,
-        _w_hh: &Tensor,
-        _h0: &Tensor,
-        _options: &SequenceOptions,
-        _saved: &GruOutput,
-        _gradients: &SequenceGradients,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        options: &SequenceOptions,
+        saved: &GruOutput,
+        gradients: &SequenceGradients,
     ) -> Option<GruGradients> {
         None
     }
     /// A fused RNN from `gx = W_ih x + b` `[T, B, H]`, whose memory it may take. See [`rnn`](crate::ops::rnn::rnn).
     fn rnn(
         &self,
-        _gx: &mut Tensor,
-        _w_hh: &Tensor,
-        _h0: &Tensor,
-        _nonlinearity: RnnNonlinearity,
-        _options: &SequenceOptions,
+        gx: &mut Tensor,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        nonlinearity: RnnNonlinearity,
+        options: &SequenceOptions,
     ) -> Option<RnnOutput> {
         None
     }
     /// Its gradients, from its outputs.
     fn rnn_backward(
         &self,
-        _w_hh: &Tensor,
-        _h0: &Tensor,
-        _nonlinearity: RnnNonlinearity,
-        _options: &SequenceOptions,
-        _hs: &Tensor,
-        _gradients: &SequenceGradients,
+        w_hh: &Tensor,
+        h0: &Tensor,
+        nonlinearity: RnnNonlinearity,
+        options: &SequenceOptions,
+        hs: &Tensor,
+        gradients: &SequenceGradients,
     ) -> Option<RnnGradients> {
         None
     }
@@ -534,46 +533,45 @@ pub trait Backend: Send + Sync + 'static {
     }
 
     /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype.
-    fn conv2d(&self, _plan: &Conv2dPlan, _x: &Tensor, _w: &Tensor) -> Option<Tensor> {
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::conv::input_grad`](crate::ops::conv::input_grad), float operands of one dtype.
-    fn conv2d_input_grad(&self, _plan: &Conv2dPlan, _dy: &Tensor, _w: &Tensor) -> Option<Tensor> {
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::conv::weight_grad`](crate::ops::conv::weight_grad), float operands of one dtype.
-    fn conv2d_weight_grad(&self, _plan: &Conv2dPlan, _x: &Tensor, _dy: &Tensor) -> Option<Tensor> {
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::pool::apply_map`](crate::ops::pool::apply_map) of floats.
-    fn plane_map(&self, _map: &PlaneMap, _x: &Tensor) -> Option<Tensor> {
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::pool::apply_adjoint`](crate::ops::pool::apply_adjoint) of floats.
-    fn plane_map_adjoint(&self, _map: &PlaneMap, _dy: &Tensor) -> Option<Tensor> {
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`Tensor::max_pool2d_with_index`] of floats.
-    fn max_pool2d(&self, _windows: &Pool2dGeometry, _x: &Tensor) -> Option<(Tensor, Tensor)> {
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
         None
     }
     /// Provided: [`Tensor::adaptive_max_pool2d_with_index`] of floats.
-    fn adaptive_max_pool2d(&self, _bins: &AdaptivePool2dGeometry, _x: &Tensor) -> Option<(Tensor, Tensor)> {
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
         None
     }
     /// Provided: [`ops::pool::plane_gather`](crate::ops::pool::plane_gather) of floats.
-    fn plane_gather(&self, _x: &Tensor, _index: &Tensor) -> Option<Tensor> {
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::pool::plane_scatter`](crate::ops::pool::plane_scatter) of floats.
-    fn plane_scatter(&self, _dy: &Tensor, _index: &Tensor, _h: usize, _w: usize) -> Option<Tensor> {
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
         None
     }
 
     /// One optimiser step in place: `p` (f32 or f64) and `state` are row-major and not shared, `g` is row-major, and all
     /// have one shape and dtype. False if there is no kernel; nothing has changed then.
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
-        let _ = (step, p, g, state);
         false
     }
 }

@@ -6,18 +6,24 @@ use crate::{DType, Device, Shape, Tensor, ensure};
 
 impl Tensor {
     /// All elements `value`, f32 on the CPU.
+    #[track_caller]
     pub fn full(shape: impl Into<Shape>, value: f64) -> Tensor {
         Tensor::full_on(shape, value, DType::F32, &Device::CPU)
     }
     /// All elements `value`, of `dtype`, on `device`.
+    #[track_caller]
     pub fn full_on(shape: impl Into<Shape>, value: f64, dtype: DType, device: &Device) -> Tensor {
-        device.backend().full(&shape.into(), dtype, value)
+        let shape = shape.into();
+        shape.numel_for("full");
+        device.backend().full(&shape, dtype, value)
     }
     /// All zero, f32 on the CPU.
+    #[track_caller]
     pub fn zeros(shape: impl Into<Shape>) -> Tensor {
         Tensor::full(shape, 0.0)
     }
     /// All one, f32 on the CPU.
+    #[track_caller]
     pub fn ones(shape: impl Into<Shape>) -> Tensor {
         Tensor::full(shape, 1.0)
     }
@@ -41,13 +47,13 @@ impl Tensor {
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
+        let numel = shape.numel_for("from_slice");
         ensure!(
-            values.len() == shape.numel(),
+            values.len() == numel,
             Shape,
             "from_slice",
-            "{} values do not fill shape {shape} ({} elements)",
-            values.len(),
-            shape.numel()
+            "{} values do not fill shape {shape} ({numel} elements)",
+            values.len()
         );
         let mut buffer = CpuBuffer::scratch::<T::Stored>(values.len());
         for (slot, &v) in buffer.as_mut_slice::<T::Stored>().iter_mut().zip(values) {
@@ -64,13 +70,13 @@ impl Tensor {
     #[track_caller]
     pub fn from_bytes(bytes: &[u8], shape: impl Into<Shape>, dtype: DType) -> Tensor {
         let shape = shape.into();
+        let needed = shape.numel_for("from_bytes").saturating_mul(dtype.size());
         ensure!(
-            bytes.len() == shape.numel() * dtype.size(),
+            bytes.len() == needed,
             Shape,
             "from_bytes",
-            "{} bytes do not fill shape {shape} of {dtype} ({} bytes)",
-            bytes.len(),
-            shape.numel() * dtype.size()
+            "{} bytes do not fill shape {shape} of {dtype} ({needed} bytes)",
+            bytes.len()
         );
         let mut buffer = CpuBuffer::from_slice(bytes);
         if dtype == DType::Bool {
@@ -78,19 +84,24 @@ impl Tensor {
         }
         Tensor::from_cpu(buffer, shape, dtype)
     }
-    /// `start, start + step, …` below `end` (above, if `step` is negative). The dtype is `T`'s.
+    /// `start, start + step, …` below `end` (above, if `step` is negative). The dtype is `T`'s; integers are exact.
     #[track_caller]
     pub fn arange<T: Element>(start: T, end: T, step: T) -> Tensor {
+        const OP: &str = "arange";
+        if T::DTYPE.is_int() {
+            // i128 holds every difference and, below `end`, every number of the sequence; f64 would round them.
+            let (s, e, d) = (start.to_i64() as i128, end.to_i64() as i128, step.to_i64() as i128);
+            ensure!(d != 0, Value, OP, "step {d} must be finite and not 0");
+            let last = (e - s - d.signum()) / d;
+            let n = if (e - s).signum() == d.signum() { last + 1 } else { 0 };
+            let n = Shape::from(usize::try_from(n).unwrap_or(usize::MAX)).numel_for(OP);
+            return Tensor::from_vec((0..n).map(|i| T::from_i64((s + i as i128 * d) as i64)).collect(), n);
+        }
         let (s, e, d) = (start.to_f64(), end.to_f64(), step.to_f64());
-        ensure!(d != 0.0 && d.is_finite(), Value, "arange", "step {d} must be finite and not 0");
-        let n = ((e - s) / d).ceil().max(0.0) as usize;
-        let values: Vec<T> = match T::DTYPE {
-            DType::I64 | DType::I32 | DType::U8 => {
-                (0..n as i64).map(|i| T::from_i64(start.to_i64() + i * step.to_i64())).collect()
-            }
-            _ => (0..n).map(|i| T::from_f64(s + i as f64 * d)).collect(),
-        };
-        Tensor::from_vec(values, n)
+        ensure!(d != 0.0 && d.is_finite(), Value, OP, "step {d} must be finite and not 0");
+        ensure!(s.is_finite() && e.is_finite(), Value, OP, "start {s} and end {e} must be finite");
+        let n = Shape::from(((e - s) / d).ceil().max(0.0) as usize).numel_for(OP);
+        Tensor::from_vec((0..n).map(|i| T::from_f64(s + i as f64 * d)).collect(), n)
     }
     /// `n` equally spaced numbers from `start` to `end`, both included; f32.
     pub fn linspace(start: f64, end: f64, n: usize) -> Tensor {
@@ -100,8 +111,10 @@ impl Tensor {
         Tensor::from_vec((0..n).map(|i| value(i) as f32).collect(), n)
     }
     /// The `n × n` identity matrix, f32.
+    #[track_caller]
     pub fn eye(n: usize) -> Tensor {
-        Tensor::from_vec((0..n * n).map(|i| (i % (n + 1) == 0) as u8 as f32).collect(), [n, n])
+        let numel = Shape::from([n, n]).numel_for("eye");
+        Tensor::from_vec((0..numel).map(|i| (i % (n + 1) == 0) as u8 as f32).collect(), [n, n])
     }
 }
 

@@ -71,12 +71,23 @@ impl DType {
         }
     }
 
+    /// Does an integer dtype hold the whole number `s`? (Never for floats and bool.)
+    pub(crate) fn holds(self, s: f64) -> bool {
+        match self {
+            // The bounds are powers of two; i64::MAX itself is no f64.
+            DType::I64 => (i64::MIN as f64..-(i64::MIN as f64)).contains(&s),
+            DType::I32 => (i32::MIN as f64..=i32::MAX as f64).contains(&s),
+            DType::U8 => (0.0..=255.0).contains(&s),
+            _ => false,
+        }
+    }
+
     /// The dtype of a binary operation on `self` and `other`.
     ///
     /// The rule, as in PyTorch: bool < integers < floats, and the higher kind wins; within a kind the wider type wins
     /// (u8 < i32 < i64, {f16, bf16} < f32 < f64); f16 with bf16, where neither holds the other, gives f32.
     /// A plain Rust number in an expression does not take part: it takes the tensor's dtype, except that a fractional
-    /// number makes an integer tensor f32.
+    /// number makes an integer tensor f32, and that a remainder by a number which an integer dtype does not hold is i64.
     pub fn promote(self, other: DType) -> DType {
         use DType::*;
         let rank = |d: DType| match d {
@@ -133,11 +144,12 @@ pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + fmt::Debug + De
     fn load(stored: Self::Stored) -> Self;
     /// As a float (i64 beyond 2⁵³ rounds).
     fn to_f64(self) -> f64;
-    /// From a float: rounded for floats, truncated for integers, ≠ 0 for bool.
+    /// From a float: rounded for floats, ≠ 0 for bool. Integers truncate, take the nearest number that they hold where
+    /// the float lies outside of their range, and 0 for NaN.
     fn from_f64(x: f64) -> Self;
     /// As an integer: floats are truncated.
     fn to_i64(self) -> i64;
-    /// From an integer.
+    /// From an integer: rounded for floats, ≠ 0 for bool. Narrower integers wrap.
     fn from_i64(x: i64) -> Self;
 }
 
@@ -162,7 +174,7 @@ element! {
     bf16 BF16: bf16::to_f64, bf16::from_f64, |x: bf16| x.to_f32() as i64, |x: i64| bf16::from_f64(x as f64);
     i64 I64: |x| x as f64, |x| x as i64, |x| x, |x| x;
     i32 I32: |x| x as f64, |x| x as i32, |x| x as i64, |x| x as i32;
-    u8 U8: |x| x as f64, |x| x as i64 as u8, |x| x as i64, |x| x as u8;
+    u8 U8: |x| x as f64, |x| x as u8, |x| x as i64, |x| x as u8;
 }
 impl Element for bool {
     const DTYPE: DType = DType::Bool;

@@ -83,7 +83,7 @@ pub fn load_safetensors(path: impl AsRef<Path>) -> Result<SafetensorsFile> {
 ///
 /// # Errors
 /// [`Error::Format`] if two tensors have one name, or one has the reserved name `__metadata__`; [`Error::Io`] if writing
-/// fails, and then a file that was there before is untouched.
+/// fails, and then a file that was there before is untouched (but see [`write_atomically`] for the last moment).
 pub fn save_safetensors<N: AsRef<str>, T: Borrow<Tensor>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, T)>,
@@ -162,7 +162,9 @@ fn from_file_dtype(dtype: FileDtype) -> Option<DType> {
 /// and then takes `path`'s place. A reader, or a machine after a power cut, sees the old contents or the new ones.
 ///
 /// # Errors
-/// [`Error::Io`] with what `write` or the operating system said. The temporary file is removed, the old file untouched.
+/// [`Error::Io`] with what `write` or the operating system said. The temporary file is removed, the old file untouched;
+/// but for one error, which says so: when the directory cannot be flushed to the disk at the very end, the new contents are
+/// in place, and only a power cut could bring the old ones back.
 pub fn write_atomically(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -174,6 +176,8 @@ pub fn write_atomically(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    // Before anything is written: whoever may not open the directory learns it while the old file is there.
+    let renaming = Renaming::open(directory).map_err(io)?;
     let (file, guard) = temporary_file(directory, &name.to_string_lossy()).map_err(io)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     write(&mut out).map_err(io)?;
@@ -182,7 +186,9 @@ pub fn write_atomically(
     drop(file);
     std::fs::rename(&guard.0, path).map_err(io)?;
     std::mem::forget(guard);
-    sync_directory(directory).map_err(io)
+    let flushed = renaming.sync();
+    flushed
+        .map_err(|e| Error::io(path, format!("written, but a power cut could undo it (flushing its directory: {e})")))
 }
 
 /// A new file `.{name}.….tmp`; names that a killed process of the same number left behind are passed over.
@@ -208,13 +214,27 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes the renaming itself durable.
+/// Makes a renaming inside of a directory durable.
 #[cfg(unix)]
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    File::open(directory)?.sync_all()
+struct Renaming(File);
+#[cfg(unix)]
+impl Renaming {
+    fn open(directory: &Path) -> std::io::Result<Self> {
+        File::open(directory).map(Renaming)
+    }
+    fn sync(self) -> std::io::Result<()> {
+        self.0.sync_all()
+    }
 }
 /// Elsewhere a directory cannot be opened, and renaming is durable by itself.
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> std::io::Result<()> {
-    Ok(())
+struct Renaming;
+#[cfg(not(unix))]
+impl Renaming {
+    fn open(_: &Path) -> std::io::Result<Self> {
+        Ok(Renaming)
+    }
+    fn sync(self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{ensure, fail};
 use smallvec::SmallVec;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 /// Up to six numbers without an allocation.
 pub type Dims<T = usize> = SmallVec<[T; 6]>;
@@ -17,8 +17,34 @@ pub struct Shape(Dims);
 
 impl Shape {
     /// Number of elements: the product of the extents (1 for a scalar).
+    ///
+    /// # Panics
+    /// If it exceeds `isize::MAX`, which no memory can hold and no stride can span.
+    #[track_caller]
     pub fn numel(&self) -> usize {
-        self.0.iter().product()
+        self.checked_numel().unwrap_or_else(|| self.too_large("numel"))
+    }
+    /// [`numel`](Shape::numel), with errors in the name of `op`.
+    #[track_caller]
+    pub(crate) fn numel_for(&self, op: &'static str) -> usize {
+        self.checked_numel().unwrap_or_else(|| self.too_large(op))
+    }
+    #[cold]
+    #[track_caller]
+    fn too_large(&self, op: &'static str) -> ! {
+        fail!(Shape, op, "shape {self} has more than {} elements", isize::MAX)
+    }
+    /// [`numel`](Shape::numel), if there can be as many.
+    fn checked_numel(&self) -> Option<usize> {
+        let (numel, overflow) = self.0.iter().fold((1usize, false), |(product, before), &n| {
+            let (product, now) = product.overflowing_mul(n);
+            (product, before | now)
+        });
+        // An extent of 0 makes the product 0, also behind others whose own product overflows.
+        match overflow || numel > isize::MAX as usize {
+            true => self.0.contains(&0).then_some(0),
+            false => Some(numel),
+        }
     }
     /// Number of dimensions.
     pub fn rank(&self) -> usize {
@@ -28,11 +54,11 @@ impl Shape {
     pub fn dims(&self) -> &[usize] {
         &self.0
     }
-    /// Row-major strides.
+    /// Row-major strides. Without elements nothing is reached by them, and they may wrap.
     pub fn strides(&self) -> Dims<isize> {
         let mut strides: Dims<isize> = SmallVec::from_elem(1, self.rank());
         for d in (1..self.rank()).rev() {
-            strides[d - 1] = strides[d] * self.0[d].max(1) as isize;
+            strides[d - 1] = strides[d].wrapping_mul(self.0[d].max(1) as isize);
         }
         strides
     }
@@ -63,7 +89,7 @@ impl Shape {
         if self.rank() == 0 {
             return [1].into();
         }
-        let joined = self.0[s..=e].iter().product();
+        let joined = Shape::from(&self.0[s..=e]).numel_for("flatten");
         self.0[..s].iter().copied().chain([joined]).chain(self.0[e + 1..].iter().copied()).collect()
     }
 
@@ -184,12 +210,13 @@ impl Layout {
                 if self.strides[d] != expected {
                     return false;
                 }
-                expected *= n as isize;
+                expected = expected.wrapping_mul(n as isize); // overflows if an extent is 0
             }
         }
         true
     }
     /// Number of elements.
+    #[track_caller]
     pub fn numel(&self) -> usize {
         self.shape.numel()
     }
@@ -211,6 +238,7 @@ impl Layout {
                 }
             })
             .collect();
+        shape.numel_for(op);
         Layout { shape: shape.clone(), strides, offset: self.offset }
     }
     /// The layout of the same elements under another shape, if no element has to move.
@@ -253,13 +281,23 @@ impl Layout {
         }
         Some(Layout { shape: shape.clone(), strides, offset: self.offset })
     }
-    /// One past the largest storage index that is used (0 if there are no elements).
-    pub fn end(&self) -> usize {
-        if self.numel() == 0 {
-            return 0;
+    /// The storage indices that lie between the first and the last one used, both included (`0..0` if there are no
+    /// elements); `None` if one of them is negative or beyond what memory can hold.
+    pub fn span(&self) -> Option<Range<usize>> {
+        if self.shape.checked_numel()? == 0 {
+            return Some(0..0);
         }
-        let reach: isize = self.shape.iter().zip(&self.strides).map(|(&n, &s)| (n as isize - 1) * s.max(0)).sum();
-        self.offset + reach as usize + 1
+        let (mut first, mut last) = (isize::try_from(self.offset).ok()?, isize::try_from(self.offset).ok()?);
+        for (&n, &s) in self.shape.iter().zip(&self.strides) {
+            let reach = (n as isize - 1).checked_mul(s)?;
+            let end = if reach < 0 { &mut first } else { &mut last };
+            *end = end.checked_add(reach)?;
+        }
+        Some(usize::try_from(first).ok()?..last as usize + 1)
+    }
+    /// Does a storage of `bytes` hold every element, of `size` bytes each?
+    pub fn fits(&self, size: usize, bytes: usize) -> bool {
+        self.strides.len() == self.shape.rank() && self.span().is_some_and(|span| span.end <= bytes / size)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A training step frees and asks for the same sizes again and again. Fresh memory from the operating system costs a
 //! page fault per 4 KiB, which is most of the time of a large elementwise op; the pool hands the same pages out again.
 
+use crate::fail;
 use bytemuck::Pod;
 use std::alloc::{Layout as AllocLayout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::any::Any;
@@ -48,13 +49,14 @@ struct Pool {
 
 static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 
-/// Rounds up so that similar sizes share blocks: to an eighth of the next lower power of two.
-fn capacity_for(bytes: usize) -> usize {
+/// Rounds up so that similar sizes share blocks: to an eighth of the next lower power of two. `None` beyond
+/// `isize::MAX`, the most that Rust allocates.
+fn capacity_for(bytes: usize) -> Option<usize> {
     if bytes < POOLED_FROM {
-        return bytes.max(1).next_multiple_of(ALIGN);
+        return Some(bytes.max(1).next_multiple_of(ALIGN));
     }
     let granule = (1usize << (usize::BITS - 1 - bytes.leading_zeros())) / 8;
-    bytes.next_multiple_of(granule)
+    bytes.checked_next_multiple_of(granule).filter(|&capacity| capacity <= isize::MAX as usize)
 }
 
 fn layout(capacity: usize) -> AllocLayout {
@@ -63,12 +65,14 @@ fn layout(capacity: usize) -> AllocLayout {
 
 impl CpuBuffer {
     /// Memory for `n` elements of `T` with unspecified (but initialised) contents.
+    #[track_caller]
     pub fn scratch<T: Pod>(n: usize) -> Self {
-        Self::allocate(n.checked_mul(size_of::<T>()).expect("a buffer's size fits usize"), false)
+        Self::allocate::<T>(n, false)
     }
     /// Memory for `n` elements of `T`, all zero.
+    #[track_caller]
     pub fn zeroed<T: Pod>(n: usize) -> Self {
-        Self::allocate(n.checked_mul(size_of::<T>()).expect("a buffer's size fits usize"), true)
+        Self::allocate::<T>(n, true)
     }
     /// A copy of `values`.
     pub fn from_slice<T: Pod>(values: &[T]) -> Self {
@@ -77,8 +81,12 @@ impl CpuBuffer {
         buffer
     }
 
-    fn allocate(bytes: usize, zero: bool) -> Self {
-        let capacity = capacity_for(bytes);
+    #[track_caller]
+    fn allocate<T>(n: usize, zero: bool) -> Self {
+        let size = n.checked_mul(size_of::<T>()).and_then(|bytes| Some((bytes, capacity_for(bytes)?)));
+        let Some((bytes, capacity)) = size else {
+            fail!(Value, "allocate", "{n} elements of {} bytes are more than memory can address", size_of::<T>())
+        };
         if capacity >= POOLED_FROM {
             let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
             let pool = pool.get_or_insert_default();
@@ -94,7 +102,12 @@ impl CpuBuffer {
         }
         // SAFETY: the layout's size is at least ALIGN, so not zero.
         let ptr = unsafe { alloc_zeroed(layout(capacity)) };
-        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout(capacity)));
+        let ptr = match NonNull::new(ptr) {
+            Some(ptr) => ptr,
+            None if capacity >= POOLED_FROM => fail!(Value, "allocate", "no memory for {bytes} bytes"),
+            // Nothing left at all: no error could be put together either.
+            None => handle_alloc_error(layout(capacity)),
+        };
         CpuBuffer { ptr, bytes, capacity }
     }
 
@@ -152,6 +165,21 @@ pub fn release_cpu_pool() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catch;
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        assert_eq!(capacity_for(1), Some(ALIGN));
+        assert_eq!(capacity_for(isize::MAX as usize), None);
+        assert_eq!(capacity_for(usize::MAX - 1), None);
+        for n in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 4 + 1] {
+            let error = catch(|| CpuBuffer::scratch::<f32>(n)).err().expect("an error");
+            assert_eq!(
+                error.to_string(),
+                format!("allocate: {n} elements of 4 bytes are more than memory can address")
+            );
+        }
+    }
 
     #[test]
     fn buffers_are_aligned_and_reused() {

@@ -24,7 +24,7 @@ impl Tensor {
     /// # Panics
     /// If the layout reaches beyond the buffer.
     pub fn from_buffer(buffer: Arc<dyn Buffer>, layout: Layout, dtype: DType, device: Device) -> Tensor {
-        assert!(layout.end() * dtype.size() <= buffer.bytes(), "layout {layout:?} reaches beyond its buffer");
+        assert!(layout.fits(dtype.size(), buffer.bytes()), "layout {layout:?} reaches beyond its buffer");
         Tensor { buffer, layout, dtype, device }
     }
     /// A row-major CPU tensor over memory that a kernel has written. For the CPU backend.
@@ -188,7 +188,7 @@ impl Tensor {
         if layout.numel() == 0 {
             layout.offset = 0;
         }
-        debug_assert!(layout.end() * self.dtype.size() <= self.buffer.bytes());
+        debug_assert!(layout.fits(self.dtype.size(), self.buffer.bytes()));
         Tensor { layout, ..self.clone() }
     }
 }

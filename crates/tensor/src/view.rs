@@ -239,9 +239,7 @@ impl Tensor {
     pub fn as_strided(&self, shape: impl Into<Shape>, strides: &[isize], offset: usize) -> Tensor {
         let layout = Layout { shape: shape.into(), strides: strides.iter().copied().collect(), offset };
         ensure!(
-            layout.strides.len() == layout.shape.rank()
-                && strides.iter().all(|&s| s >= 0)
-                && layout.end() * self.dtype.size() <= self.buffer.bytes(),
+            strides.iter().all(|&s| s >= 0) && layout.fits(self.dtype.size(), self.buffer.bytes()),
             Index,
             "as_strided",
             "shape {} with strides {strides:?} from {offset} reaches outside of the storage",
@@ -269,7 +267,7 @@ impl Tensor {
 fn infer(from: &Shape, shape: Shape) -> Shape {
     let numel = from.numel();
     let unknown = shape.iter().filter(|&&n| n == INFER).count();
-    let known: usize = shape.iter().filter(|&&n| n != INFER).product();
+    let known = shape.iter().copied().filter(|&n| n != INFER).collect::<Shape>().numel_for("reshape");
     let show = |s: &Shape| {
         let dims: Vec<String> = s.iter().map(|&n| if n == INFER { "INFER".into() } else { n.to_string() }).collect();
         format!("[{}]", dims.join(", "))

@@ -16,6 +16,8 @@ type Op = fn(&Tensor) -> Tensor;
 type Plain = fn(f64) -> f64;
 type Two = fn(&Tensor, &Tensor) -> Tensor;
 type PlainTwo = fn(f64, f64) -> f64;
+type WithNumber = fn(&Tensor, f64) -> Tensor;
+type Relation = fn(&f64, &f64) -> bool;
 
 /// By its Taylor series, whose terms stay below 30 for |x| ≤ 2.
 fn erf(x: f64) -> f64 {
@@ -31,7 +33,7 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 /// Name, operation, formula, and whether the domain is x > 0.
-const UNARY: [(&str, Op, Plain, bool); 33] = [
+const UNARY: [(&str, Op, Plain, bool); 34] = [
     ("neg", |x| -x, |x| -x, false),
     ("abs", Tensor::abs, f64::abs, false),
     ("sign", Tensor::sign, |x| if x == 0.0 { 0.0 } else { x.signum() }, false),
@@ -69,6 +71,7 @@ const UNARY: [(&str, Op, Plain, bool); 33] = [
     ("round", Tensor::round, f64::round_ties_even, false),
     ("add_scalar", |x| x + 0.75, |x| x + 0.75, false),
     ("mul_scalar", |x| -1.5 * x, |x| -1.5 * x, false),
+    ("div_scalar", |x| x / 1.25, |x| x / 1.25, false),
     ("scalar on the left", |x| 2.0 - x, |x| 2.0 - x, false),
 ];
 
@@ -148,6 +151,8 @@ proptest! {
 fn integers() {
     let x = Tensor::new([-7i64, -1, 0, 3, 8]);
     assert_eq!((&x % 3.0).to_vec::<i64>(), [2, 2, 0, 0, 2]);
+    assert_eq!((Tensor::new([i64::MIN, 7]) % -1.0).to_vec::<i64>(), [0, 0]);
+    assert_eq!((Tensor::new([i32::MIN, 7]) % Tensor::new([-1i32])).to_vec::<i32>(), [0, 0]);
     assert_eq!((&x * 2.0 - 1.0).to_vec::<i64>(), [-15, -3, -1, 5, 15]);
     assert_eq!((&x * 0.5).to_vec::<f32>(), [-3.5, -0.5, 0.0, 1.5, 4.0]);
     assert_eq!((&x / &Tensor::new([2i64])).dtype(), DType::F32);
@@ -157,6 +162,24 @@ fn integers() {
     assert_eq!(x.clamp(-2.5, 3.0).to_vec::<f32>(), [-2.5, -1.0, 0.0, 3.0, 3.0]);
     assert_eq!(Tensor::new([0u8, 9, 255]).clamp(-3.0, 300.0).to_vec::<u8>(), [0, 9, 255]);
     assert_eq!((Tensor::new([true]) + Tensor::new([2i32])).to_vec::<i32>(), [3]);
+}
+
+/// A plain number is not rounded to a half type, which may be unable to hold it.
+#[test]
+fn numbers_beyond_the_half_types() {
+    for dtype in [DType::F16, DType::BF16] {
+        let x = Tensor::new([1.0f32, -3.0, 6.0]).to_dtype(dtype);
+        for s in [65536.0, 1e-3, 3.1] {
+            let want: Vec<f32> = x.to_f64_vec().iter().map(|&x| x as f32 / s as f32).collect();
+            let want = Tensor::new(&want).to_dtype(dtype);
+            assert_eq!((&x / s).to_f64_vec(), want.to_f64_vec(), "{dtype} / {s}");
+        }
+        assert_eq!((&x / 65536.0).to_f64_vec(), [1.0, -3.0, 6.0].map(|x| x / 65536.0));
+    }
+    let x = Tensor::new([1.0f64, 7.0]);
+    assert_eq!((&x / 3.0).to_vec::<f64>(), [1.0 / 3.0, 7.0 / 3.0]);
+    assert_eq!((&x.to_dtype(DType::F32) / 49.0).to_vec::<f32>(), [1.0 / 49.0, 7.0 / 49.0]);
+    assert_eq!((Tensor::new([3i64]) / 2.0).to_vec::<f32>(), [1.5]);
 }
 
 #[test]
@@ -175,6 +198,121 @@ fn special_values() {
     same(x.sigmoid(), [nan, 1.0, 0.0, 0.5]);
     same(x.maximum(&Tensor::new([0.0, nan, 1.0, 2.0])), [nan, nan, 1.0, 2.0]);
     same(Tensor::new([0.0, nan, 1.0, 2.0]).minimum(&x), [nan, nan, -inf, -0.0]);
+}
+
+/// Every number of the half types, and f32 numbers about their ties.
+#[test]
+fn half_types_widen_exactly_and_round_once() {
+    use half::{bf16, f16};
+    let bits: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let wide = |dtype| Tensor::from_bytes(&bits, 1 << 16, dtype).to_dtype(DType::F32).to_vec::<f32>();
+    let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    assert!(wide(DType::F16).iter().enumerate().all(|(i, &y)| same(y, f16::from_bits(i as u16).to_f32())));
+    assert!(wide(DType::BF16).iter().enumerate().all(|(i, &y)| same(y, bf16::from_bits(i as u16).to_f32())));
+
+    let mut x: Vec<f32> = (0..=u32::MAX).step_by(65_521).map(f32::from_bits).collect();
+    let about = |half: u32| [half - 1, half, half + 1];
+    x.extend((0..1000u32).flat_map(|i| about(0x8000).map(|low| f32::from_bits(0x3f80_0000 + (i << 16) + low))));
+    x.extend((0..1000u32).flat_map(|i| about(0x1000).map(|low| f32::from_bits(0x3f80_0000 + (i << 13) + low))));
+    x.extend([f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7f80_0001), f32::NAN, 1e-45, 65519.0]);
+    let narrow = |dtype| Tensor::new(&x).to_dtype(dtype).to_dtype(DType::F32).to_vec::<f32>();
+    assert!(x.iter().zip(narrow(DType::F16)).all(|(&x, y)| same(y, f16::from_f32(x).to_f32())));
+    assert!(x.iter().zip(narrow(DType::BF16)).all(|(&x, y)| same(y, bf16::from_f32(x).to_f32())));
+}
+
+#[test]
+fn casts_saturate_from_floats_and_wrap_between_integers() {
+    let x = Tensor::new([-1.0f64, 300.7, 3e9, -1e20, 1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2.9]);
+    assert_eq!(x.to_dtype(DType::U8).to_vec::<u8>(), [0, 255, 255, 0, 255, 0, 255, 0, 2]);
+    let (low, high) = (i32::MIN, i32::MAX);
+    assert_eq!(x.to_dtype(DType::I32).to_vec::<i32>(), [-1, 300, high, low, high, 0, high, low, 2]);
+    let (low, high) = (i64::MIN, i64::MAX);
+    assert_eq!(x.to_dtype(DType::I64).to_vec::<i64>(), [-1, 300, 3_000_000_000, low, high, 0, high, low, 2]);
+    for half in [DType::F16, DType::BF16] {
+        assert_eq!(Tensor::new([-1.0f32, 300.0, 9.5]).to_dtype(half).to_dtype(DType::U8).to_vec::<u8>(), [0, 255, 9]);
+    }
+    let x = Tensor::new([-1i64, 300, 1 << 32, 7]);
+    assert_eq!(x.to_dtype(DType::U8).to_vec::<u8>(), [255, 44, 0, 7]);
+    assert_eq!(x.to_dtype(DType::I32).to_vec::<i32>(), [-1, 300, 0, 7]);
+    assert_eq!(Tensor::full_on([1], 300.0, DType::U8, &x.device()).to_vec::<u8>(), [255]);
+}
+
+/// A sum, difference or product with a number that u8 lacks is right modulo 2⁸; a comparison or a remainder is right.
+#[test]
+fn numbers_beyond_the_integer_types() {
+    let x = Tensor::new([200u8, 3]);
+    assert_eq!((&x - 1.0).to_vec::<u8>(), [199, 2]);
+    assert_eq!((&x + 300.0).to_vec::<u8>(), [244, 47]);
+    assert_eq!((1.0 - &x).to_vec::<u8>(), [57, 254]);
+    assert_eq!((&x * -1.0).to_vec::<u8>(), [56, 253]);
+    assert_eq!((&x % 300.0).to_vec::<i64>(), [200, 3]);
+    assert_eq!((&x % -7.0).to_vec::<i64>(), [-3, -4]);
+    assert_eq!((300.0 % &x).to_vec::<i64>(), [100, 0]);
+    assert_eq!((&x % 7.0).to_vec::<u8>(), [4, 3]);
+    assert_eq!((&x % 2.5).to_vec::<f32>(), [0.0, 0.5]);
+    assert_eq!((Tensor::new([5i32]) % 3e9).to_vec::<i64>(), [5]);
+    assert_eq!(
+        catch(|| &x % 1e30).unwrap_err().to_string(),
+        "rem: 1000000000000000000000000000000 lies outside of the integers that i64 holds"
+    );
+    assert_eq!(catch(|| &x % 0.0).unwrap_err().to_string(), "rem: integer remainder by zero");
+
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let numbers = [-inf, -1e30, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 255.0, 256.0, 300.5, 1e30, inf, nan];
+    for dtype in [DType::Bool, DType::U8, DType::I32, DType::I64] {
+        let x = Tensor::new([0i64, 1, 2, 200]).to_dtype(dtype);
+        let ops: [(&str, WithNumber, Relation); 6] = [
+            ("eq", Tensor::eq_scalar, f64::eq),
+            ("ne", Tensor::ne_scalar, f64::ne),
+            ("lt", Tensor::lt_scalar, f64::lt),
+            ("le", Tensor::le_scalar, f64::le),
+            ("gt", Tensor::gt_scalar, f64::gt),
+            ("ge", Tensor::ge_scalar, f64::ge),
+        ];
+        for (name, op, plain) in ops {
+            for s in numbers {
+                let want: Vec<bool> = x.to_f64_vec().iter().map(|x| plain(x, &s)).collect();
+                assert_eq!(op(&x, s).to_vec::<bool>(), want, "{dtype} {name} {s}");
+            }
+        }
+    }
+    // Neighbours that f32, and that f64, cannot tell apart.
+    let x = Tensor::new([16_777_216i64, 16_777_217, i64::MAX]);
+    assert_eq!(x.gt_scalar(16_777_216.5).to_vec::<bool>(), [false, true, true]);
+    assert_eq!(x.lt_scalar(2f64.powi(63)).to_vec::<bool>(), [true; 3]);
+    assert_eq!(Tensor::new([i64::MIN]).ge_scalar(-(2f64.powi(63))).to_vec::<bool>(), [true]);
+}
+
+#[test]
+fn sums_in_place() {
+    let mut x = Tensor::new([1.0f32, 2.0]);
+    x.add_assign(&Tensor::new([0.5f64]));
+    x.add_assign(&Tensor::new([1i64, 2]));
+    x.add_assign(&Tensor::new([true, false]));
+    assert_eq!(x.to_vec::<f32>(), [3.5, 4.5]);
+    let mut n = Tensor::new([250u8, 1]);
+    n.add_assign(&Tensor::new([10i64]));
+    assert_eq!(n.to_vec::<u8>(), [4, 11]);
+    assert_eq!(
+        catch(|| n.clone().add_assign(&x)).unwrap_err().to_string(),
+        "add_assign: u8 cannot hold the sum with f32 (cast either with to_dtype)"
+    );
+    let mut flags = Tensor::new([true]);
+    assert_eq!(
+        catch(move || flags.add_assign(&Tensor::new([true]))).unwrap_err().to_string(),
+        "add_assign: not defined for bool (cast with to_dtype)"
+    );
+}
+
+#[test]
+fn closeness() {
+    let close = |a: f64, b: f64| Tensor::scalar(a).all_close(&Tensor::scalar(b), 1e-3, 1e-6);
+    let (nan, inf) = (f64::NAN, f64::INFINITY);
+    assert!(close(1.0, 1.0005) && close(0.0, 1e-7) && !close(1.0, 1.01));
+    assert!(close(inf, inf) && close(-inf, -inf) && !close(inf, -inf));
+    assert!(!close(1.0, inf) && !close(1.0, -inf) && !close(inf, 1.0));
+    assert!(!close(nan, nan) && !close(nan, 1.0) && !close(1.0, nan) && !close(nan, inf));
+    assert!(!Tensor::zeros([2]).all_close(&Tensor::zeros([1]), 1.0, 1.0));
 }
 
 #[test]

@@ -157,6 +157,28 @@ fn writing_fails_whole() {
     assert_eq!(fs::read(&path).unwrap(), old);
 }
 
+/// Files can be made and renamed in a directory that may not be listed, but the renaming could not be flushed to the disk.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_cannot_be_opened_leaves_the_old_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = Directory::new("closed");
+    let path = directory.file("x.safetensors");
+    save_safetensors(&path, [("old", &Tensor::ones(3))], &BTreeMap::new()).unwrap();
+    let old = fs::read(&path).unwrap();
+    let mode = |mode| fs::set_permissions(&directory.0, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o300);
+    let open = fs::File::open(&directory.0).is_ok(); // root may
+    let outcome = save_safetensors(&path, [("new", &Tensor::ones(1))], &BTreeMap::new());
+    mode(0o700);
+    if open {
+        return outcome.unwrap();
+    }
+    assert!(matches!(outcome, Err(Error::Io { .. })));
+    assert_eq!(fs::read(&path).unwrap(), old);
+    assert_eq!(directory.names(), ["x.safetensors"]);
+}
+
 #[test]
 fn a_forbidden_directory_leaves_the_old_file() {
     // Nobody, not even root, may make files here; where there is no such directory there is nothing to test.

@@ -83,6 +83,44 @@ fn large_products_do_not_depend_on_the_threads() {
     }
 }
 
+/// Rows longer than what a task of the matrix–vector product holds, in every orientation and layout.
+#[test]
+fn long_rows() {
+    const K: usize = 70_000;
+    let numbers =
+        |m: usize, period: usize| Tensor::from_vec((0..m * K).map(|i| (i % period) as i64 - 2).collect(), [m, K]);
+    for dtype in [DType::F32, DType::F64, DType::BF16, DType::I64] {
+        for m in [1, 3] {
+            let (a, x) = (numbers(m, 5), numbers(1, 7));
+            let sums = (&a * &x).sum_dims(1);
+            // Small integers: their sums are exact, and only bf16's result is rounded.
+            let want = sums.to_dtype(dtype).to_f64_vec();
+            let (a, x) = (a.to_dtype(dtype), x.to_dtype(dtype).select(0, 0));
+            let columns = a.t().contiguous();
+            let apart = Tensor::cat(&[&x.unsqueeze(1), &x.unsqueeze(1)], 1).select(1, 0);
+            for (i, y) in [
+                a.matmul(&x),
+                columns.t().matmul(&x),
+                x.matmul(&a.t()),
+                x.matmul(&columns),
+                a.matmul(&apart),
+                apart.matmul(&columns),
+                a.flip(1).matmul(&x.flip(0)),
+                a.matmul(&x.unsqueeze(1)).flatten(),
+                x.unsqueeze(0).matmul(&columns).flatten(),
+            ]
+            .iter()
+            .enumerate()
+            {
+                assert_eq!(y.to_f64_vec(), want, "{dtype}, {m} rows, layout {i}");
+            }
+        }
+        let x = numbers(1, 7).to_dtype(dtype).select(0, 0);
+        let dot = (&numbers(1, 7) * &numbers(1, 7)).sum().to_dtype(dtype).to_f64_vec();
+        assert_eq!(x.matmul(&x).to_f64_vec(), dot);
+    }
+}
+
 #[test]
 fn no_terms_give_zero() {
     let c = Tensor::zeros([2, 3, 0]).matmul(&Tensor::zeros([0, 4]));

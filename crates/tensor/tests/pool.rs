@@ -104,6 +104,40 @@ fn a_window_of_padding_only_has_no_place() {
 }
 
 #[test]
+fn places_are_checked() {
+    let x = Tensor::ones([2, 3, 4]);
+    let index = Tensor::from_vec(vec![0i64; 4], [2, 1, 2]);
+    assert_eq!(plane_gather(&x, &index).to_vec::<f32>(), [1.0; 4]);
+    assert_eq!(
+        message(|| plane_gather(&x, &index.to_dtype(DType::I32))),
+        "plane_gather: the index must be i64, got i32"
+    );
+    assert_eq!(
+        message(|| plane_gather(&x, &index.select(0, 0))),
+        "plane_gather: x and the index need at least 2 dimensions, equal before the last two: [2, 3, 4] and [1, 2]"
+    );
+    assert!(message(|| plane_gather(&x, &index.narrow(0, 0, 1))).contains("[2, 3, 4] and [1, 1, 2]"));
+    assert!(message(|| plane_gather(&Tensor::ones([4]), &index.flatten())).contains("[4] and [4]"));
+    assert_eq!(
+        message(|| plane_gather(&x, &index.add_scalar(12.0))),
+        "plane_gather: index 12 lies outside of -1..12 (3 × 4)"
+    );
+    assert_eq!(
+        message(|| plane_scatter(&Tensor::ones([2, 1, 2]), &index.add_scalar(-2.0), 3, 4)),
+        "plane_scatter: index -2 lies outside of -1..12 (3 × 4)"
+    );
+    assert_eq!(
+        message(|| plane_scatter(&Tensor::ones([2, 2, 1]), &index, 3, 4)),
+        "plane_scatter: dy and the index need one shape of at least 2 dimensions: [2, 2, 1] and [2, 1, 2]"
+    );
+    assert!(message(|| plane_scatter(&index, &index, 3, 4)).contains("needs floats, got i64"));
+    // Nothing to gather from, and nothing to scatter to.
+    let nowhere = index.add_scalar(-1.0);
+    assert_eq!(plane_gather(&Tensor::ones([2, 0, 4]), &nowhere).to_vec::<f32>(), [0.0; 4]);
+    assert_eq!(*plane_scatter(&Tensor::ones([2, 1, 2]), &nowhere, 0, 4).shape(), [2, 0, 4]);
+}
+
+#[test]
 fn messages() {
     let x = Tensor::zeros([1, 2, 4, 5]);
     let o = Pool2dOptions { kernel: [3, 3], ..Pool2dOptions::default() };

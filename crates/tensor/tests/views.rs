@@ -2,7 +2,7 @@
 
 mod strided;
 
-use ferrograd_tensor::{DType, Slice, Tensor, catch, s};
+use ferrograd_tensor::{DType, INFER, Layout, Slice, Tensor, catch, s};
 use proptest::prelude::*;
 use strided::{at, indices, strided, tensors};
 
@@ -87,6 +87,101 @@ fn writing_in_place() {
     let half =
         Tensor::full_on([3], 0.0, DType::BF16, &y.device()).replace(|x| x.flip(0), &Tensor::new([1.0, 2.0, 3.0]));
     assert_eq!(half.to_f64_vec(), [3.0, 2.0, 1.0]);
+}
+
+/// Extents whose product no machine word holds.
+#[test]
+fn shapes_that_are_too_large() {
+    const BIG: usize = 1 << 40;
+    let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
+    let more = |op: &str, shape: &str| format!("{op}: shape {shape} has more than {} elements", isize::MAX);
+    let one = Tensor::ones([1, 1]);
+    assert_eq!(message(&|| Tensor::zeros([BIG, BIG])), more("full", "[1099511627776, 1099511627776]"));
+    assert_eq!(message(&|| one.expand([BIG, BIG])), more("expand", "[1099511627776, 1099511627776]"));
+    assert_eq!(
+        message(&|| Tensor::from_slice(&[0u8; 0], [1 << 32, 1 << 32])),
+        more("from_slice", "[4294967296, 4294967296]")
+    );
+    assert_eq!(
+        message(&|| Tensor::from_bytes(&[], [1 << 63, 2], DType::U8)),
+        more("from_bytes", "[9223372036854775808, 2]")
+    );
+    assert_eq!(message(&|| Tensor::eye(1 << 32)), more("eye", "[4294967296, 4294967296]"));
+    // Products that are 0 modulo 2⁶⁴ are no match for no elements.
+    assert!(message(&|| Tensor::zeros([0]).reshape([1 << 32, 1 << 32])).starts_with("reshape: shape"));
+    assert!(message(&|| Tensor::zeros([0]).reshape([INFER, 1 << 32, 1 << 32])).starts_with("reshape: shape"));
+    let column = one.expand([BIG, 1]);
+    assert!(message(&|| &column + &one.expand([1, BIG])).starts_with("add: shape"));
+
+    // Nothing is nothing, whatever stands beside it.
+    let nothing = Tensor::zeros([BIG, BIG, 0]);
+    assert_eq!(nothing.numel(), 0);
+    assert_eq!(nothing.permute([2, 0, 1]).contiguous().numel(), 0);
+    assert!(Tensor::zeros([0, BIG, BIG]).is_contiguous());
+    assert!((&nothing + 1.0).to_vec::<f32>().is_empty());
+    assert!(message(&|| nothing.flatten_dims(0, 1)).starts_with("flatten: shape"));
+    assert_eq!(*nothing.flatten().shape(), [0]);
+}
+
+#[test]
+fn layouts_outside_of_the_storage() {
+    let x = Tensor::zeros([6]);
+    let outside = |shape: &[usize], strides: &[isize], offset: usize| {
+        let error = catch(|| x.as_strided(shape, strides, offset)).unwrap_err().to_string();
+        assert!(error.starts_with("as_strided: ") && error.ends_with("reaches outside of the storage"), "{error}");
+    };
+    assert_eq!(*x.as_strided([2, 3], &[3, 1], 0).shape(), [2, 3]);
+    outside(&[2, 3], &[3, 1], 1);
+    outside(&[2], &[1, 1], 0);
+    outside(&[2], &[-1], 3);
+    outside(&[3], &[isize::MAX], 0);
+    outside(&[2, 2], &[isize::MAX, isize::MAX], 0);
+    outside(&[1], &[1], usize::MAX);
+    outside(&[1 << 40, 1 << 40], &[0, 0], 0);
+    // Sizes that are in reach only once they have wrapped.
+    outside(&[2], &[1 << 62], 0);
+    let layout = |offset: usize| Layout { shape: [3].into(), strides: [-1].into_iter().collect(), offset };
+    assert_eq!((layout(2).span(), layout(5).span(), layout(1).span()), (Some(0..3), Some(3..6), None));
+    assert!(layout(2).fits(4, 12) && !layout(3).fits(4, 12));
+}
+
+/// Sections that overlap are refused however their strides hide it, and interleaved ones are not.
+#[test]
+fn sections_that_overlap() {
+    let x = Tensor::zeros([12]);
+    let fill = |shape: &[usize], strides: &[isize]| {
+        let source = Tensor::ones(shape);
+        catch(|| x.replace(|x| x.as_strided(shape, strides, 0), &source)).map(|y| y.sum().item::<f32>())
+    };
+    for (shape, strides) in [([3, 4], [1, 1]), ([3, 4], [2, 1]), ([2, 2], [3, 3]), ([2, 3], [4, 2]), ([2, 6], [1, 0])] {
+        let error = fill(&shape, &strides).unwrap_err().to_string();
+        assert_eq!(error, format!("replace: the section {shape:?} holds an element more than once"));
+    }
+    for (shape, strides) in [([3, 4], [4, 1]), ([4, 3], [1, 4]), ([3, 2], [2, 3]), ([1, 4], [0, 3]), ([2, 3], [1, 2])] {
+        assert_eq!(fill(&shape, &strides).unwrap(), (shape[0] * shape[1]) as f32);
+    }
+    // Interleaved steps under a longer one.
+    let wide = Tensor::zeros([24]).replace(|x| x.as_strided([2, 3, 2], &[12, 2, 3], 0), &Tensor::ones([2, 3, 2]));
+    assert_eq!(wide.sum().item::<f32>(), 12.0);
+    let y = Tensor::zeros([3, 3]).replace(|x| x.flip([0, 1]).diagonal(), &Tensor::new([1.0f32, 2.0, 3.0]));
+    assert_eq!(y.diagonal().to_vec::<f32>(), [3.0, 2.0, 1.0]);
+}
+
+#[test]
+fn ranges() {
+    let (low, high) = (i64::MIN, i64::MAX);
+    assert_eq!(Tensor::arange(high - 3, high, 1).to_vec::<i64>(), [high - 3, high - 2, high - 1]);
+    assert_eq!(Tensor::arange(low, high, high).to_vec::<i64>(), [low, -1, high - 1]);
+    assert_eq!(Tensor::arange(high, low, low).to_vec::<i64>(), [high, -1]);
+    assert_eq!(Tensor::arange((1i64 << 53) + 1, (1 << 53) + 4, 2).to_vec::<i64>(), [(1 << 53) + 1, (1 << 53) + 3]);
+    assert_eq!(Tensor::arange(5i32, 0, -2).to_vec::<i32>(), [5, 3, 1]);
+    assert_eq!(Tensor::arange(0u8, 255, 100).to_vec::<u8>(), [0, 100, 200]);
+    assert!(Tensor::arange(3i64, 3, 1).to_vec::<i64>().is_empty() && Tensor::arange(0i64, 3, -1).numel() == 0);
+    assert_eq!(Tensor::arange(0.0f32, 1.0, 0.25).to_vec::<f32>(), [0.0, 0.25, 0.5, 0.75]);
+    let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
+    assert_eq!(message(&|| Tensor::arange(0i64, 3, 0)), "arange: step 0 must be finite and not 0");
+    assert_eq!(message(&|| Tensor::arange(0.0, f64::INFINITY, 1.0)), "arange: start 0 and end inf must be finite");
+    assert!(message(&|| Tensor::arange(low, high, 1)).starts_with("arange: shape [18446744073709551615] has more"));
 }
 
 #[test]

@@ -64,4 +64,4 @@ macro_rules! accumulate_integer {
         }
     )*};
 }
-accumulate_integer!(i8 i16 i32 i64 u8 u16 u32 u64);
+accumulate_integer!(i32 i64 u8);

@@ -12,7 +12,7 @@ use crate::storage::CpuBuffer;
 use crate::{DType, Tensor, dispatch};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use num_traits::{Signed, WrappingAdd, WrappingMul, WrappingSub};
+use num_traits::{CheckedRem, Signed, WrappingAdd, WrappingMul, WrappingSub};
 
 /// f16 and bf16, seen as storage for f32.
 pub trait Half: bytemuck::Pod + Send + Sync {
@@ -75,7 +75,7 @@ fn each<T: Copy, U>(x: &[T], out: &mut [U], f: impl Fn(T) -> U) {
 }
 
 simd_fn! {
-    fn unary_real[S]<T: Real>(op: Unary, x: &[T], out: &mut [T]) {
+    pub(super) fn unary_real[S]<T: Real>(op: Unary, x: &[T], out: &mut [T]) {
         let s = T::from_f64;
         match op {
             Unary::Neg => each(x, out, |x| -x),
@@ -86,6 +86,7 @@ simd_fn! {
             Unary::MulScalar(c) => { let c = s(c); each(x, out, |x| x * c) }
             Unary::RsubScalar(c) => { let c = s(c); each(x, out, |x| c - x) }
             Unary::RdivScalar(c) => { let c = s(c); each(x, out, |x| c / x) }
+            Unary::DivScalar(c) => { let c = s(c); each(x, out, |x| x / c) }
             Unary::Clamp(lo, hi) => {
                 let (lo, hi) = (s(lo), s(hi));
                 each(x, out, |x| { let x = if x < lo { lo } else { x }; if x > hi { hi } else { x } })
@@ -144,7 +145,7 @@ fn powi<T: Real>(x: T, n: i32) -> T {
 }
 
 /// Integers wrap on overflow.
-trait Int: Element + WrappingAdd + WrappingMul + WrappingSub + Ord + num_traits::PrimInt {
+trait Int: Element + WrappingAdd + WrappingMul + WrappingSub + CheckedRem + Ord + num_traits::PrimInt {
     fn absolute(self) -> Self;
     fn signum(self) -> Self;
 }
@@ -163,7 +164,8 @@ int! {
 }
 
 fn unary_int<T: Int>(op: Unary, x: &[T], out: &mut [T]) {
-    let s = T::from_f64;
+    // Sums and products are right modulo 2ⁿ, so a number that T lacks wraps; a bound takes the nearest that T has.
+    let (s, nearest) = (|c: f64| T::from_i64(c as i64), T::from_f64);
     match op {
         Unary::Neg => each(x, out, |x| T::zero().wrapping_sub(&x)),
         Unary::Abs => each(x, out, |x| x.absolute()),
@@ -172,7 +174,7 @@ fn unary_int<T: Int>(op: Unary, x: &[T], out: &mut [T]) {
         Unary::AddScalar(c) => each(x, out, |x| x.wrapping_add(&s(c))),
         Unary::MulScalar(c) => each(x, out, |x| x.wrapping_mul(&s(c))),
         Unary::RsubScalar(c) => each(x, out, |x| s(c).wrapping_sub(&x)),
-        Unary::Clamp(lo, hi) => each(x, out, |x| x.max(s(lo)).min(s(hi))),
+        Unary::Clamp(lo, hi) => each(x, out, |x| x.max(nearest(lo)).min(nearest(hi))),
         Unary::Relu => each(x, out, |x| x.max(T::zero())),
         Unary::Powi(n) => each(x, out, |x| {
             let (mut base, mut left, mut product) = (x, n.max(0) as u32, T::one());
@@ -214,7 +216,7 @@ fn each2<T: Copy, U>(a: &[T], b: &[T], out: &mut [U], f: impl Fn(T, T) -> U) {
 }
 
 simd_fn! {
-    fn binary_real[S]<T: Real>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
+    pub(super) fn binary_real[S]<T: Real>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
         match op {
             Binary::Add => each2(a, b, out, |a, b| a + b),
             Binary::Sub => each2(a, b, out, |a, b| a - b),
@@ -248,7 +250,8 @@ fn binary_int<T: Int>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
         Binary::Sub => each2(a, b, out, |a, b| a.wrapping_sub(&b)),
         Binary::Mul => each2(a, b, out, |a, b| a.wrapping_mul(&b)),
         Binary::Rem => each2(a, b, out, |a, b| {
-            let r = a % b;
+            // The smallest number by −1 has a quotient that overflows; b = 0 was refused by the op.
+            let r = a.checked_rem(&b).unwrap_or(T::zero());
             if r != T::zero() && (r < T::zero()) != (b < T::zero()) { r + b } else { r }
         }),
         Binary::Max => each2(a, b, out, |a, b| a.max(b)),

@@ -3,9 +3,8 @@
 use super::gemm::{MatRef, gemm};
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
-use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
+use super::seq_math::{SeqFloat, sigmoid, tanh, tanh_at, with_scratch};
 use super::simd::simd_fn;
-use super::unary::{Tanh, map_in_place};
 use rayon::prelude::*;
 
 /// Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), PyTorch's
@@ -158,7 +157,7 @@ pub fn lstm_backward<T: SeqFloat>(
                         dh.iter_mut().zip(&d_hs[at..at + h]).for_each(|(d, &x)| *d += x);
                     }
                     tanh_c.copy_from_slice(&saved.cells[at..at + h]);
-                    map_in_place::<Tanh, T>(tanh_c);
+                    tanh_at(level(), tanh_c);
                     let before = seq.before(saved.cells, saved.c0, t, r);
                     let d = &mut d_gates[t][4 * n * h..4 * (n + 1) * h];
                     cell_backward(level(), &saved.gates[4 * at..4 * (at + h)], tanh_c, before, dh, dc, d);

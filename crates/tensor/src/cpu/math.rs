@@ -11,8 +11,7 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// A floating-point type that the CPU kernels compute in: `f32` or `f64`. Half types are converted to `f32` first, see
-/// [`super::half`].
+/// A floating-point type that the CPU kernels compute in: `f32` or `f64`. Half types are converted to `f32` first.
 pub trait Real:
     MulAdd
     + Copy
@@ -93,12 +92,6 @@ pub trait Real:
     fn cos<S: Simd>(self) -> Self;
     /// The normal distribution function Φ(x) = ½·(1 + erf(x/√2)).
     fn normal_cdf<S: Simd>(self) -> Self;
-
-    /// 2ˣ = e^{x·ln 2}.
-    #[inline(always)]
-    fn exp2<S: Simd>(self) -> Self {
-        (self * Self::from_f64(std::f64::consts::LN_2)).exp::<S>()
-    }
 
     /// ln(1 + eˣ) = max(x, 0) + ln(1 + e^{−|x|}).
     #[inline(always)]

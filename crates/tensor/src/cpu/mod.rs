@@ -18,7 +18,6 @@ mod dropout;
 mod elementwise;
 pub mod gemm;
 pub mod gru;
-pub mod half;
 pub mod index;
 pub mod interpolate;
 pub mod lanes;
@@ -45,7 +44,6 @@ pub mod simd;
 pub mod softmax;
 pub mod sort;
 mod strided;
-pub mod unary;
 mod widen;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};

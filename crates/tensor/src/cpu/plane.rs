@@ -99,8 +99,10 @@ fn area(shape: &Shape) -> usize {
 fn gather_as<T: PoolElement + Pod>(index: &Tensor, x: &Tensor) -> Tensor {
     let (x, index) = (x.contiguous(), index.contiguous());
     let (from, to) = (area(x.shape()), area(index.shape()));
-    let mut out = CpuBuffer::scratch::<T>(index.numel());
-    if index.numel() > 0 {
+    // Planes without elements have no places: every index is −1.
+    let mut out = CpuBuffer::zeroed::<T>(if from == 0 { index.numel() } else { 0 });
+    if from > 0 && index.numel() > 0 {
+        out = CpuBuffer::scratch::<T>(index.numel());
         let planes = out.as_mut_slice::<T>().par_chunks_mut(to).zip(index.contiguous_slice::<i64>().par_chunks(to));
         planes.zip(x.contiguous_slice::<T>().par_chunks(from)).for_each(|((y, index), x)| {
             for (y, &i) in y.iter_mut().zip(index) {

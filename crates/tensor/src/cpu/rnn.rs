@@ -1,9 +1,9 @@
 //! The simple recurrent network of Elman (1990) over a sequence, forward and backward.
 
 use super::gemm::{MatRef, gemm};
+use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, start, zero_after_end};
-use super::seq_math::{SeqFloat, with_scratch};
-use super::unary::{Tanh, map_in_place};
+use super::seq_math::{SeqFloat, tanh_at, with_scratch};
 use rayon::prelude::*;
 
 /// The activation of a simple recurrent network.
@@ -41,7 +41,7 @@ pub fn rnn_forward<T: SeqFloat>(seq: &Recurrence<T>, act: RnnActivation, hs: &mu
                 for (n, _) in seq.active(rows, t) {
                     let out = &mut hs[t][n * h..(n + 1) * h];
                     match act {
-                        RnnActivation::Tanh => map_in_place::<Tanh, T>(out),
+                        RnnActivation::Tanh => tanh_at(level(), out),
                         RnnActivation::Relu => {
                             out.iter_mut().for_each(|x| *x = if *x <= T::zero() { T::zero() } else { *x })
                         }

@@ -8,7 +8,7 @@
 
 use super::gemm::GemmElement;
 use super::math::Real;
-use super::simd::Simd;
+use super::simd::{Simd, simd_fn};
 use std::cell::RefCell;
 
 /// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
@@ -95,6 +95,13 @@ pub(super) fn sigmoid<S: Simd, T: SeqFloat>(x: &mut [T]) {
 pub(super) fn tanh<S: Simd, T: SeqFloat>(x: &mut [T]) {
     for v in x {
         *v = Real::tanh::<S>(*v);
+    }
+}
+
+simd_fn! {
+    /// [`tanh`], for a caller that is not itself compiled for a level.
+    pub(super) fn tanh_at[S]<T: SeqFloat>(x: &mut [T]) {
+        tanh::<S, T>(x)
     }
 }
 

@@ -67,6 +67,10 @@ impl<'a, T: Pod> Source<'a, T> {
 /// Merges neighbouring dimensions that one stride describes and drops those of extent 1.
 fn collapse(layout: &Layout) -> (Dims, Dims<isize>) {
     let (mut dims, mut strides) = (Dims::<usize>::new(), Dims::<isize>::new());
+    if layout.numel() == 0 {
+        // The products of the other extents may overflow.
+        return (Dims::from_slice(&[0]), Dims::from_slice(&[1]));
+    }
     for (&n, &s) in layout.shape.iter().zip(&layout.strides) {
         if n == 1 {
             continue;

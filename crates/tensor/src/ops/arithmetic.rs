@@ -88,12 +88,23 @@ impl Tensor {
     pub fn binary_grad(&self, op: Binary, g: &Tensor) -> Tensor {
         binary("binary_grad", op, self, g)
     }
-    /// `self += other`: in place if nobody else holds the storage. `other` broadcasts to this shape.
+    /// `self += other`: in place if nobody else holds the storage. `other` broadcasts to this shape and is cast to this
+    /// dtype, which may narrow it (f64 to f32, i64 to u8) but not truncate floats to integers.
     #[track_caller]
     pub fn add_assign(&mut self, other: &Tensor) {
-        same_device("add_assign", &[self, other]);
+        const OP: &str = "add_assign";
+        ensure!(self.dtype != DType::Bool, DType, OP, "not defined for bool (cast with to_dtype)");
+        ensure!(
+            self.dtype.is_float() || !other.dtype.is_float(),
+            DType,
+            OP,
+            "{} cannot hold the sum with {} (cast either with to_dtype)",
+            self.dtype,
+            other.dtype
+        );
+        same_device(OP, &[self, other]);
         let other = other.to_dtype(self.dtype);
-        let other = other.with_layout(other.layout.expand(self.shape(), "add_assign"));
+        let other = other.with_layout(other.layout.expand(self.shape(), OP));
         self.device.backend().binary_assign(Binary::Add, self, &other);
     }
     /// `x + s`, in this tensor's dtype (f32 if it is integer and `s` fractional).
@@ -119,8 +130,7 @@ impl Tensor {
     /// `x / s`; integers become f32.
     #[track_caller]
     pub fn div_scalar(&self, s: f64) -> Tensor {
-        // Division, not multiplication by 1/s, which rounds twice.
-        self.div(&Tensor::full_on((), s, if self.dtype.is_float() { self.dtype } else { DType::F32 }, &self.device))
+        self.float_unary("div_scalar", Unary::DivScalar(s))
     }
 
     #[track_caller]
@@ -182,12 +192,22 @@ operators! {
     Sub sub |x: &Tensor, s: f64| x.add_scalar(-s), Tensor::rsub_scalar;
     Mul mul Tensor::mul_scalar, Tensor::mul_scalar;
     Div div Tensor::div_scalar, Tensor::rdiv_scalar;
-    Rem rem |x: &Tensor, s: f64| x.rem(&x.scalar_like(s)), |x: &Tensor, s: f64| x.scalar_like(s).rem(x);
+    Rem rem |x: &Tensor, s: f64| x.rem(&x.rem_scalar(s)), |x: &Tensor, s: f64| x.rem_scalar(s).rem(x);
 }
 impl Tensor {
-    /// A 0-dimensional tensor with this one's device, and its dtype where that can hold `s`.
-    fn scalar_like(&self, s: f64) -> Tensor {
-        let dtype = if self.dtype.is_float() || s.fract() == 0.0 { self.dtype } else { DType::F32 };
+    /// The other operand of a remainder that is a plain number: of this tensor's dtype, or of i64 if that is an integer
+    /// type too small for it (a remainder, unlike a sum, is not right modulo 2⁸).
+    #[track_caller]
+    fn rem_scalar(&self, s: f64) -> Tensor {
+        let dtype = match self.dtype {
+            d if d.is_float() => d,
+            _ if s.fract() != 0.0 => DType::F32,
+            d if d == DType::Bool || d.holds(s) => d,
+            _ => {
+                ensure!(DType::I64.holds(s), Value, "rem", "{s} lies outside of the integers that i64 holds");
+                DType::I64
+            }
+        };
         Tensor::full_on((), s, dtype, &self.device)
     }
 }

@@ -11,6 +11,17 @@ fn compare(name: &'static str, op: Compare, a: &Tensor, b: &Tensor) -> Tensor {
     a.device().backend().compare(op, &a, &b)
 }
 
+/// The plain number `s` as `x` is compared with it.
+fn comparand(x: &Tensor, s: f64) -> Tensor {
+    let (s, dtype) = match s {
+        _ if x.dtype.is_float() => (s, x.dtype),
+        _ if s.fract() != 0.0 => (s, DType::F64), // below 2⁵²: a larger integer may round there, but not past s
+        _ if DType::I64.holds(s) => (s, DType::I64),
+        _ => (s.signum() * f64::INFINITY, DType::F64),
+    };
+    Tensor::full_on((), s, dtype, &x.device)
+}
+
 macro_rules! compare {
     ($($(#[$doc:meta])* $name:ident $scalar:ident $op:ident;)*) => {$(
         impl Tensor {
@@ -21,14 +32,11 @@ macro_rules! compare {
             pub fn $name(&self, other: &Tensor) -> Tensor {
                 compare(stringify!($name), Compare::$op, self, other)
             }
-            /// The same with a plain number.
+            /// The same with a plain number: a tensor of floats with the nearest number of its dtype, integers and bool
+            /// with its exact value.
             #[track_caller]
             pub fn $scalar(&self, s: f64) -> Tensor {
-                let dtype = if self.dtype().is_float() || s.fract() != 0.0 { self.dtype().promote(DType::F32) }
-                    else { self.dtype().promote(DType::U8) };
-                let dtype = if self.dtype().is_half() { self.dtype() } else { dtype };
-                let dtype = if self.dtype().is_int() && s.fract() == 0.0 { DType::I64 } else { dtype };
-                compare(stringify!($name), Compare::$op, self, &Tensor::full_on((), s, dtype, &self.device()))
+                compare(stringify!($name), Compare::$op, self, &comparand(self, s))
             }
         }
     )*};
@@ -95,13 +103,15 @@ impl Tensor {
         }
         self.sub(self).eq_scalar(0.0)
     }
-    /// Are all elements within `rtol·|b| + atol` of each other, shapes equal, NaN nowhere?
+    /// Are all elements within `rtol·|b| + atol` of each other, shapes equal, NaN nowhere? An infinity is close to itself
+    /// only.
     #[track_caller]
     pub fn all_close(&self, other: &Tensor, rtol: f64, atol: f64) -> bool {
         if self.shape() != other.shape() {
             return false;
         }
         let (a, b) = (self.to_f64_vec(), other.to_f64_vec());
-        a.iter().zip(&b).all(|(a, b)| a == b || (a - b).abs() <= rtol * b.abs() + atol)
+        // Without the test of b, the bound would be infinite where b is, and any number within it.
+        a.iter().zip(&b).all(|(a, b)| a == b || (b.is_finite() && (a - b).abs() <= rtol * b.abs() + atol))
     }
 }

@@ -19,7 +19,10 @@ impl Tensor {
         self.device.backend().unary(op, &self.to_dtype(DType::F32))
     }
 
-    /// To another dtype (itself if it has it): floats round, floats to integers truncate, anything ≠ 0 is true.
+    /// To another dtype (itself if it has it), as `as` does in Rust; anything ≠ 0 is true.
+    ///
+    /// Floats round. Floats to integers truncate, and what lies outside of the integers' range becomes the nearest of
+    /// them (NaN becomes 0): 300.7 and −1 to u8 give 255 and 0. Integers to narrower ones wrap: 300 to u8 gives 44.
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         if self.dtype == dtype { self.clone() } else { self.device.backend().cast(self, dtype) }
     }
@@ -29,9 +32,6 @@ impl Tensor {
         ensure!(low <= high, Value, "clamp", "low {low} must not exceed high {high}");
         let whole = |bound: f64| bound.fract() == 0.0 || bound.is_infinite();
         match self.dtype {
-            DType::U8 if whole(low) && whole(high) => {
-                self.any_unary("clamp", Unary::Clamp(low.clamp(0.0, 255.0), high.clamp(0.0, 255.0)))
-            }
             dtype if dtype.is_int() && !(whole(low) && whole(high)) => {
                 self.float_unary("clamp", Unary::Clamp(low, high))
             }

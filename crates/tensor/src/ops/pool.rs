@@ -6,7 +6,7 @@
 
 use crate::backend::PlaneMap;
 use crate::tensor::same_device;
-use crate::{Device, Shape, Tensor, ensure};
+use crate::{DType, Device, Shape, Tensor, ensure};
 
 pub use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 
@@ -175,11 +175,35 @@ pub fn apply_adjoint(map: &PlaneMap, dy: &Tensor) -> Tensor {
     backend.plane_map_adjoint(map, dy).unwrap_or_else(|| on_cpu(&[dy], |dy| vec![apply_adjoint(map, &dy[0])]).remove(0))
 }
 
+/// The checks of a gather from, or a scatter to, planes of `h × w` at `index`; `x` is the floats that it moves.
+#[track_caller]
+fn check_places(op: &'static str, x: &Tensor, index: &Tensor, (h, w): (usize, usize)) {
+    same_device(op, &[x, index]);
+    ensure!(x.dtype().is_float(), DType, op, "needs floats, got {}", x.dtype());
+    ensure!(index.dtype() == DType::I64, DType, op, "the index must be i64, got {}", index.dtype());
+    if index.numel() > 0 {
+        let (low, high) = index.device().backend().index_range(index);
+        let area = Shape::from([h, w]).numel_for(op) as i64;
+        ensure!(low >= -1, Index, op, "index {low} lies outside of -1..{area} ({h} × {w})");
+        ensure!(high < area, Index, op, "index {high} lies outside of -1..{area} ({h} × {w})");
+    }
+}
+
 /// `y[…, i, j] = x[…, index[…, i, j]]` within each plane, `index` counting its elements in row-major order; 0 where the
 /// index is −1. Dimensions before the last two are equal.
 #[track_caller]
 pub fn plane_gather(x: &Tensor, index: &Tensor) -> Tensor {
-    same_device("plane_gather", &[x, index]);
+    const OP: &str = "plane_gather";
+    let (r, own) = (x.rank(), index.rank());
+    ensure!(
+        r >= 2 && own == r && x.dims()[..r - 2] == index.dims()[..r - 2],
+        Shape,
+        OP,
+        "x and the index need at least 2 dimensions, equal before the last two: {} and {}",
+        x.shape(),
+        index.shape()
+    );
+    check_places(OP, x, index, (x.dims()[r - 2], x.dims()[r - 1]));
     let backend = x.device().backend();
     let cpu = || on_cpu(&[x, index], |t| vec![plane_gather(&t[0], &t[1])]).remove(0);
     backend.plane_gather(x, index).unwrap_or_else(cpu)
@@ -188,7 +212,16 @@ pub fn plane_gather(x: &Tensor, index: &Tensor) -> Tensor {
 /// The adjoint of [`plane_gather`]: `dx[…, index[…, i, j]] += dy[…, i, j]` in planes of `h × w`, indices −1 left out.
 #[track_caller]
 pub fn plane_scatter(dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Tensor {
-    same_device("plane_scatter", &[dy, index]);
+    const OP: &str = "plane_scatter";
+    ensure!(
+        dy.rank() >= 2 && dy.shape() == index.shape(),
+        Shape,
+        OP,
+        "dy and the index need one shape of at least 2 dimensions: {} and {}",
+        dy.shape(),
+        index.shape()
+    );
+    check_places(OP, dy, index, (h, w));
     let backend = dy.device().backend();
     let cpu = || on_cpu(&[dy, index], |t| vec![plane_scatter(&t[0], &t[1], h, w)]).remove(0);
     backend.plane_scatter(dy, index, h, w).unwrap_or_else(cpu)

@@ -1,7 +1,39 @@
 //! Writing into a section of a tensor: the other direction of a view.
 
 use crate::tensor::same_device;
-use crate::{Shape, Slice, Tensor, ensure};
+use crate::{Layout, Shape, Slice, Tensor, ensure};
+
+/// Do no two elements lie in one place?
+fn distinct(layout: &Layout) -> bool {
+    if layout.numel() == 0 {
+        return true;
+    }
+    let mut steps: Vec<(usize, usize)> = layout
+        .shape
+        .iter()
+        .zip(&layout.strides)
+        .filter(|&(&n, _)| n > 1)
+        .map(|(&n, &s)| (s.unsigned_abs(), n))
+        .collect();
+    steps.sort_unstable();
+    // Where each step is longer than all the shorter ones together, as in any section by ranges and indices, the places
+    // are numerals in a mixed base.
+    let (mut nested, mut reach) = (true, 0);
+    for &(s, n) in &steps {
+        nested &= s > reach;
+        reach += (n - 1) * s;
+    }
+    // Else they have to be looked at: windows may overlap, and interleaved steps need not.
+    nested
+        || layout.numel() <= reach + 1 && {
+            let mut places = vec![0];
+            for (s, n) in steps {
+                places = places.iter().flat_map(|&p| (0..n).map(move |i| p + i * s)).collect();
+            }
+            places.sort_unstable();
+            places.windows(2).all(|pair| pair[0] != pair[1])
+        }
+}
 
 impl Tensor {
     /// A copy of this tensor in which the elements that `section` selects are replaced by `src`, which broadcasts to
@@ -30,8 +62,7 @@ impl Tensor {
         ensure!(view.shares_storage(&out), Value, OP, "the section must be a view of the tensor that it is given");
         let region = view.layout.clone();
         drop(view);
-        let repeats = region.shape.iter().zip(&region.strides).any(|(&n, &s)| n > 1 && s == 0);
-        ensure!(!repeats, Value, OP, "the section {} holds an element more than once", region.shape);
+        ensure!(distinct(&region), Value, OP, "the section {} holds an element more than once", region.shape);
         let src = src.to_dtype(out.dtype);
         let src = src.with_layout(src.layout.expand(&region.shape, OP));
         if region.numel() > 0 {

@@ -1,4 +1,4 @@
-//! Convolution: forward, gradients, and the transposed convolution.
+//! Convolution: forward and gradients. The transposed convolution is the input gradient of one that goes the other way.
 //!
 //! Layouts are row-major: images `[N, C, H, W]`, weights `[O, C/groups, kh, kw]`, outputs `[N, O, Ho, Wo]`. No function
 //! here adds a bias. A one-dimensional convolution is the two-dimensional one with `H = kh = 1`.
@@ -22,7 +22,6 @@ mod im2col;
 mod input_grad;
 mod op;
 mod scratch;
-mod transpose;
 mod weight_grad;
 
 #[cfg(test)]
@@ -31,9 +30,6 @@ mod tests;
 pub use forward::conv2d;
 pub use input_grad::conv2d_input_grad;
 pub use op::{conv2d_input_grad_tensor, conv2d_tensor, conv2d_weight_grad_tensor};
-pub use transpose::{
-    ConvTranspose2dGeometry, conv_transpose2d, conv_transpose2d_input_grad, conv_transpose2d_weight_grad,
-};
 pub use weight_grad::conv2d_weight_grad;
 
 use super::gemm::GemmElement;

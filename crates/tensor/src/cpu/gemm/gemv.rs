@@ -38,7 +38,7 @@ pub fn gemv<T: GemmElement>(
         }
         let x = &*buf;
         let by_rows = mat.cs == 1;
-        let strip = if by_rows { (TASK / k).next_multiple_of(DOT_ROWS) } else { STRIP };
+        let strip = if by_rows { (TASK / k).max(1).next_multiple_of(DOT_ROWS) } else { STRIP };
         let task = |(t, y): (usize, &mut [T])| {
             let mat = mat.at(t * strip, 0);
             buffer::with(y.len(), |sums: &mut [T::Acc]| {

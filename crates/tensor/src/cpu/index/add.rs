@@ -120,19 +120,3 @@ pub fn scatter_add<T: Accumulate>(
     });
     Ok(())
 }
-
-/// Backward of [`embedding`](super::embedding): `dweight[indices[j]] += dy[j]`, for `dy [.., d]` and `dweight [v, d]`.
-///
-/// # Errors
-/// The first index that is not in `0..v`; `dweight` is untouched.
-///
-/// # Panics
-/// If a slice has not the length that its shape says.
-pub fn embedding_backward<T: Accumulate>(
-    (v, d): (usize, usize),
-    indices: &[i64],
-    dy: &[T],
-    dweight: &mut [T],
-) -> Result<(), IndexError> {
-    index_add((1, v, d), indices, dy, dweight)
-}

@@ -12,8 +12,8 @@ pub(super) mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use add::{embedding_backward, index_add, scatter_add};
-pub use select::{embedding, gather, index_select};
+pub use add::{index_add, scatter_add};
+pub use select::{gather, index_select};
 
 use rayon::prelude::*;
 

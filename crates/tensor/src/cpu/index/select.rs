@@ -62,19 +62,3 @@ pub fn index_select<T: Copy + Send + Sync>(
     });
     Ok(())
 }
-
-/// The rows `weight[indices[j]]` of an embedding table `weight [v, d]`, for `indices` of any shape, in `y [.., d]`.
-///
-/// # Errors
-/// The first index that is not in `0..v`; `y` is untouched.
-///
-/// # Panics
-/// If a slice has not the length that its shape says.
-pub fn embedding<T: Copy + Send + Sync>(
-    (v, d): (usize, usize),
-    weight: &[T],
-    indices: &[i64],
-    y: &mut [T],
-) -> Result<(), IndexError> {
-    index_select((1, v, d), weight, indices, y)
-}

@@ -165,8 +165,7 @@ pub fn erf<S: Simd>(x: f32) -> f32 {
     (if a < 0.92 { small } else { large }).copysign(x)
 }
 
-/// The largest |x| for which [`sin`] and [`cos`] reduce accurately; beyond it they return NaN (the slice kernels in
-/// [`crate::cpu::unary`] then ask the system's library, one element at a time).
+/// The largest |x| for which [`sin`] and [`cos`] reduce accurately; beyond it they return NaN.
 pub const TRIG_LIMIT: f32 = 1e8;
 
 /// Quadrant and remainder: x = n·π/2 + r, |r| ≤ π/4, in double precision with π/2 in two parts of 33 and 53 bits.

@@ -4,8 +4,10 @@
 #![allow(clippy::excessive_precision)]
 
 use super::*;
+use crate::backend::{Binary, Unary};
+use crate::cpu::elementwise::{binary_real, unary_real};
 use crate::cpu::level::Level;
-use crate::cpu::unary::{self, UnaryOp};
+use crate::cpu::simd::simd_fn;
 
 /// The distance of `got` from the exact value `want`, in units in the last place of `want` rounded to `f32`.
 fn ulps(got: f32, want: f64) -> f64 {
@@ -26,7 +28,7 @@ fn ulps(got: f32, want: f64) -> f64 {
 }
 
 /// The largest error over every `step`-th float whose magnitude is at most `limit`, and where it is.
-fn sweep<O: UnaryOp>(limit: f32, exact: fn(f64) -> f64) -> (f64, f32) {
+fn sweep(f: impl Fn(Level, &[f32], &mut [f32]), limit: f32, exact: fn(f64) -> f64) -> (f64, f32) {
     let step = if cfg!(debug_assertions) { 16_411 } else { 1_009 };
     let mut xs: Vec<f32> = Vec::new();
     for sign in [0u32, 1 << 31] {
@@ -40,7 +42,7 @@ fn sweep<O: UnaryOp>(limit: f32, exact: fn(f64) -> f64) -> (f64, f32) {
     let mut ys = vec![0.0; xs.len()];
     let mut worst = (0.0, 0.0);
     for level in Level::ALL {
-        unary::map_at::<O, f32>(level, &xs, &mut ys);
+        f(level, &xs, &mut ys);
         for (&x, &y) in xs.iter().zip(&ys) {
             let e = ulps(y, exact(x as f64));
             if e > worst.0 {
@@ -49,6 +51,22 @@ fn sweep<O: UnaryOp>(limit: f32, exact: fn(f64) -> f64) -> (f64, f32) {
         }
     }
     worst
+}
+
+/// The kernel of an op.
+fn unary(op: Unary) -> impl Fn(Level, &[f32], &mut [f32]) {
+    move |level, x, y| unary_real(level, op, x, y)
+}
+simd_fn! {
+    /// The vector form, of which the normal distribution is made.
+    fn sine[S](x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = single::sin::<S>(x));
+    }
+}
+simd_fn! {
+    fn cosine[S](x: &[f32], y: &mut [f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = single::cos::<S>(x));
+    }
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -62,15 +80,15 @@ fn erf(x: f64) -> f64 {
 fn ulp_sweep() {
     let inf = f32::INFINITY;
     let rows: [(&str, (f64, f32), f64); 9] = [
-        ("exp", sweep::<unary::Exp>(inf, f64::exp), 1.1),
-        ("expm1", sweep::<unary::Expm1>(inf, f64::exp_m1), 2.0),
-        ("log", sweep::<unary::Log>(inf, f64::ln), 1.0),
-        ("log1p", sweep::<unary::Log1p>(inf, f64::ln_1p), 2.0),
-        ("tanh", sweep::<unary::Tanh>(inf, f64::tanh), 1.5),
-        ("sigmoid", sweep::<unary::Sigmoid>(inf, sigmoid), 2.5),
-        ("erf", sweep::<unary::Erf>(inf, erf), 1.7),
-        ("sin", sweep::<unary::Sin>(inf, f64::sin), 1.8),
-        ("cos", sweep::<unary::Cos>(inf, f64::cos), 1.8),
+        ("exp", sweep(unary(Unary::Exp), inf, f64::exp), 1.1),
+        ("expm1", sweep(unary(Unary::Expm1), inf, f64::exp_m1), 2.0),
+        ("log", sweep(unary(Unary::Log), inf, f64::ln), 1.0),
+        ("log1p", sweep(unary(Unary::Log1p), inf, f64::ln_1p), 2.0),
+        ("tanh", sweep(unary(Unary::Tanh), inf, f64::tanh), 1.5),
+        ("sigmoid", sweep(unary(Unary::Sigmoid), inf, sigmoid), 2.5),
+        ("erf", sweep(unary(Unary::Erf), inf, erf), 1.7),
+        ("sin", sweep(sine, single::TRIG_LIMIT, f64::sin), 1.8),
+        ("cos", sweep(cosine, single::TRIG_LIMIT, f64::cos), 1.8),
     ];
     for (name, (ulp, x), bound) in rows {
         println!("{name:8} {ulp:.3} ulp at {x:e}");
@@ -80,26 +98,27 @@ fn ulp_sweep() {
 
 #[test]
 fn special_values() {
-    fn all<O: UnaryOp>(x: f32) -> [f32; 3] {
+    fn all(f: impl Fn(Level, &[f32], &mut [f32]), x: f32) -> [f32; 3] {
         Level::ALL.map(|l| {
             // Long enough for the vector loop and its remainder.
             let mut y = [0.0; 37];
-            unary::map_at::<O, f32>(l, &[x; 37], &mut y);
+            f(l, &[x; 37], &mut y);
             assert!(y.iter().all(|v| v.to_bits() == y[0].to_bits() || v.is_nan() && y[0].is_nan()));
             y[0]
         })
     }
     let (inf, nan) = (f32::INFINITY, f32::NAN);
     macro_rules! check {
-        ($($op:ident($x:expr) == $want:expr;)*) => {$(
-            for got in all::<unary::$op>($x) {
+        ($kernel:expr => $($op:ident($x:expr) == $want:expr;)*) => {$(
+            for got in all($kernel($op), $x) {
                 let want: f32 = $want;
                 assert!(got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
                     "{}({}) = {got}, not {want}", stringify!($op), $x);
             }
         )*};
     }
-    check! {
+    use Unary::*;
+    check! { unary =>
         Exp(0.0) == 1.0; Exp(-0.0) == 1.0; Exp(inf) == inf; Exp(-inf) == 0.0; Exp(nan) == nan; Exp(88.8) == inf;
         Exp(-104.0) == 0.0; Exp(-103.5) == 1e-45;
         Expm1(0.0) == 0.0; Expm1(-0.0) == -0.0; Expm1(inf) == inf; Expm1(-inf) == -1.0; Expm1(nan) == nan; Expm1(1e-40) == 1e-40;
@@ -109,11 +128,16 @@ fn special_values() {
         Tanh(0.0) == 0.0; Tanh(-0.0) == -0.0; Tanh(inf) == 1.0; Tanh(-inf) == -1.0; Tanh(nan) == nan; Tanh(1e-45) == 1e-45;
         Sigmoid(inf) == 1.0; Sigmoid(-inf) == 0.0; Sigmoid(0.0) == 0.5; Sigmoid(nan) == nan;
         Erf(0.0) == 0.0; Erf(-0.0) == -0.0; Erf(inf) == 1.0; Erf(-inf) == -1.0; Erf(nan) == nan;
-        Sin(-0.0) == -0.0; Sin(inf) == nan; Sin(nan) == nan; Cos(0.0) == 1.0; Cos(-inf) == nan;
+        Sin(-0.0) == -0.0; Sin(inf) == nan; Sin(nan) == nan; Sin(1e9) == 1e9f64.sin() as f32; Cos(0.0) == 1.0; Cos(-3.4e38) == (-3.4e38f32 as f64).cos() as f32; Cos(-inf) == nan;
         Softplus(inf) == inf; Softplus(-inf) == 0.0; Softplus(nan) == nan; Softplus(200.0) == 200.0;
         Relu(nan) == nan; Relu(-1.0) == 0.0;
-        Gelu(1e30) == 1e30; GeluTanh(1e30) == 1e30; GeluGrad(1e30) == 1.0; GeluTanhGrad(1e30) == 1.0;
-        GeluTanhGrad(-1e30) == 0.0; SiluGrad(1e30) == 1.0; Gelu(nan) == nan; GeluTanhGrad(nan) == nan;
+        Gelu(1e30) == 1e30; GeluTanh(1e30) == 1e30; Gelu(nan) == nan;
+    }
+    use Binary::*;
+    let derivative = |op| move |level, x: &[f32], y: &mut [f32]| binary_real(level, op, x, &vec![1.0; x.len()], y);
+    check! { derivative =>
+        GeluGrad(1e30) == 1.0; GeluTanhGrad(1e30) == 1.0; GeluTanhGrad(-1e30) == 0.0; GeluTanhGrad(nan) == nan;
+        SiluGrad(1e30) == 1.0;
     }
 }
 

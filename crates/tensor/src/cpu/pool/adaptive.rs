@@ -1,7 +1,7 @@
 //! Pooling to a given output size: output `i` of `O` covers the inputs `⌊i·H/O⌋ … ⌈(i+1)·H/O⌉ − 1`; neighbouring bins
 //! overlap where `O` does not divide `H`.
 
-use super::{Maximum, PoolElement, scatter_to_planes};
+use super::{Maximum, PoolElement};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -98,19 +98,4 @@ pub fn adaptive_max_pool2d<T: PoolElement>(geo: &AdaptivePool2dGeometry, x: &[T]
             (*y, *index) = (best.value, best.index);
         }
     });
-}
-
-/// Backward of [`adaptive_max_pool2d`]: `dx[plane, indices[plane, i, j]] += dy[plane, i, j]`. **Adds** to `dx`.
-///
-/// # Panics
-/// As [`adaptive_avg_pool2d`], or if an index is not in the plane (negative ones are skipped).
-pub fn adaptive_max_pool2d_backward<T: PoolElement>(
-    geo: &AdaptivePool2dGeometry,
-    dy: &[T],
-    indices: &[i64],
-    dx: &mut [T],
-) {
-    geo.bins(dx.len(), dy.len());
-    assert_eq!(indices.len(), dy.len(), "indices length");
-    scatter_to_planes(indices, dy, geo.out(), dx, geo.area());
 }

@@ -1,6 +1,6 @@
 //! The maximum over windows.
 
-use super::{Maximum, Pool2dGeometry, PoolElement, scatter_to_planes};
+use super::{Maximum, Pool2dGeometry, PoolElement};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -53,15 +53,4 @@ fn taps(size: usize, out: usize, k: usize, s: usize, p: usize, d: usize) -> Vec<
         first.min(end)..end
     };
     (0..out).map(range).collect()
-}
-
-/// Backward of [`max_pool2d`]: `dx[plane, indices[plane, i, j]] += dy[plane, i, j]`. **Adds** to `dx [planes, H, W]`.
-///
-/// # Panics
-/// If a slice has not the length the geometry gives it, or an index is not in the plane (negative ones are skipped).
-pub fn max_pool2d_backward<T: PoolElement>(geo: &Pool2dGeometry, dy: &[T], indices: &[i64], dx: &mut [T]) {
-    geo.check(dx.len(), dy.len());
-    assert_eq!(indices.len(), dy.len(), "indices length");
-    let (ho, wo) = geo.out_size();
-    scatter_to_planes(indices, dy, ho * wo, dx, geo.h * geo.w);
 }

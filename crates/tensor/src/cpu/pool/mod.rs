@@ -13,12 +13,9 @@ mod max;
 #[cfg(test)]
 mod tests;
 
-pub use adaptive::{
-    AdaptivePool2dGeometry, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, adaptive_max_pool2d,
-    adaptive_max_pool2d_backward,
-};
+pub use adaptive::{AdaptivePool2dGeometry, adaptive_avg_pool2d, adaptive_avg_pool2d_backward, adaptive_max_pool2d};
 pub use avg::{avg_pool2d, avg_pool2d_backward};
-pub use max::{max_pool2d, max_pool2d_backward};
+pub use max::max_pool2d;
 
 use num_traits::Float;
 use rayon::prelude::*;
