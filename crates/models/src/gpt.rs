@@ -344,11 +344,12 @@ impl Gpt {
         let gpt = Gpt::new(&config)?;
         let state = pretrained::read_folder(folder)?;
         let embedding = state.get("wte.weight").or_else(|| state.get("transformer.wte.weight"));
-        if let (Some(head), Some(embedding)) = (state.get("lm_head.weight"), embedding) {
-            if head.shape() != embedding.shape() || !head.eq(embedding).all().item::<bool>() {
-                let message = "lm_head.weight is not wte.weight: only tied output weights are supported";
-                return Err(Error::format(folder.display(), message));
-            }
+        let same = |a: &Tensor, b: &Tensor| a.shape() == b.shape() && a.eq(b).all().item::<bool>();
+        if let (Some(head), Some(embedding)) = (state.get("lm_head.weight"), embedding)
+            && !same(head, embedding)
+        {
+            let message = "lm_head.weight is not wte.weight: only tied output weights are supported";
+            return Err(Error::format(folder.display(), message));
         }
         let state = state.rename(|name| {
             let name = name.strip_prefix("transformer.").unwrap_or(name);

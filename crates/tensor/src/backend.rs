@@ -140,7 +140,7 @@ macro_rules! names {
 names! {
     Unary {
         Neg => "neg", Abs => "abs", Sign => "sign", Square => "square", AddScalar(..) => "add_scalar",
-        MulScalar(..) => "mul_scalar", RsubScalar(..) => "rsub_scalar", Clamp(..) => "clamp", Relu => "relu",
+        MulScalar(..) => "mul_scalar", DivScalar(..) => "div_scalar", RsubScalar(..) => "rsub_scalar", Clamp(..) => "clamp", Relu => "relu",
         Powi(..) => "powi", Powf(..) => "powf", RdivScalar(..) => "rdiv_scalar", Exp => "exp", Expm1 => "expm1",
         Log => "log", Log1p => "log1p", Sqrt => "sqrt", Rsqrt => "rsqrt", Recip => "recip", Sin => "sin",
         Cos => "cos", Tanh => "tanh", Sigmoid => "sigmoid", Erf => "erf", Gelu => "gelu", GeluTanh => "gelu_tanh",
