@@ -1,7 +1,7 @@
 //! Scaled dot-product attention, forward.
 
 use super::attention_tile::{Attention, AttentionShape};
-use super::gemm::{MatRef, gemm};
+use super::gemm::{MatRef, Packed, gemm};
 use super::level::level;
 use super::math::Real;
 use super::seq_math::{SeqFloat, exp_shifted, max, scale, sum, take_front, with_scratch};
@@ -13,6 +13,8 @@ use std::ops::Range;
 const TILE_Q: usize = 64;
 /// Keys in a tile: a tile of scores, its keys and its values fit a core's second-level cache together.
 const TILE_K: usize = 256;
+/// Fewest tasks to aim for. A task packs the keys and values that it uses, so fewer are better.
+const MIN_TASKS: usize = 16;
 
 /// `O = dropout(softmax(scale · Q Kᵀ + mask)) V`, and `L = logsumexp(scale · Q Kᵀ + mask)` for the backward pass.
 ///
@@ -40,20 +42,43 @@ pub fn attention_forward<T: SeqFloat>(args: &Attention<T>, out: &mut [T], lse: &
     assert_eq!(out.len(), b * h * tq * dv, "attention: the output is [B, H, Tq, Dv]");
     assert_eq!(lse.len(), b * h * tq, "attention: the logsumexp is [B, H, Tq]");
     let blocks = args.row_blocks(TILE_Q);
-    let mut tasks = Vec::with_capacity(b * hk * blocks.len());
+    let together = blocks.len().div_ceil(MIN_TASKS.div_ceil((b * hk).max(1))).max(1);
+    let mut tasks = Vec::with_capacity(b * hk * blocks.len().div_ceil(together));
     let (mut out, mut lse) = (out, lse);
     for b in 0..b {
         for hk in 0..hk {
-            for rows in &blocks {
-                let o = take_front(&mut out, rows.len() * dv);
-                tasks.push((b, hk, rows, o, take_front(&mut lse, rows.len())));
+            for blocks in blocks.chunks(together) {
+                let rows = blocks.iter().map(ExactSizeIterator::len).sum();
+                tasks.push((b, hk, blocks, take_front(&mut out, rows * dv), take_front(&mut lse, rows)));
             }
         }
     }
-    tasks
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|(b, hk, rows, out, lse)| forward_block(args, (b, hk), rows, out, lse));
+    tasks.into_par_iter().with_max_len(1).for_each(|(b, hk, blocks, mut out, mut lse)| {
+        let tiles = KeyTiles::new(args, (b, hk), blocks);
+        for rows in blocks {
+            let (out, lse) = (take_front(&mut out, rows.len() * dv), take_front(&mut lse, rows.len()));
+            forward_block(args, (b, hk), rows, &tiles, out, lse);
+        }
+    });
+}
+
+/// The tiles of keys `Kᵀ` and values `V` of a head, packed if several blocks of rows use them.
+struct KeyTiles<T: SeqFloat>(Vec<(Packed<T>, Packed<T>)>);
+
+impl<T: SeqFloat> KeyTiles<T> {
+    fn new(args: &Attention<T>, (b, hk): (usize, usize), blocks: &[Range<usize>]) -> Self {
+        let AttentionShape { d, dv, .. } = args.shape;
+        if blocks.len() < 2 {
+            return KeyTiles(Vec::new());
+        }
+        let end = blocks.iter().map(|rows| args.visible_to_any(rows)).max().unwrap_or(0);
+        let tile = |j: usize| {
+            let n = TILE_K.min(end - j);
+            let keys = Packed::new(level(), args.k.matrix(b, hk, j).t(), d, n);
+            (keys, Packed::new(level(), args.v.matrix(b, hk, j), n, dv))
+        };
+        KeyTiles((0..end).step_by(TILE_K).map(tile).collect())
+    }
 }
 
 /// The rows of one block; `out` serves as the accumulator `O`, `lse` as the running maximum `m`.
@@ -61,6 +86,7 @@ fn forward_block<T: SeqFloat>(
     args: &Attention<T>,
     (b, hk): (usize, usize),
     rows: &Range<usize>,
+    tiles: &KeyTiles<T>,
     out: &mut [T],
     lse: &mut [T],
 ) {
@@ -81,7 +107,11 @@ fn forward_block<T: SeqFloat>(
             if args.tile_is_masked(b, hk, rows, j, n) {
                 continue;
             }
-            gemm(count, n, d, q, args.k.matrix(b, hk, j).t(), s, TILE_K, false, false);
+            let tile = tiles.0.get(j / TILE_K);
+            match tile {
+                Some((keys, _)) => keys.part(count, (d, n), q, s, TILE_K, false, false),
+                None => gemm(count, n, d, q, args.k.matrix(b, hk, j).t(), s, TILE_K, false, false),
+            }
             for (x, r) in rows.clone().enumerate() {
                 let (h, i) = args.head_and_query(hk, r);
                 let row = &mut s[x * TILE_K..x * TILE_K + n];
@@ -101,7 +131,10 @@ fn forward_block<T: SeqFloat>(
                 }
             }
             let weights = MatRef::row_major(s, TILE_K);
-            gemm(count, dv, n, weights, args.v.matrix(b, hk, j), out, dv, !first, false);
+            match tile {
+                Some((_, values)) => values.part(count, (n, dv), weights, out, dv, !first, false),
+                None => gemm(count, dv, n, weights, args.v.matrix(b, hk, j), out, dv, !first, false),
+            }
             first = false;
         }
         let factor = args.dropout.map_or(T::one(), |dropout| dropout.factor());

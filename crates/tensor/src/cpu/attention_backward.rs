@@ -1,7 +1,7 @@
 //! Scaled dot-product attention, backward.
 
 use super::attention_tile::{Attention, AttentionShape, Operand};
-use super::gemm::{MatRef, gemm};
+use super::gemm::{MatRef, Packed, gemm};
 use super::level::level;
 use super::seq_math::{SeqFloat, dot, exp_shifted, scale, take_front, with_scratch};
 use super::simd::simd_fn;
@@ -151,6 +151,10 @@ fn backward_keys<T: SeqFloat>(args: &Attention<T>, saved: &Saved<T>, blocks: &[R
         for (j, n, dk, d_v) in keys {
             dk.fill(T::zero());
             d_v.fill(T::zero());
+            let (keys, values) = (args.k.matrix(b, hk, j), args.v.matrix(b, hk, j));
+            // Every block of rows multiplies by these three.
+            let (keys_t, values_t) = (Packed::new(level(), keys.t(), d, n), Packed::new(level(), values.t(), dv, n));
+            let keys = Packed::new(level(), keys, n, d);
             for rows in blocks {
                 let n = n.min(args.visible_to_any(rows).saturating_sub(j));
                 if n == 0 || args.tile_is_masked(b, hk, rows, j, n) {
@@ -160,14 +164,13 @@ fn backward_keys<T: SeqFloat>(args: &Attention<T>, saved: &Saved<T>, blocks: &[R
                 args.gather_rows(&args.q, (b, hk), rows, args.scale, d, q);
                 args.gather_rows(&saved.d_out, (b, hk), rows, T::one(), dv, grad);
                 let (q, grad) = (MatRef::row_major(q, d), MatRef::row_major(grad, dv));
-                let keys = args.k.matrix(b, hk, j);
-                gemm(count, n, d, q, keys.t(), p, TILE_K, false, false);
-                gemm(count, n, dv, grad, args.v.matrix(b, hk, j).t(), ds, TILE_K, false, false);
+                keys_t.part(count, (d, n), q, p, TILE_K, false, false);
+                values_t.part(count, (dv, n), grad, ds, TILE_K, false, false);
                 score_gradients(args, saved, (b, hk), rows, (j, n), p, ds, d_mask);
                 let (p, ds) = (MatRef::row_major(p, TILE_K), MatRef::row_major(ds, TILE_K));
                 gemm(n, dv, count, p.t(), grad, d_v, dv, true, false);
                 gemm(n, d, count, ds.t(), q, dk, d, true, false);
-                gemm(count, d, n, ds, keys, &mut dq[rows.start * d..], d, true, false);
+                keys.part(count, (n, d), ds, &mut dq[rows.start * d..], d, true, false);
             }
         }
     });

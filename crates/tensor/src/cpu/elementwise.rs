@@ -2,6 +2,7 @@
 //!
 //! Half types are widened to f32 a chunk at a time, so no kernel is compiled for them.
 
+use super::half::Half;
 use super::level::level;
 use super::math::Real;
 use super::simd::simd_fn;
@@ -10,26 +11,8 @@ use crate::backend::{Binary, Compare, Unary};
 use crate::dtype::Element;
 use crate::storage::CpuBuffer;
 use crate::{DType, Tensor, dispatch};
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+use ::half::{bf16, f16};
 use num_traits::{CheckedRem, Signed, WrappingAdd, WrappingMul, WrappingSub};
-
-/// f16 and bf16, seen as storage for f32.
-pub trait Half: bytemuck::Pod + Send + Sync {
-    /// Into f32, exactly.
-    fn widen(src: &[Self], dst: &mut [f32]);
-    /// Rounded to nearest even.
-    fn narrow(src: &[f32], dst: &mut [Self]);
-}
-macro_rules! half_type {
-    ($($t:ty)*) => {$(
-        impl Half for $t {
-            fn widen(src: &[$t], dst: &mut [f32]) { src.convert_to_f32_slice(dst) }
-            fn narrow(src: &[f32], dst: &mut [$t]) { dst.convert_from_f32_slice(src) }
-        }
-    )*};
-}
-half_type!(f16 bf16);
 
 fn half1<H: Half>(x: &Tensor, kernel: impl Fn(&[f32], &mut [f32]) + Sync) -> CpuBuffer {
     map1::<H, H>(x, |x, out| {

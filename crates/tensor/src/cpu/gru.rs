@@ -1,6 +1,6 @@
 //! The gated recurrent unit over a sequence, forward and backward.
 
-use super::gemm::{MatRef, gemm};
+use super::gemm::MatRef;
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
@@ -40,8 +40,7 @@ pub fn gru_forward<T: SeqFloat>(
     assert!(b_hn.is_none_or(|b| b.len() == h), "the bias of n is [H]");
     start(h_n, Some(h0));
     let pieces = seq.pieces();
-    let mut buffer = Vec::new();
-    let weights = seq.transposed_weights(&mut buffer);
+    let weights = seq.transposed_weights();
     let parallel = pieces.len() == 1;
     let gates = seq.split(gates, 3 * h, &pieces);
     let hs = seq.split(hs, h, &pieces);
@@ -52,7 +51,7 @@ pub fn gru_forward<T: SeqFloat>(
             let (recurrent, masked) = scratch.split_at_mut(3 * rows.len() * h);
             for t in seq.steps(rows) {
                 let x = seq.recurrent_input(rows, state, masked);
-                gemm(rows.len(), 3 * h, h, x, weights, recurrent, 3 * h, false, parallel);
+                weights.product(rows.len(), x, recurrent, 3 * h, false, parallel);
                 for (n, _) in seq.active(rows, t) {
                     let (own, wide) = (n * h..(n + 1) * h, 3 * n * h..3 * (n + 1) * h);
                     let (recurrent, state) = (&mut recurrent[wide.clone()], &mut state[own.clone()]);
@@ -133,6 +132,7 @@ pub fn gru_backward<T: SeqFloat>(
     let Recurrence { t: steps, b, h, .. } = *seq;
     let GruGradients { d_gx, d_h0, d_w_hh, d_b_hn } = gradients;
     start(d_h0, upstream.d_hn);
+    let (rz_weights, n_weights) = (seq.weights(0..2 * h), seq.weights(2 * h..3 * h));
     let pieces = seq.pieces();
     let parallel = pieces.len() == 1;
     let mut d_hn = vec![T::zero(); steps * b * h];
@@ -155,10 +155,9 @@ pub fn gru_backward<T: SeqFloat>(
                     cell_backward(level(), gates, &saved.hn[at..at + h], before, dh, d, &mut d_hn[t][own]);
                 }
                 // W_hhᵀ [dr dz dhn], where [dr dz] and dhn lie in two arrays.
-                let weights = MatRef::row_major(seq.w_hh, h);
                 let (rz, n) = (MatRef::row_major(d_gates[t], 3 * h), MatRef::row_major(d_hn[t], h));
-                gemm(rows.len(), h, 2 * h, rz, weights, product, h, false, parallel);
-                gemm(rows.len(), h, h, n, weights.at(2 * h, 0), product, h, true, parallel);
+                rz_weights.product(rows.len(), rz, product, h, false, parallel);
+                n_weights.product(rows.len(), n, product, h, true, parallel);
                 for (n, r) in seq.active(rows, t) {
                     let (own, product) = (n * h..(n + 1) * h, &mut product[n * h..(n + 1) * h]);
                     seq.mask_row(r, product);

@@ -1,6 +1,6 @@
 //! The long short-term memory over a sequence, forward and backward.
 
-use super::gemm::{MatRef, gemm};
+use super::gemm::MatRef;
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, tanh_at, with_scratch};
@@ -37,8 +37,7 @@ pub fn lstm_forward<T: SeqFloat>(
     start(h_n, Some(h0));
     start(c_n, Some(c0));
     let pieces = seq.pieces();
-    let mut buffer = Vec::new();
-    let weights = seq.transposed_weights(&mut buffer);
+    let weights = seq.transposed_weights();
     let parallel = pieces.len() == 1;
     let gates = seq.split(gates, 4 * h, &pieces);
     let hs = seq.split(hs, h, &pieces);
@@ -49,7 +48,7 @@ pub fn lstm_forward<T: SeqFloat>(
         with_scratch(seq.mask_scratch(rows), |masked: &mut [T]| {
             for t in seq.steps(rows) {
                 let x = seq.recurrent_input(rows, state, masked);
-                gemm(rows.len(), 4 * h, h, x, weights, gates[t], 4 * h, true, parallel);
+                weights.product(rows.len(), x, gates[t], 4 * h, true, parallel);
                 for (n, _) in seq.active(rows, t) {
                     let own = n * h..(n + 1) * h;
                     let (state, cell) = (&mut state[own.clone()], &mut cell[own.clone()]);
@@ -140,6 +139,7 @@ pub fn lstm_backward<T: SeqFloat>(
     let LstmGradients { d_gx, d_h0, d_c0, d_w_hh } = gradients;
     start(d_h0, upstream.d_hn);
     start(d_c0, upstream.d_cn);
+    let weights = seq.weights(0..4 * h);
     let pieces = seq.pieces();
     let parallel = pieces.len() == 1;
     let d_gates = seq.split(d_gx, 4 * h, &pieces);
@@ -162,9 +162,8 @@ pub fn lstm_backward<T: SeqFloat>(
                     let d = &mut d_gates[t][4 * n * h..4 * (n + 1) * h];
                     cell_backward(level(), &saved.gates[4 * at..4 * (at + h)], tanh_c, before, dh, dc, d);
                 }
-                let weights = MatRef::row_major(seq.w_hh, h);
                 let d = MatRef::row_major(d_gates[t], 4 * h);
-                gemm(rows.len(), h, 4 * h, d, weights, product, h, false, parallel);
+                weights.product(rows.len(), d, product, h, false, parallel);
                 for (n, r) in seq.active(rows, t) {
                     let product = &mut product[n * h..(n + 1) * h];
                     seq.mask_row(r, product);

@@ -18,6 +18,7 @@ mod dropout;
 mod elementwise;
 pub mod gemm;
 pub mod gru;
+mod half;
 pub mod index;
 pub mod interpolate;
 pub mod lanes;

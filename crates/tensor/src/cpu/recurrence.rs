@@ -1,7 +1,8 @@
 //! What the RNN, LSTM and GRU kernels share: the order of time, lengths, the cut of a batch into rows, and the gradient
 //! of the recurrent weights.
 
-use super::gemm::{MatRef, gemm};
+use super::gemm::{MatRef, Packed, gemm};
+use super::level::level;
 use super::seq_math::{SeqFloat, take_front};
 use std::ops::Range;
 
@@ -114,23 +115,15 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
         rows.clone().enumerate().filter(move |&(_, r)| t < self.length(r))
     }
 
-    /// `W_hhᵀ` `[H, G·H]`. For more than a few steps it is copied to `buffer`, so that no step reads the weights down
-    /// their columns.
-    pub(super) fn transposed_weights<'x>(&self, buffer: &'x mut Vec<T>) -> MatRef<'x, T>
-    where
-        'a: 'x,
-    {
+    /// `W_hhᵀ` `[H, G·H]`, which every step multiplies by.
+    pub(super) fn transposed_weights(&self) -> Packed<T> {
         let (h, gates) = (self.h, self.w_hh.len() / self.h.max(1));
-        if self.t < 4 {
-            return MatRef::row_major(self.w_hh, h).t();
-        }
-        buffer.resize(self.w_hh.len(), T::zero());
-        for j in 0..gates {
-            for k in 0..h {
-                buffer[k * gates + j] = self.w_hh[j * h + k];
-            }
-        }
-        MatRef::row_major(buffer, gates)
+        Packed::new(level(), MatRef::row_major(self.w_hh, h).t(), h, gates)
+    }
+
+    /// The rows of `W_hh` `[rows, H]`, which every step backwards multiplies by.
+    pub(super) fn weights(&self, rows: Range<usize>) -> Packed<T> {
+        Packed::new(level(), MatRef::row_major(self.w_hh, self.h).at(rows.start, 0), rows.len(), self.h)
     }
 
     /// What the recurrent product of a piece multiplies: the state `h`, or its product with the recurrent mask, put in

@@ -1,6 +1,6 @@
 //! The simple recurrent network of Elman (1990) over a sequence, forward and backward.
 
-use super::gemm::{MatRef, gemm};
+use super::gemm::MatRef;
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, start, zero_after_end};
 use super::seq_math::{SeqFloat, tanh_at, with_scratch};
@@ -28,8 +28,7 @@ pub fn rnn_forward<T: SeqFloat>(seq: &Recurrence<T>, act: RnnActivation, hs: &mu
     let h = seq.h;
     start(h_n, Some(h0));
     let pieces = seq.pieces();
-    let mut buffer = Vec::new();
-    let weights = seq.transposed_weights(&mut buffer);
+    let weights = seq.transposed_weights();
     let (hs, h_n) = (seq.split(hs, h, &pieces), seq.split_rows(h_n, h, &pieces));
     let parallel = pieces.len() == 1;
     let tasks: Vec<_> = pieces.iter().zip(hs).zip(h_n).collect();
@@ -37,7 +36,7 @@ pub fn rnn_forward<T: SeqFloat>(seq: &Recurrence<T>, act: RnnActivation, hs: &mu
         with_scratch(seq.mask_scratch(rows), |masked: &mut [T]| {
             for t in seq.steps(rows) {
                 let x = seq.recurrent_input(rows, state, masked);
-                gemm(rows.len(), h, h, x, weights, hs[t], h, true, parallel);
+                weights.product(rows.len(), x, hs[t], h, true, parallel);
                 for (n, _) in seq.active(rows, t) {
                     let out = &mut hs[t][n * h..(n + 1) * h];
                     match act {
@@ -86,6 +85,7 @@ pub fn rnn_backward<T: SeqFloat>(
     let Recurrence { b, h, .. } = *seq;
     let RnnGradients { d_gx, d_h0, d_w_hh } = gradients;
     start(d_h0, upstream.d_hn);
+    let weights = seq.weights(0..h);
     let pieces = seq.pieces();
     let parallel = pieces.len() == 1;
     let (d_gx_split, d_h0) = (seq.split(d_gx, h, &pieces), seq.split_rows(d_h0, h, &pieces));
@@ -114,8 +114,7 @@ pub fn rnn_backward<T: SeqFloat>(
                         };
                     }
                 }
-                let weights = MatRef::row_major(seq.w_hh, h);
-                gemm(rows.len(), h, h, MatRef::row_major(d_gx[t], h), weights, product, h, false, parallel);
+                weights.product(rows.len(), MatRef::row_major(d_gx[t], h), product, h, false, parallel);
                 for (n, r) in seq.active(rows, t) {
                     let product = &mut product[n * h..(n + 1) * h];
                     seq.mask_row(r, product);

@@ -6,14 +6,17 @@
 //! Reductions keep `LANES` partial results, so their order is fixed by the length alone and the compiler can keep
 //! them in vector registers.
 
-use super::gemm::GemmElement;
+use super::gemm::{Accumulator, GemmElement};
 use super::math::Real;
 use super::simd::{Simd, simd_fn};
 use std::cell::RefCell;
 
 /// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
 /// caller.
-pub trait SeqFloat: GemmElement + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Real {}
+pub trait SeqFloat:
+    GemmElement<Acc = Self> + Accumulator + num_traits::Float + num_traits::NumAssign + bytemuck::Pod + Real
+{
+}
 impl SeqFloat for f32 {}
 impl SeqFloat for f64 {}
 

@@ -46,13 +46,17 @@ fn batched(op: &'static str, a: &Tensor, b: &Tensor) -> Tensor {
     let [m, k] = [a.dim(-2), a.dim(-1)];
     let n = b.dim(-1);
     // One matrix for the whole batch: the batch's rows are one tall matrix.
-    if b.rank() == 2 && a.rank() > 2 {
-        let rows = a.numel() / k.max(1);
-        if k > 0
-            && let Some(layout) = a.layout.reshape(&[rows, k].into())
-        {
+    if b.rank() == 2 && a.rank() > 2 && k > 0 {
+        let rows = a.numel() / k;
+        // Rows that do not line up are copied, unless the copy would be much of the work.
+        const COLUMNS: usize = 16;
+        let flat = match a.layout.reshape(&[rows, k].into()) {
+            Some(layout) => Some(a.with_layout(layout)),
+            None => (n >= COLUMNS).then(|| a.contiguous().reshape([rows, k])),
+        };
+        if let Some(flat) = flat {
             let shape: Shape = a.dims()[..a.rank() - 1].iter().copied().chain([n]).collect();
-            return a.device.backend().matmul(&a.with_layout(layout), b).reshape(shape);
+            return a.device.backend().matmul(&flat, b).reshape(shape);
         }
     }
     let lead = |t: &Tensor| Shape::from(&t.dims()[..t.rank() - 2]);

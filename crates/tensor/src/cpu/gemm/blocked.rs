@@ -1,15 +1,16 @@
 //! The blocked product: the loops around the micro-kernel.
 
+use super::buffer;
 use super::element::Rounded;
 use super::kernel::{Accumulator, Kernel, Tile};
 use super::pack::pack;
 use super::scheme::Scheme;
-use super::{GemmElement, MatRef, buffer};
+use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
 use rayon::prelude::*;
 
 /// Most bytes of a row of a packed panel of `A` or `B` times depth: `KC` is this over the element's size.
-const KC_BYTES: usize = 512 * 4;
+pub const KC_BYTES: usize = 512 * 4;
 /// Bytes of the block of `A` that a tile of work keeps in the L2 cache.
 const A_BLOCK_BYTES: usize = 384 * 1024;
 /// Bytes of the block of `B` that all threads share in the L3 cache.
@@ -21,9 +22,9 @@ const FEW_ROWS: usize = 48;
 /// Most rows of `A` packed at once.
 const M_BLOCK: usize = 4096;
 /// Multiply-adds below which waking threads up costs more than they bring: 160³, some 70 µs of one core.
-const PARALLEL: usize = 4_000_000;
+pub const PARALLEL: usize = 4_000_000;
 /// Multiply-adds that are worth a task of their own.
-const TASK: usize = 1 << 19;
+pub const TASK: usize = 1 << 19;
 
 /// The product's shape and operands.
 #[derive(Clone, Copy)]
@@ -39,9 +40,9 @@ pub struct Product<'a, T> {
 
 /// The output, to be written by several threads in disjoint tiles.
 #[derive(Clone, Copy)]
-struct Output<O> {
-    c: *mut O,
-    ldc: usize,
+pub struct Output<O> {
+    pub c: *mut O,
+    pub ldc: usize,
 }
 // SAFETY: threads write disjoint tiles (each tile of work is one range of rows × one of columns of a partition).
 unsafe impl<O: Send> Send for Output<O> {}
@@ -50,19 +51,20 @@ unsafe impl<O: Send> Sync for Output<O> {}
 
 /// A block of an operand, as the micro-kernel is to read it.
 #[derive(Clone, Copy)]
-enum Block<'a, A> {
-    /// In panels; see [`pack`].
-    Packed(&'a [A]),
+pub enum Block<'a, A> {
+    /// In panels of `total` rows and `steps`; see [`pack`].
+    Packed { data: &'a [A], total: usize, steps: usize },
     /// As it lies in memory, panels being ranges of its rows.
     Direct(MatRef<'a, A>),
 }
 
 impl<A: Copy> Block<'_, A> {
-    /// Where the `w` wide panel from row `i` starts, and the steps to the next row and the next `p`.
+    /// Where the panel from row `i` on starts, and the strides to the next row and the next `p`; `width` is that of a
+    /// whole panel.
     #[inline(always)]
-    fn panel(&self, i: usize, w: usize, k: usize) -> (*const A, isize, isize) {
+    fn panel(&self, i: usize, width: usize) -> (*const A, isize, isize) {
         match self {
-            Block::Packed(data) => (data[i * k..].as_ptr(), 1, w as isize),
+            Block::Packed { data, total, steps } => (data[i * steps..].as_ptr(), 1, width.min(total - i) as isize),
             // From the whole slice: strides may lead back before this element.
             Block::Direct(mat) => (mat.data.as_ptr().wrapping_add(mat.at(i, 0).offset), mat.rs, mat.cs),
         }
@@ -70,7 +72,7 @@ impl<A: Copy> Block<'_, A> {
 }
 
 /// `⌈total / ⌈total / most⌉⌉` rounded up to a multiple of `unit`: equal blocks rather than full ones and a remainder.
-fn even(total: usize, most: usize, unit: usize) -> usize {
+pub fn even(total: usize, most: usize, unit: usize) -> usize {
     let blocks = total.div_ceil(most.max(unit)).max(1);
     total.div_ceil(blocks).next_multiple_of(unit)
 }
@@ -130,7 +132,7 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let nc = even(n, if m <= FEW_ROWS { B_BLOCK_FEW_ROWS } else { B_BLOCK_BYTES } / (kc * size), nr);
     let mb = even(m, M_BLOCK, mr);
 
-    let direct_a = S::direct(a.data).filter(|_| n <= 2 * nr || m * k * size <= 32 << 10);
+    let direct_a = direct_a::<S, T>(&x, nr);
     let direct_b = S::direct(b.data).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
     let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
@@ -144,21 +146,34 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                 // The same in terms of the sum.
                 let first = p * S::DEPTH;
                 let terms = (kc * S::DEPTH).min(x.k - first);
-                let b_block = match direct_b {
-                    Some(data) => Block::Direct(MatRef { data, offset: b.offset, rs: b.rs, cs: b.cs }.at(p, j).t()),
-                    None => {
-                        pack::<S, T>(kernel, b.at(first, j).t(), nc, terms, nr, b_buf, parallel);
-                        Block::Packed(&*b_buf)
+                let pack_b = |buf: &mut [T::Acc]| {
+                    if direct_b.is_none() {
+                        pack::<S, T>(kernel, b.at(first, j).t(), nc, terms, nr, buf, parallel);
                     }
                 };
+                let pack_a = |i: usize, buf: &mut [T::Acc]| {
+                    if direct_a.is_none() {
+                        pack::<S, T>(kernel, a.at(i, first), mb.min(m - i), terms, mr, buf, parallel);
+                    }
+                };
+                if parallel {
+                    rayon::join(|| pack_b(b_buf), || pack_a(0, a_buf));
+                } else {
+                    pack_b(b_buf);
+                    pack_a(0, a_buf);
+                }
                 for i in (0..m).step_by(mb) {
+                    if i > 0 {
+                        pack_a(i, a_buf);
+                    }
                     let mb = mb.min(m - i);
                     let a_block = match direct_a {
                         Some(data) => Block::Direct(MatRef { data, offset: a.offset, rs: a.rs, cs: a.cs }.at(i, p)),
-                        None => {
-                            pack::<S, T>(kernel, a.at(i, first), mb, terms, mr, a_buf, parallel);
-                            Block::Packed(&*a_buf)
-                        }
+                        None => Block::Packed { data: &*a_buf, total: mb, steps: kc },
+                    };
+                    let b_block = match direct_b {
+                        Some(data) => Block::Direct(MatRef { data, offset: b.offset, rs: b.rs, cs: b.cs }.at(p, j).t()),
+                        None => Block::Packed { data: &*b_buf, total: nc, steps: kc },
                     };
                     let out = Output { c: out.c.wrapping_add(i * out.ldc + j), ..out };
                     tiles(kernel, (mb, nc, kc), a_block, b_block, out, x.accumulate || p > 0, tasks);
@@ -168,8 +183,13 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     });
 }
 
+/// `A` where it lies, if it is what panels hold and is used too little to be worth packing.
+fn direct_a<'a, S: Scheme<T>, T: GemmElement>(x: &Product<'a, T>, nr: usize) -> Option<&'a [T::Acc]> {
+    S::direct(x.a.data).filter(|_| x.n <= 2 * nr || x.m * x.k * size_of::<T::Acc>() <= 32 << 10)
+}
+
 /// Cuts one block product into tiles of work, and runs them.
-fn tiles<A: Accumulator, O: Rounded<A>>(
+pub fn tiles<A: Accumulator, O: Rounded<A>>(
     kernel: &Kernel<A>,
     (m, n, k): (usize, usize, usize),
     a: Block<A>,
@@ -215,10 +235,10 @@ fn tile<A: Accumulator, O: Rounded<A>>(
     let mut sums = [A::ZERO; LARGEST_TILE];
     for j in columns.clone().step_by(kernel.nr) {
         let w = kernel.nr.min(columns.end - j);
-        let (b, _, b_rs) = b.panel(j, w, k);
+        let (b, _, b_rs) = b.panel(j, kernel.nr);
         for i in rows.clone().step_by(kernel.mr) {
             let h = kernel.mr.min(rows.end - i);
-            let (a, a_rs, a_cs) = a.panel(i, h, k);
+            let (a, a_rs, a_cs) = a.panel(i, kernel.mr);
             let c = out.c.wrapping_add(i * out.ldc + j);
             let run = |c: *mut A, ldc: usize, accumulate: bool| {
                 // SAFETY: `h` and `w` are in the kernel's range and the panels hold that many rows and columns for all

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 /// One cache line: what buffers are made and aligned of.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub struct Line([u8; 64]);
 
 // SAFETY: an array of bytes, and 64 bytes at alignment 64 leave no padding.
 unsafe impl Zeroable for Line {}
@@ -16,6 +16,11 @@ unsafe impl Pod for Line {}
 thread_local! {
     /// A stack, because a thread that waits for its part of one product may be given a part of another.
     static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `len` zeros and what completes the last line.
+pub fn lines<A: Pod>(len: usize) -> Vec<Line> {
+    vec![Line([0; 64]); (len * size_of::<A>()).div_ceil(size_of::<Line>())]
 }
 
 /// Lends `len` elements of unspecified value, aligned to a cache line.

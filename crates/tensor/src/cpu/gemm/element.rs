@@ -2,9 +2,8 @@
 
 use super::kernel::{self, Accumulator};
 use super::scheme::{Pairs, Scheme, Widened};
-use crate::cpu::level::{Level, level};
-use crate::cpu::simd::simd_fn;
-use half::slice::HalfFloatSliceExt;
+use crate::cpu::half::Half;
+use crate::cpu::level::Level;
 
 /// A type that sums of type `A` are rounded to.
 pub trait Rounded<A>: bytemuck::Pod + Send + Sync {
@@ -82,19 +81,6 @@ macro_rules! own_accumulator {
 }
 own_accumulator!(f32, f64, i32, i64, u8);
 
-simd_fn! {
-    /// Rounds to the nearest, ties to even: adds half of the last place that stays, less one ulp of `f32` if that place is
-    /// even. A NaN stays one.
-    fn round_bf16[S](sums: &[f32], out: &mut [half::bf16]) {
-        for (o, s) in out.iter_mut().zip(sums) {
-            let bits = s.to_bits();
-            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-            let nan = bits >> 16 | 0x40;
-            *o = half::bf16::from_bits(if s.is_nan() { nan } else { rounded } as u16);
-        }
-    }
-}
-
 /// `sums += out`
 fn add_to<T: GemmElement>(sums: &mut [T::Acc], out: &[T]) {
     sums.iter_mut().zip(out).for_each(|(s, o)| *s = T::Acc::add(*s, o.widen()));
@@ -106,7 +92,7 @@ impl Rounded<f32> for half::bf16 {
         if accumulate {
             add_to(sums, out);
         }
-        round_bf16(level(), sums, out);
+        Half::narrow(sums, out);
     }
 }
 
@@ -116,7 +102,7 @@ impl Rounded<f32> for half::f16 {
         if accumulate {
             add_to(sums, out);
         }
-        out.convert_from_f32_slice(sums);
+        Half::narrow(sums, out);
     }
 }
 
@@ -156,7 +142,7 @@ impl GemmElement for half::f16 {
     }
     #[inline]
     fn widen_slice(src: &[Self], out: &mut [f32]) {
-        src.convert_to_f32_slice(out);
+        Half::widen(src, out);
     }
     #[inline]
     fn narrow(sum: f32) -> Self {

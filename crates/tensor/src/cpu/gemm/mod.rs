@@ -23,6 +23,7 @@
 //! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
 //! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
+//! - `packed`: a right operand that is packed once, for many products.
 //! - `gemv`: matrix × vector, which the memory limits.
 //! - `buffer`: packing buffers that threads keep.
 
@@ -32,11 +33,14 @@ mod element;
 mod gemv;
 mod kernel;
 mod pack;
+mod packed;
 mod scheme;
 #[cfg(test)]
 mod tests;
 
 pub use element::GemmElement;
+pub use kernel::Accumulator;
+pub use packed::Packed;
 
 use crate::cpu::level::{Level, level};
 use blocked::Product;

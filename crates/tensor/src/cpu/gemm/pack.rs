@@ -41,10 +41,41 @@ pub fn pack<S: Scheme<T>, T: GemmElement>(
 
 /// Neighbours across the panels are neighbours in memory: `put(i, p, out)` writes those from row `i` at step `p`.
 pub fn runs<A>(total: usize, steps: usize, width: usize, dst: &mut [A], put: impl Fn(usize, usize, &mut [A])) {
+    // With a length that the compiler knows a run is a few vector moves.
+    match width {
+        14 => runs_of::<14, A>(total, steps, dst, put),
+        32 => runs_of::<32, A>(total, steps, dst, put),
+        16 => runs_of::<16, A>(total, steps, dst, put),
+        6 => runs_of::<6, A>(total, steps, dst, put),
+        _ => short_runs(total, steps, width, 0, dst, put),
+    }
+}
+
+#[inline(always)]
+fn runs_of<const W: usize, A>(total: usize, steps: usize, dst: &mut [A], put: impl Fn(usize, usize, &mut [A])) {
+    let whole = total / W;
     for p in 0..steps {
-        for (q, first) in (0..total).step_by(width).enumerate() {
-            let w = width.min(total - first);
-            put(first, p, &mut dst[q * width * steps + p * w..][..w]);
+        for q in 0..whole {
+            let out: &mut [A; W] = (&mut dst[(q * steps + p) * W..][..W]).try_into().expect("W values");
+            put(q * W, p, out);
+        }
+    }
+    short_runs(total, steps, W, whole, dst, put);
+}
+
+/// The panels from `panel` on.
+fn short_runs<A>(
+    total: usize,
+    steps: usize,
+    width: usize,
+    panel: usize,
+    dst: &mut [A],
+    put: impl Fn(usize, usize, &mut [A]),
+) {
+    for q in panel..total.div_ceil(width) {
+        let w = width.min(total - q * width);
+        for p in 0..steps {
+            put(q * width, p, &mut dst[q * width * steps + p * w..][..w]);
         }
     }
 }
