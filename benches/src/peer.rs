@@ -18,7 +18,7 @@ fn collect(mut command: Command) -> Outcome {
 pub fn ferrograd(groups: &[String], seconds: f64, threads: usize) -> Outcome {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--worker").args(["--seconds", &seconds.to_string()]).args(groups);
-    command.env("RAYON_NUM_THREADS", threads.to_string());
+    command.env("FERROGRAD_THREADS", threads.to_string());
     collect(command)
 }
 

@@ -3,6 +3,7 @@
 //! A training step frees and asks for the same sizes again and again. Fresh memory from the operating system costs a
 //! page fault per 4 KiB, which is most of the time of a large elementwise op; the pool hands the same pages out again.
 
+use crate::cpu::threads;
 use crate::fail;
 use bytemuck::Pod;
 use std::alloc::{Layout as AllocLayout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -83,6 +84,8 @@ impl CpuBuffer {
 
     #[track_caller]
     fn allocate<T>(n: usize, zero: bool) -> Self {
+        // Whatever runs on the CPU needs memory first.
+        threads::start();
         let size = n.checked_mul(size_of::<T>()).and_then(|bytes| Some((bytes, capacity_for(bytes)?)));
         let Some((bytes, capacity)) = size else {
             fail!(Value, "allocate", "{n} elements of {} bytes are more than memory can address", size_of::<T>())

@@ -45,6 +45,7 @@ pub mod simd;
 pub mod softmax;
 pub mod sort;
 mod strided;
+pub(crate) mod threads;
 mod widen;
 
 pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};

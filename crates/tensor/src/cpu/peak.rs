@@ -18,6 +18,7 @@ pub struct Peak {
 
 /// The machine's limits, measured at the first call (some 0.2 s) and kept.
 pub fn peak() -> Peak {
+    super::threads::start();
     static PEAK: OnceLock<Peak> = OnceLock::new();
     *PEAK.get_or_init(|| Peak { flops: flops(), bandwidth: bandwidth() })
 }

@@ -23,6 +23,8 @@ const FEW_ROWS: usize = 48;
 const M_BLOCK: usize = 4096;
 /// Multiply-adds below which waking threads up costs more than they bring: 160³, some 70 µs of one core.
 pub const PARALLEL: usize = 4_000_000;
+/// Multiply-adds of a block of depth from which on threads pack together: 512³.
+const TOGETHER: usize = 1 << 27;
 /// Multiply-adds that are worth a task of their own.
 pub const TASK: usize = 1 << 19;
 
@@ -99,16 +101,33 @@ pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     if threads == 1 || work < PARALLEL {
         return blocks::<S, T, O>(&kernel, x, out, 1);
     }
-    let nc = even(x.n, x.n.div_ceil(tasks), kernel.nr);
-    if x.m <= FEW_ROWS && x.n >= 2 * nc {
-        // Packing B is much of the work: each thread packs and uses its own columns, and none waits for another.
-        return (0..x.n.div_ceil(nc)).into_par_iter().with_max_len(1).for_each(|t| {
-            let j = t * nc;
-            let piece = Product { n: nc.min(x.n - j), b: x.b.at(0, j), ..x };
-            blocks::<S, T, O>(&kernel, piece, Output { c: { out }.c.wrapping_add(j), ..out }, 1);
-        });
+    // With few rows packing B is much of the work: each thread packs and uses its own columns, and none waits for
+    // another. So it is where a block of depth is soon done: threads that pack together would meet too often.
+    let few = x.m <= FEW_ROWS;
+    if few || x.m * x.n * x.k.min(KC_BYTES / size_of::<T::Acc>()) < TOGETHER {
+        return apart::<S, T, O>(&kernel, x, out, if few { tasks } else { threads });
     }
     blocks::<S, T, O>(&kernel, x, out, tasks);
+}
+
+/// The product as `pieces` products that share nothing, cut across the longer side of C.
+fn apart<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
+    kernel: &Kernel<T::Acc>,
+    x: Product<T>,
+    out: Output<O>,
+    pieces: usize,
+) {
+    let across = x.n >= x.m;
+    let (whole, unit) = if across { (x.n, kernel.nr) } else { (x.m, kernel.mr) };
+    let size = even(whole, whole.div_ceil(pieces), unit);
+    (0..whole.div_ceil(size)).into_par_iter().with_max_len(1).for_each(|t| {
+        let (first, size) = (t * size, size.min(whole - t * size));
+        let (piece, at) = match across {
+            true => (Product { n: size, b: x.b.at(0, first), ..x }, first),
+            false => (Product { m: size, a: x.a.at(first, 0), ..x }, first * out.ldc),
+        };
+        blocks::<S, T, O>(kernel, piece, Output { c: { out }.c.wrapping_add(at), ..out }, 1);
+    });
 }
 
 /// Terms of a sum that are added before anything is rounded to a type other than the sum's.
