@@ -41,10 +41,15 @@ def timed(case, flops, f):
 def gemm():
     shapes = [(64, 64, 64), (128, 128, 128), (256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048),
               (512, 768, 3072), (512, 3072, 768), (2048, 64, 2048), (1, 768, 50257)]
+    kinds = {"f32": torch.float32, "bf16": torch.bfloat16}
     with torch.no_grad():
-        for m, k, n in shapes:
-            a, b = torch.randn(m, k), torch.randn(k, n)
-            timed(f"gemm f32 {m}×{k}×{n}", 2 * m * k * n, lambda: a @ b)
+        for name, dtype in kinds.items():
+            for m, k, n in shapes:
+                a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
+                timed(f"gemm {name} {m}×{k}×{n}", 2 * m * k * n, lambda: a @ b)
+        for name, dtype in kinds.items():
+            x, w = torch.randn(1, 768).to(dtype), torch.randn(50257, 768).to(dtype)
+            timed(f"gemm {name} 1×768×50257, weight N×K", 2 * 768 * 50257, lambda: F.linear(x, w))
 
 
 def attention():
@@ -101,29 +106,36 @@ class Block(nn.Module):
         self.f1, self.f2 = nn.Linear(d, ff, bias), nn.Linear(ff, d, bias)
         self.heads, self.pre = heads, pre
 
-    def attention(self, x):
+    def attention(self, x, cache=None):
         b, t, d = x.shape
         q, k, v = (z.view(b, t, self.heads, -1).transpose(1, 2) for z in self.qkv(x).split(d, -1))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.pre)
+        if cache is not None:
+            keys, values, past = cache
+            keys[:, :, past : past + t], values[:, :, past : past + t] = k, v
+            k, v = keys[:, :, : past + t], values[:, :, : past + t]
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.pre and cache is None)
         return self.o(y.transpose(1, 2).reshape(b, t, d))
 
-    def forward(self, x):
+    def forward(self, x, cache=None):
         if self.pre:
-            x = x + self.attention(self.l1(x))
+            x = x + self.attention(self.l1(x), cache)
             return x + self.f2(F.gelu(self.f1(self.l2(x)), approximate="tanh"))
         x = self.l1(x + self.attention(x))
         return self.l2(x + self.f2(F.gelu(self.f1(x))))
 
 
 class Gpt(nn.Module):
-    def __init__(self, layers, d, heads, t, v):
+    def __init__(self, layers, d, heads, t, v, bias=False):
         super().__init__()
         self.te, self.pe = nn.Embedding(v, d), nn.Embedding(t, d)
-        self.blocks = nn.Sequential(*(Block(d, 4 * d, heads, False, True) for _ in range(layers)))
-        self.ln = nn.LayerNorm(d, bias=False)
+        self.blocks = nn.ModuleList(Block(d, 4 * d, heads, bias, True) for _ in range(layers))
+        self.ln = nn.LayerNorm(d, bias=bias)
 
-    def forward(self, x):
-        return F.linear(self.ln(self.blocks(self.te(x) + self.pe.weight[: x.shape[1]])), self.te.weight)
+    def forward(self, x, caches=None, past=0):
+        y = self.te(x) + self.pe.weight[past : past + x.shape[1]]
+        for i, block in enumerate(self.blocks):
+            y = block(y, None if caches is None else (*caches[i], past))
+        return F.linear(self.ln(y), self.te.weight)
 
 
 def gpt():
@@ -148,7 +160,7 @@ class Bert(nn.Module):
         self.words, self.positions, self.kinds = nn.Embedding(v, d), nn.Embedding(512, d), nn.Embedding(2, d)
         self.ln = nn.LayerNorm(d)
         self.blocks = nn.Sequential(*(Block(d, ff, heads, True, False) for _ in range(layers)))
-        self.pooler = nn.Linear(d, d)
+        self.pooler, self.classifier = nn.Linear(d, d), nn.Linear(d, 2)
 
     def forward(self, x):
         y = self.words(x) + self.positions.weight[: x.shape[1]] + self.kinds(torch.zeros_like(x))
@@ -160,7 +172,73 @@ def bert():
     model, x = Bert(30522, 384, 6, 12, 1536).eval(), torch.randint(0, 30522, (8, 128))
     with torch.inference_mode():
         timed("MiniLM-shaped bert inference 8×128", 0, lambda: model(x))
+    model.train()
+    adam, y = torch.optim.AdamW(model.parameters(), 1e-5), torch.randint(0, 2, (8,))
+    loss = lambda: F.cross_entropy(model.classifier(model(x)[1]), y)  # noqa: E731
+    timed("MiniLM-shaped bert training step 8×128", 0, trainer(loss, adam))
+
+
+def elementwise():
+    n = 1 << 24
+    x, y = torch.randn(n // 1024, 1024), torch.randn(n // 1024, 1024)
+    with torch.no_grad():
+        timed("add 16M", 0, lambda: x + y)
+        timed("gelu 16M", 0, lambda: F.gelu(x))
+        timed("gelu tanh 16M", 0, lambda: F.gelu(x, approximate="tanh"))
+        timed("softmax 16M by 1024", 0, lambda: torch.softmax(x, -1))
+        timed("sum 16M", 0, lambda: x.sum())
+    x, w, b = (torch.randn(s, requires_grad=True) for s in [(n // 768, 768), (768,), (768,)])
+    g = torch.ones_like(x)
+
+    def forward():
+        with torch.no_grad():
+            F.layer_norm(x, (768,), w, b)
+
+    def both():
+        for v in (x, w, b):
+            v.grad = None
+        F.layer_norm(x, (768,), w, b).backward(g)
+
+    timed("layer norm 16M by 768, forward", 0, forward)
+    timed("layer norm 16M by 768, forward + backward", 0, both)
+
+
+def cnn():
+    layers = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+              nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10)]
+    model = nn.Sequential(*layers)
+    adam = torch.optim.Adam(model.parameters(), 1e-4)
+    x, y = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
+    timed("cnn training step, batch 64", 0, trainer(lambda: F.cross_entropy(model(x), y), adam))
+    with torch.inference_mode():
+        timed("cnn inference, batch 64", 0, lambda: model(x))
+
+
+def decode():
+    model, token = Gpt(12, 768, 12, 1024, 50257, True), torch.randint(0, 50257, (1, 1))
+    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        model = model.to(dtype)
+        caches = [[torch.zeros(1, 12, 1024, 64, dtype=dtype) for _ in range(2)] for _ in range(12)]
+        past = [64]
+
+        def step():
+            past[0] = past[0] + 1 if past[0] < 191 else 64
+            model(token, caches, past[0])[0, -1].argmax(-1).item()
+
+        with torch.inference_mode():
+            timed(f"gpt2 decode {name}", 0, step)
+
+
+def overhead():
+    def chain():
+        x = torch.zeros((), requires_grad=True)
+        y = x
+        for _ in range(30_000):
+            y = y + 1.0
+        y.backward()
+
+    timed("30,000 scalar adds, forward + backward", 0, chain)
 
 
 for group in args.groups:
-    {"gemm": gemm, "attention": attention, "lstm": lstm, "gpt": gpt, "bert": bert}[group]()
+    globals()[group]()

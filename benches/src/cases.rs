@@ -1,12 +1,12 @@
 //! The work that is timed. `peers/torch_cpu.py` has the same cases under the same names.
 
 use crate::timing::Measure;
-use ferrograd::models::bert::{Bert, BertConfig};
-use ferrograd::models::{Gpt, GptConfig, LstmClassifier, LstmClassifierConfig};
+use ferrograd::models::bert::{Bert, BertConfig, BertForSequenceClassification};
+use ferrograd::models::{Cnn, CnnConfig, Gpt, GptConfig, KvCache, LstmClassifier, LstmClassifierConfig};
 use ferrograd::prelude::*;
 
 /// The groups, in order.
-pub const GROUPS: [&str; 5] = ["gemm", "attention", "lstm", "gpt", "bert"];
+pub const GROUPS: [&str; 9] = ["gemm", "attention", "elementwise", "lstm", "gpt", "bert", "cnn", "decode", "overhead"];
 
 /// Runs one group.
 pub fn run(group: &str, measure: Measure) -> Result<(), Box<dyn std::error::Error>> {
@@ -17,6 +17,10 @@ pub fn run(group: &str, measure: Measure) -> Result<(), Box<dyn std::error::Erro
         "lstm" => lstm(measure)?,
         "gpt" => gpt(measure)?,
         "bert" => bert(measure)?,
+        "elementwise" => elementwise(measure),
+        "cnn" => cnn(measure)?,
+        "decode" => decode(measure)?,
+        "overhead" => overhead(measure),
         other => return Err(format!("no group {other:?}; there are {GROUPS:?}").into()),
     }
     Ok(())
@@ -35,9 +39,17 @@ fn gemm(measure: Measure) {
         (2048, 64, 2048),
         (1, 768, 50257),
     ];
-    for (m, k, n) in shapes {
-        let (a, b) = (Tensor::randn([m, k]), Tensor::randn([k, n]));
-        measure.case(&format!("gemm f32 {m}×{k}×{n}"), 2.0 * (m * k * n) as f64, || drop(a.matmul(&b)));
+    for (name, dtype) in [("f32", DType::F32), ("bf16", DType::BF16)] {
+        for (m, k, n) in shapes {
+            let [a, b] = [[m, k], [k, n]].map(|shape| Tensor::randn(shape).to_dtype(dtype));
+            measure.case(&format!("gemm {name} {m}×{k}×{n}"), 2.0 * (m * k * n) as f64, || drop(a.matmul(&b)));
+        }
+    }
+    // A weight as layers store it.
+    for (name, dtype) in [("f32", DType::F32), ("bf16", DType::BF16)] {
+        let [x, w] = [[1, 768], [50257, 768]].map(|shape| Tensor::randn(shape).to_dtype(dtype));
+        measure
+            .case(&format!("gemm {name} 1×768×50257, weight N×K"), 2.0 * 768.0 * 50257.0, || drop(x.matmul(&w.t())));
     }
 }
 
@@ -116,5 +128,75 @@ fn bert(measure: Measure) -> Result<(), Error> {
     model.eval();
     let x = Tensor::randint(0, 30522, [8, 128]);
     measure.case("MiniLM-shaped bert inference 8×128", 0.0, || no_grad(|| drop(model.forward(&x, None, None))));
+
+    let config = BertConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..config };
+    let model = BertForSequenceClassification::new(&config)?;
+    let mut adam = AdamW::new(model.parameters()).lr(1e-5);
+    let y = Tensor::randint(0, 2, [8]);
+    measure.case("MiniLM-shaped bert training step 8×128", 0.0, || {
+        let loss = cross_entropy(&model.forward(&x, None, None), &y);
+        adam.step(&loss.backward());
+    });
     Ok(())
+}
+
+/// Operations that memory limits, on 16 million elements.
+fn elementwise(measure: Measure) {
+    const N: usize = 1 << 24;
+    let (x, y) = (Tensor::randn([N / 1024, 1024]), Tensor::randn([N / 1024, 1024]));
+    measure.case("add 16M", 0.0, || drop(x.add(&y)));
+    measure.case("gelu 16M", 0.0, || drop(x.gelu()));
+    measure.case("gelu tanh 16M", 0.0, || drop(x.gelu_tanh()));
+    measure.case("softmax 16M by 1024", 0.0, || drop(x.softmax(-1)));
+    measure.case("sum 16M", 0.0, || drop(x.sum()));
+    let x = Var::leaf(Tensor::randn([N / 768, 768]));
+    let [w, b] = [(); 2].map(|()| Var::leaf(Tensor::randn(768)));
+    let norm = || x.layer_norm(&[768], Some(&w), Some(&b), 1e-5);
+    measure.case("layer norm 16M by 768, forward", 0.0, || no_grad(|| drop(norm())));
+    let g = Tensor::ones(x.shape());
+    measure.case("layer norm 16M by 768, forward + backward", 0.0, || drop(norm().backward_from(&g)));
+}
+
+/// Keras's MNIST example.
+fn cnn(measure: Measure) -> Result<(), Error> {
+    let model = Cnn::new(&CnnConfig::default())?;
+    let mut adam = Adam::new(model.parameters()).lr(1e-4);
+    let (x, y) = (Var::from(Tensor::randn([64, 1, 28, 28])), Tensor::randint(0, 10, [64]));
+    measure.case("cnn training step, batch 64", 0.0, || {
+        let loss = cross_entropy(&model.forward(&x), &y);
+        adam.step(&loss.backward());
+    });
+    measure.case("cnn inference, batch 64", 0.0, || no_grad(|| drop(model.forward(&x))));
+    Ok(())
+}
+
+/// One token of GPT-2 124M after another, at positions 64 to 192.
+fn decode(measure: Measure) -> Result<(), Error> {
+    let model = Gpt::new(&GptConfig::default())?;
+    model.eval();
+    let token = Tensor::randint(0, 50257, [1, 1]);
+    let step = |model: &Gpt, cache: &mut KvCache| {
+        if cache.len() >= 192 {
+            cache.truncate(64);
+        }
+        std::hint::black_box(model.forward_cached(&token, cache).select(0, 0).select(0, -1).argmax(-1).item::<i64>());
+    };
+    let prompt = Tensor::randint(0, 50257, [1, 64]);
+    let mut cache = KvCache::new(&model);
+    model.forward_cached(&prompt, &mut cache);
+    measure.case("gpt2 decode f32", 0.0, || step(&model, &mut cache));
+    let model = model.to_dtype(DType::BF16);
+    let mut cache = KvCache::new(&model);
+    model.forward_cached(&prompt, &mut cache);
+    measure.case("gpt2 decode bf16", 0.0, || step(&model, &mut cache));
+    Ok(())
+}
+
+/// What an operation costs beside its arithmetic.
+fn overhead(measure: Measure) {
+    measure.case("30,000 scalar adds, forward + backward", 0.0, || {
+        let x = Var::leaf(Tensor::scalar(0.0f32));
+        let y = (0..30_000).fold(x.clone(), |y, _| y + 1.0);
+        assert_eq!(y.backward().wrt(&x).item::<f32>(), 1.0);
+    });
 }

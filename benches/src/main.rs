@@ -16,7 +16,7 @@ use timing::{Measure, Sample, median};
 /// Times ferrograd, alone or beside PyTorch.
 #[derive(Parser)]
 struct Options {
-    /// Only these groups: gemm, attention, lstm, gpt, bert. Default: all.
+    /// Only these groups: gemm, attention, elementwise, lstm, gpt, bert, cnn, decode, overhead. Default: all.
     groups: Vec<String>,
     /// Also time PyTorch, in turn.
     #[arg(long)]

@@ -6,12 +6,12 @@
 use crate::function::{Saved, check_finite, check_gradient};
 use crate::gradients::Gradients;
 use crate::mode::{self, no_grad};
-use crate::node::{Leaf, Node, Source};
+use crate::node::{Few, IdMap, IdSet, Leaf, Node, Source};
 use crate::ops::identity;
 use crate::var::Var;
 use ferrograd_tensor::{Tensor, ensure, fail};
+use std::collections::BinaryHeap;
 use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// How [`grad_with`] works.
@@ -126,14 +126,14 @@ fn ones(op: &'static str, y: &Var) -> Tensor {
     y.tensor().ones_like()
 }
 
-type Found = HashMap<(u64, usize), Var>;
+type Found = IdMap<(u64, usize), Var>;
 
 /// One walk through the graph.
 struct Walk {
     create_graph: bool,
     keep: bool,
     /// What is asked for; `None` for every leaf.
-    targets: Option<HashSet<(u64, usize)>>,
+    targets: Option<IdSet<(u64, usize)>>,
     /// The targets end the walk: what made them is another walk's business, and so are their hooks.
     boundary: bool,
 }
@@ -141,7 +141,7 @@ struct Walk {
 /// A node that gradients are on their way to.
 struct Pending {
     node: Arc<Node>,
-    grads: Vec<Option<Var>>,
+    grads: Few<Option<Var>>,
 }
 
 impl Walk {
@@ -150,7 +150,7 @@ impl Walk {
         let seeds: Vec<_> = seeds.collect();
         let useful = self.targets.as_ref().map(|targets| useful_nodes(seeds.iter().map(|(y, _)| &y.source), targets));
         let mut state =
-            State { found: Found::new(), leaves: Vec::new(), pending: HashMap::new(), queue: BinaryHeap::new() };
+            State { found: Found::default(), leaves: Vec::new(), pending: IdMap::default(), queue: BinaryHeap::new() };
         for (y, g) in seeds {
             self.deliver(&mut state, &y.source, g, useful.as_ref());
         }
@@ -178,7 +178,7 @@ impl Walk {
     }
 
     /// Adds `g` to what has arrived at `source`.
-    fn deliver(&self, state: &mut State, source: &Source, g: Var, useful: Option<&HashSet<u64>>) {
+    fn deliver(&self, state: &mut State, source: &Source, g: Var, useful: Option<&IdSet<u64>>) {
         match source {
             Source::Constant => {}
             Source::Leaf(leaf) => {
@@ -201,7 +201,7 @@ impl Walk {
                 }
                 let pending = state.pending.entry(node.id).or_insert_with(|| {
                     state.queue.push(node.id);
-                    Pending { node: node.clone(), grads: vec![None; node.outputs.len()] }
+                    Pending { node: node.clone(), grads: Few::from_elem(None, node.outputs.len()) }
                 });
                 match &mut pending.grads[*i] {
                     Some(sum) => accumulate(sum, g, self.create_graph),
@@ -244,7 +244,7 @@ impl Walk {
 
     /// One node's vector–Jacobian product.
     #[track_caller]
-    fn step(&self, node: &Arc<Node>, grads: Vec<Option<Var>>) -> Vec<Option<Var>> {
+    fn step(&self, node: &Arc<Node>, grads: Few<Option<Var>>) -> Vec<Option<Var>> {
         let name = node.name();
         let Some(saved) = node.saved(self.keep) else {
             fail!(
@@ -282,14 +282,14 @@ impl Walk {
 struct State {
     found: Found,
     leaves: Vec<Arc<Leaf>>,
-    pending: HashMap<u64, Pending>,
+    pending: IdMap<u64, Pending>,
     queue: BinaryHeap<u64>,
 }
 
 /// A derivative that can be differentiated again: through `composed` if the operation has it (and saved its inputs),
 /// else through `backward`, whose result must then have history.
 #[track_caller]
-fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Vec<Option<Var>>) -> Vec<Option<Var>> {
+fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Few<Option<Var>>) -> Vec<Option<Var>> {
     let saved = saved.with_history(node);
     if let Some(inputs) = saved.all_inputs() {
         // Fresh identities, so that the walk below stops at this operation's inputs.
@@ -333,9 +333,9 @@ pub(crate) fn differentiate_up_to(
 }
 
 /// The nodes from which a target can be reached. Ids grow with creation, so nothing older than the oldest target can.
-fn useful_nodes<'a>(roots: impl Iterator<Item = &'a Source>, targets: &HashSet<(u64, usize)>) -> HashSet<u64> {
+fn useful_nodes<'a>(roots: impl Iterator<Item = &'a Source>, targets: &IdSet<(u64, usize)>) -> IdSet<u64> {
     let oldest = targets.iter().map(|&(id, _)| id).min().unwrap_or(u64::MAX);
-    let mut nodes: HashMap<u64, &Arc<Node>> = HashMap::new();
+    let mut nodes: IdMap<u64, &Arc<Node>> = IdMap::default();
     let mut stack: Vec<&Arc<Node>> = Vec::new();
     let visit = |source: &'a Source, stack: &mut Vec<&'a Arc<Node>>| {
         if let Source::Node(node, _) = source
@@ -352,7 +352,7 @@ fn useful_nodes<'a>(roots: impl Iterator<Item = &'a Source>, targets: &HashSet<(
     }
     let mut ids: Vec<u64> = nodes.keys().copied().collect();
     ids.sort_unstable();
-    let mut useful = HashSet::new();
+    let mut useful = IdSet::default();
     for id in ids {
         let reaches = nodes[&id].inputs.iter().any(|source| {
             source.key().is_some_and(|key| targets.contains(&key))

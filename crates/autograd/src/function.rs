@@ -1,7 +1,7 @@
 //! The one trait of every operation, and what an operation keeps for its derivative.
 
 use crate::mode;
-use crate::node::{Meta, Node, Source};
+use crate::node::{Few, Meta, Node, Source};
 use crate::var::Var;
 use ferrograd_tensor::{DType, Shape, Tensor, ensure, fail};
 use std::panic::Location;
@@ -111,7 +111,7 @@ fn apply<F: Function>(op: F, inputs: &[&Var]) -> Vec<Var> {
                 "an input needs a gradient, but this operation has no derivative (detach its inputs, or call it under no_grad)"
             ),
         };
-    let values: Vec<Tensor> = inputs.iter().map(|v| v.tensor().clone()).collect();
+    let values: Few<Tensor> = inputs.iter().map(|v| v.tensor().clone()).collect();
     let mut saved = Saved { keep: record, ..Saved::default() };
     if record {
         saved.metas = values.iter().map(Meta::of).collect();
@@ -159,13 +159,13 @@ pub(crate) fn check_finite(op: &'static str, what: &str, t: &Tensor, location: &
 #[derive(Default)]
 pub struct Saved {
     keep: bool,
-    wanted_inputs: Vec<usize>,
-    wanted_outputs: Vec<usize>,
-    inputs: Vec<Option<Tensor>>,
-    outputs: Vec<Option<Tensor>>,
+    wanted_inputs: Few<usize>,
+    wanted_outputs: Few<usize>,
+    inputs: Few<Option<Tensor>>,
+    outputs: Few<Option<Tensor>>,
     extra: Vec<Tensor>,
-    needs: Vec<bool>,
-    metas: Vec<Meta>,
+    needs: Few<bool>,
+    metas: Few<Meta>,
     /// Set while backward runs: where the inputs and outputs come from, and whether the derivative is to have history.
     node: Option<Arc<Node>>,
     create_graph: bool,

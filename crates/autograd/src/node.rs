@@ -2,6 +2,7 @@
 
 use crate::function::{Function, Saved};
 use ferrograd_tensor::{DType, Shape, Tensor};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,6 +15,27 @@ pub(crate) type Hook = Arc<dyn Fn(&Tensor) + Send + Sync>;
 pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Maps and sets by id. Ids are numbers in a row: spread over the table by one multiplication (Knuth, TAOCP 3, §6.4).
+pub(crate) type IdMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<IdHasher>>;
+pub(crate) type IdSet<K> = std::collections::HashSet<K, BuildHasherDefault<IdHasher>>;
+
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&b| self.write_u64(b as u64));
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
 }
 
 /// A value that gradients are collected for: the identity of a user's variable or of a parameter.
@@ -52,6 +74,9 @@ impl Source {
     }
 }
 
+/// A list that is short nearly always: of an operation's inputs or outputs. Up to two need no allocation.
+pub(crate) type Few<T> = smallvec::SmallVec<[T; 2]>;
+
 /// What a value's gradient must look like.
 #[derive(Clone)]
 pub(crate) struct Meta {
@@ -76,8 +101,8 @@ pub(crate) struct Attached {
 pub struct Node {
     pub(crate) id: u64,
     pub(crate) op: Arc<dyn Function>,
-    pub(crate) inputs: Vec<Source>,
-    pub(crate) outputs: Vec<Meta>,
+    pub(crate) inputs: Few<Source>,
+    pub(crate) outputs: Few<Meta>,
     pub(crate) location: &'static Location<'static>,
     saved: Mutex<Option<Arc<Saved>>>,
     attached: Mutex<Option<Box<Attached>>>,
@@ -90,8 +115,8 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Node {
     pub(crate) fn new(
         op: Arc<dyn Function>,
-        inputs: Vec<Source>,
-        outputs: Vec<Meta>,
+        inputs: Few<Source>,
+        outputs: Few<Meta>,
         saved: Saved,
         location: &'static Location<'static>,
     ) -> Arc<Node> {
@@ -136,12 +161,12 @@ impl Node {
 /// Drops a chain of any length without recursion.
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut doomed = std::mem::take(&mut self.inputs);
+        let mut doomed: Vec<Source> = self.inputs.drain(..).filter(|s| matches!(s, Source::Node(..))).collect();
         while let Some(source) = doomed.pop() {
             if let Source::Node(node, _) = source
                 && let Some(mut node) = Arc::into_inner(node)
             {
-                doomed.append(&mut node.inputs);
+                doomed.extend(node.inputs.drain(..));
             }
         }
     }

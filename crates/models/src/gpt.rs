@@ -273,8 +273,18 @@ impl Gpt {
 
     #[track_caller]
     fn run(&self, tokens: &Tensor, mut cache: Option<&mut KvCache>) -> Var {
-        let [_, t] = tokens.dims_of("Gpt");
+        let [b, t] = tokens.dims_of("Gpt");
         let past = cache.as_ref().map_or(0, |c| c.len());
+        if let Some([keys, _]) = cache.as_ref().and_then(|c| c.layers.first()?.stored.as_ref()) {
+            ensure!(
+                keys.dim(0) == b,
+                Shape,
+                "Gpt",
+                "tokens {} for a cache of {} sequences",
+                tokens.shape(),
+                keys.dim(0)
+            );
+        }
         let limit = self.config.n_positions;
         ensure!(past + t <= limit, Index, "Gpt", "{} positions exceed n_positions {limit}", past + t);
         let positions = Tensor::arange(past as i64, (past + t) as i64, 1).to_device(&tokens.device());
@@ -365,33 +375,53 @@ impl Gpt {
 }
 
 /// Keys and values of the positions that a [`Gpt`] has seen, so that the next token costs one position's work.
+///
+/// Has room for `n_positions` from the start: a step writes its own position, and moves none of those before it.
 pub struct KvCache {
     layers: Vec<LayerCache>,
 }
 
-#[derive(Default)]
-struct LayerCache(Option<(Tensor, Tensor)>);
+struct LayerCache {
+    room: usize,
+    len: usize,
+    /// `[B, H, room, D]`, from the first step on.
+    stored: Option<[Tensor; 2]>,
+}
 
 impl LayerCache {
+    /// Adds keys and values `[B, H, T, D]`; all there are now.
     fn extend(&mut self, k: &Var, v: &Var) -> (Var, Var) {
-        let (k, v) = match &self.0 {
-            None => (k.tensor().clone(), v.tensor().clone()),
-            Some((old_k, old_v)) => (Tensor::cat(&[old_k, k.tensor()], 2), Tensor::cat(&[old_v, v.tensor()], 2)),
-        };
-        self.0 = Some((k.clone(), v.clone()));
-        (k.into(), v.into())
+        let new = [k.tensor(), v.tensor()];
+        let [b, h, t, d] = k.tensor().dims_of("KvCache");
+        let [keys, values] = self
+            .stored
+            .take()
+            .unwrap_or_else(|| new.map(|x| Tensor::full_on([b, h, self.room, d], 0.0, x.dtype(), &x.device())));
+        let at = self.len;
+        // In place: nobody else holds them between two steps.
+        let write = |stored: Tensor, new: &Tensor| stored.into_replaced(|x| x.narrow(2, at, t), new);
+        let stored = [write(keys, new[0]), write(values, new[1])];
+        self.len += t;
+        let seen = stored.each_ref().map(|x| Var::from(x.narrow(2, 0, self.len)));
+        self.stored = Some(stored);
+        seen.into()
     }
 }
 
 impl KvCache {
     /// An empty cache for `model`.
     pub fn new(model: &Gpt) -> KvCache {
-        KvCache { layers: (0..model.config.n_layer).map(|_| LayerCache::default()).collect() }
+        let layer = |_| LayerCache { room: model.config.n_positions, len: 0, stored: None };
+        KvCache { layers: (0..model.config.n_layer).map(layer).collect() }
     }
     /// Number of positions seen.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        self.layers.first().and_then(|l| l.0.as_ref()).map_or(0, |(k, _)| k.dim(2))
+        self.layers.first().map_or(0, |l| l.len)
+    }
+    /// Forgets all but the first `len` positions.
+    pub fn truncate(&mut self, len: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.len = layer.len.min(len));
     }
 }
 

@@ -256,6 +256,16 @@ fn gpt_cache_changes_nothing() {
     let joined = Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 1);
     assert!(joined.all_close(whole.tensor(), 1e-5, 1e-5));
     assert_eq!(cache.len(), t);
+    // Back to the second position, and on again.
+    cache.truncate(2);
+    let again = model.forward_cached(&tokens.narrow(1, 2, t - 2), &mut cache);
+    assert!(again.all_close(&whole.tensor().narrow(1, 2, t - 2), 1e-5, 1e-5));
+    let two = Tensor::cat(&[&tokens, &tokens], 0).narrow(1, 0, 1);
+    let error = ferrograd_tensor::catch(|| model.forward_cached(&two, &mut KvCache::new(&model)).dim(0));
+    assert_eq!(error.unwrap(), 2);
+    cache.truncate(1);
+    let error = ferrograd_tensor::catch(|| model.forward_cached(&two, &mut cache)).unwrap_err().to_string();
+    assert_eq!(error, "Gpt: tokens [2, 1] for a cache of 1 sequences");
 }
 
 #[test]

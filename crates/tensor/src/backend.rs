@@ -314,6 +314,10 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// `[M, K] × [K, N] + bias`, the bias `[N]` added to each row before the sum is rounded; all of one float dtype.
+    fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
+        None
+    }
     /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.
     /// See [`Tensor::attention_forward`].
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {

@@ -6,7 +6,7 @@
 use crate::cpu::threads;
 use crate::fail;
 use bytemuck::Pod;
-use std::alloc::{Layout as AllocLayout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout as AllocLayout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::any::Any;
 use std::collections::HashMap;
 use std::ptr::NonNull;
@@ -24,6 +24,8 @@ pub trait Buffer: Any + Send + Sync {
 
 /// Every buffer starts at a multiple of this, a cache line and an AVX-512 register.
 const ALIGN: usize = 64;
+/// A huge page, and the size from which blocks are made of them.
+const HUGE_PAGE: usize = 2 << 20;
 /// Below this size the allocator is fast and the pool only in the way.
 const POOLED_FROM: usize = 16 << 10;
 /// The pool keeps at most this much for later.
@@ -61,7 +63,27 @@ fn capacity_for(bytes: usize) -> Option<usize> {
 }
 
 fn layout(capacity: usize) -> AllocLayout {
-    AllocLayout::from_size_align(capacity, ALIGN).expect("a buffer's size fits isize")
+    let align = if capacity >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
+    AllocLayout::from_size_align(capacity, align).expect("a buffer's size fits isize")
+}
+
+/// Zeroed memory, or null. Large blocks lie on huge pages where the system has them: a large product walks over more 4 KiB
+/// pages than the CPU keeps translations of, and each page is a fault when it is first touched.
+fn fresh(capacity: usize) -> *mut u8 {
+    if capacity < HUGE_PAGE {
+        // SAFETY: the layout's size is at least ALIGN, so not zero.
+        return unsafe { alloc_zeroed(layout(capacity)) };
+    }
+    // SAFETY: as above.
+    let ptr = unsafe { alloc(layout(capacity)) };
+    if !ptr.is_null() {
+        #[cfg(target_os = "linux")]
+        // SAFETY: this memory is ours, and the advice changes none of its contents. If it is not taken, nothing is lost.
+        let _ = unsafe { rustix::mm::madvise(ptr.cast(), capacity, rustix::mm::Advice::LinuxHugepage) };
+        // SAFETY: `capacity` bytes were allocated.
+        unsafe { ptr.write_bytes(0, capacity) };
+    }
+    ptr
 }
 
 impl CpuBuffer {
@@ -103,9 +125,7 @@ impl CpuBuffer {
                 return buffer;
             }
         }
-        // SAFETY: the layout's size is at least ALIGN, so not zero.
-        let ptr = unsafe { alloc_zeroed(layout(capacity)) };
-        let ptr = match NonNull::new(ptr) {
+        let ptr = match NonNull::new(fresh(capacity)) {
             Some(ptr) => ptr,
             None if capacity >= POOLED_FROM => fail!(Value, "allocate", "no memory for {bytes} bytes"),
             // Nothing left at all: no error could be put together either.

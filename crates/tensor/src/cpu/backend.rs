@@ -122,6 +122,11 @@ impl Backend for CpuBackend {
         kernel("matmul", &[a, b], 2.0 * (a.numel() * b.dim(-1)) as f64, || matmul::matmul(a, b))
     }
 
+    fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul_bias(a, b, bias)))
+    }
+
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
         kernel("attention", &[q, k, v], attention_flops(q, k, v, args), || {
             Some(attention_tensor::forward(q, k, v, args))

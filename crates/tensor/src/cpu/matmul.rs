@@ -1,6 +1,7 @@
 //! Matrix products of tensors: dtypes, strides and batches on top of [`gemm`](super::gemm).
 
-use super::gemm::{GemmElement, MatRef, gemm_batched};
+use super::gemm::{GemmElement, MatRef, gemm_batched, gemm_bias};
+use crate::dtype::Element;
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
 use half::{bf16, f16};
@@ -28,6 +29,24 @@ fn run<T: GemmElement>(a: &Tensor, b: &Tensor) -> Tensor {
     let (a_at, b_at) = (|i| offset(a, i), |i| offset(b, i));
     gemm_batched(batch, m, n, k, matrix(a), &a_at, matrix(b), &b_at, out.as_mut_slice::<T>(), false, true);
     Tensor::from_cpu(out, shape, a.dtype())
+}
+
+/// `[M, K] × [K, N] + bias [N]`, of one float dtype.
+pub fn matmul_bias(a: &Tensor, b: &Tensor, bias: &Tensor) -> Tensor {
+    match a.dtype() {
+        DType::F64 => run_bias::<f64>(a, b, bias),
+        DType::F32 => run_bias::<f32>(a, b, bias),
+        DType::F16 => run_bias::<f16>(a, b, bias),
+        _ => run_bias::<bf16>(a, b, bias),
+    }
+}
+
+fn run_bias<T: GemmElement<Acc: Element<Stored = T::Acc>>>(a: &Tensor, b: &Tensor, bias: &Tensor) -> Tensor {
+    let ([m, k], n) = (a.dims_of("matmul"), b.dim(1));
+    let bias = bias.to_dtype(T::Acc::DTYPE).contiguous();
+    let mut out = CpuBuffer::scratch::<T>(m * n);
+    gemm_bias(m, n, k, matrix(a), matrix(b), bias.contiguous_slice::<T::Acc>(), out.as_mut_slice::<T>());
+    Tensor::from_cpu(out, [m, n], a.dtype())
 }
 
 /// The last two dimensions.

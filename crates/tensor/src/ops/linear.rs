@@ -37,10 +37,11 @@ impl Tensor {
         let lead = &self.dims()[..self.rank() - 1];
         let rows = lead.iter().product();
         let shape: Shape = lead.iter().copied().chain([o]).collect();
-        let mut y = self.to_dtype(dtype).reshape([rows, i]).matmul(&weight.to_dtype(dtype).t());
-        if let Some(b) = bias {
-            y.add_assign(&b.to_dtype(dtype));
-        }
+        let (x, w) = (self.to_dtype(dtype).reshape([rows, i]), weight.to_dtype(dtype).t());
+        let y = match bias {
+            None => x.matmul(&w),
+            Some(b) => x.matmul_bias(&w, &b.to_dtype(dtype)),
+        };
         y.reshape(shape)
     }
 }

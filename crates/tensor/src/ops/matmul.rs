@@ -41,6 +41,20 @@ impl Tensor {
     }
 }
 
+impl Tensor {
+    /// `[M, K] × [K, N]` of one float dtype, and `bias` `[N]` on each row; rounded once.
+    #[track_caller]
+    pub(crate) fn matmul_bias(&self, other: &Tensor, bias: &Tensor) -> Tensor {
+        same_device("matmul", &[self, other, bias]);
+        self.device.backend().matmul_bias(self, other, bias).unwrap_or_else(|| {
+            let wide = |x: &Tensor| x.to_dtype(x.dtype.accumulator());
+            let mut y = wide(self).matmul(&wide(other));
+            y.add_assign(&wide(bias));
+            y.to_dtype(self.dtype)
+        })
+    }
+}
+
 #[track_caller]
 fn batched(op: &'static str, a: &Tensor, b: &Tensor) -> Tensor {
     let [m, k] = [a.dim(-2), a.dim(-1)];

@@ -123,11 +123,7 @@ pub(crate) fn check_gradients<const N: usize>(op: &'static str, pairs: [(Option<
 
 /// `W_ih xₜ + bias` `[T, B, G·H]` for all of time, as one product.
 pub(crate) fn input_gates(x: &Tensor, w_ih: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let mut gx = x.matmul(&w_ih.t());
-    if let Some(bias) = bias {
-        gx.add_assign(bias);
-    }
-    gx
+    x.linear(w_ih, bias)
 }
 
 /// The sum of the two, where there are any.

@@ -30,7 +30,7 @@ pub const TASK: usize = 1 << 19;
 
 /// The product's shape and operands.
 #[derive(Clone, Copy)]
-pub struct Product<'a, T> {
+pub struct Product<'a, T: GemmElement> {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -38,6 +38,8 @@ pub struct Product<'a, T> {
     pub b: MatRef<'a, T>,
     /// Add to what `C` holds.
     pub accumulate: bool,
+    /// `[n]`, added to each row of `C`.
+    pub bias: Option<&'a [T::Acc]>,
 }
 
 /// The output, to be written by several threads in disjoint tiles.
@@ -50,6 +52,15 @@ pub struct Output<O> {
 unsafe impl<O: Send> Send for Output<O> {}
 // SAFETY: as above.
 unsafe impl<O: Send> Sync for Output<O> {}
+
+/// What the sums of a block of depth start from.
+#[derive(Clone, Copy)]
+pub struct Start<'a, A> {
+    /// What `C` holds.
+    pub accumulate: bool,
+    /// One value for each column.
+    pub bias: Option<&'a [A]>,
+}
 
 /// A block of an operand, as the micro-kernel is to read it.
 #[derive(Clone, Copy)]
@@ -123,7 +134,9 @@ fn apart<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     (0..whole.div_ceil(size)).into_par_iter().with_max_len(1).for_each(|t| {
         let (first, size) = (t * size, size.min(whole - t * size));
         let (piece, at) = match across {
-            true => (Product { n: size, b: x.b.at(0, first), ..x }, first),
+            true => {
+                (Product { n: size, b: x.b.at(0, first), bias: x.bias.map(|b| &b[first..first + size]), ..x }, first)
+            }
             false => (Product { m: size, a: x.a.at(first, 0), ..x }, first * out.ldc),
         };
         blocks::<S, T, O>(kernel, piece, Output { c: { out }.c.wrapping_add(at), ..out }, 1);
@@ -195,7 +208,11 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                         None => Block::Packed { data: &*b_buf, total: nc, steps: kc },
                     };
                     let out = Output { c: out.c.wrapping_add(i * out.ldc + j), ..out };
-                    tiles(kernel, (mb, nc, kc), a_block, b_block, out, x.accumulate || p > 0, tasks);
+                    let start = Start {
+                        accumulate: x.accumulate || p > 0,
+                        bias: x.bias.filter(|_| p == 0).map(|b| &b[j..j + nc]),
+                    };
+                    tiles(kernel, (mb, nc, kc), a_block, b_block, out, start, tasks);
                 }
             }
         }
@@ -214,13 +231,13 @@ pub fn tiles<A: Accumulator, O: Rounded<A>>(
     a: Block<A>,
     b: Block<A>,
     out: Output<O>,
-    accumulate: bool,
+    start: Start<A>,
     tasks: usize,
 ) {
     let mc = even(m, A_BLOCK_BYTES / (k * size_of::<A>()), kernel.mr);
     if tasks <= 1 {
         for i in (0..m).step_by(mc) {
-            tile(kernel, (i..m.min(i + mc), 0..n, k), a, b, out, accumulate);
+            tile(kernel, (i..m.min(i + mc), 0..n, k), a, b, out, start);
         }
         return;
     }
@@ -230,7 +247,7 @@ pub fn tiles<A: Accumulator, O: Rounded<A>>(
     let across = n.div_ceil(nc);
     (0..down * across).into_par_iter().with_max_len(1).for_each(|t| {
         let (i, j) = (t / across * mc, t % across * nc);
-        tile(kernel, (i..m.min(i + mc), j..n.min(j + nc), k), a, b, out, accumulate);
+        tile(kernel, (i..m.min(i + mc), j..n.min(j + nc), k), a, b, out, start);
     });
 }
 
@@ -249,12 +266,13 @@ fn tile<A: Accumulator, O: Rounded<A>>(
     a: Block<A>,
     b: Block<A>,
     out: Output<O>,
-    accumulate: bool,
+    start: Start<A>,
 ) {
     let mut sums = [A::ZERO; LARGEST_TILE];
     for j in columns.clone().step_by(kernel.nr) {
         let w = kernel.nr.min(columns.end - j);
         let (b, _, b_rs) = b.panel(j, kernel.nr);
+        let bias = start.bias.map_or(std::ptr::null(), |bias| bias[j..j + w].as_ptr());
         for i in rows.clone().step_by(kernel.mr) {
             let h = kernel.mr.min(rows.end - i);
             let (a, a_rs, a_cs) = a.panel(i, kernel.mr);
@@ -264,17 +282,17 @@ fn tile<A: Accumulator, O: Rounded<A>>(
                 // of `k` (operands' extents are checked in `gemm`, packed blocks are filled by `pack`); `C`'s extent is
                 // checked in `run` and this tile of it is ours, as `sums` is; the kernel's level was checked when it
                 // was chosen.
-                unsafe { (kernel.run)(h, w, &Tile { a, a_rs, a_cs, b, b_rs, k, c, ldc, accumulate }) };
+                unsafe { (kernel.run)(h, w, &Tile { a, a_rs, a_cs, b, b_rs, k, c, ldc, accumulate, bias }) };
             };
             if O::SAME {
-                run(c.cast(), out.ldc, accumulate);
+                run(c.cast(), out.ldc, start.accumulate);
                 continue;
             }
             run(sums.as_mut_ptr(), kernel.nr, false);
             for (i, sums) in sums.chunks_exact_mut(kernel.nr).take(h).enumerate() {
                 // SAFETY: a row of this tile, which is ours.
                 let out = unsafe { std::slice::from_raw_parts_mut(c.wrapping_add(i * out.ldc), w) };
-                O::round(&mut sums[..w], out, accumulate);
+                O::round(&mut sums[..w], out, start.accumulate);
             }
         }
     }

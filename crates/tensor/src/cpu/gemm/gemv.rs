@@ -4,6 +4,7 @@ use super::kernel::{Accumulator, DOT_ROWS, Kernel};
 
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
+use crate::cpu::simd::simd_fn;
 use rayon::prelude::*;
 use std::array;
 
@@ -43,7 +44,7 @@ pub fn gemv<T: GemmElement>(
             let mat = mat.at(t * strip, 0);
             buffer::with(y.len(), |sums: &mut [T::Acc]| {
                 if by_rows {
-                    dots(&kernel, mat, x, sums)
+                    dots(level, &kernel, mat, x, sums)
                 } else {
                     axpys(level, mat, x, sums)
                 }
@@ -59,7 +60,7 @@ pub fn gemv<T: GemmElement>(
 }
 
 /// `sums[i] = Σ_p mat[i][p] · x[p]`, rows being contiguous.
-fn dots<T: GemmElement>(kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+fn dots<T: GemmElement>(level: Level, kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
     let k = x.len();
     let row = |i: usize| mat.at(i, 0).offset;
     // SAFETY: the kernel's level was checked when it was chosen.
@@ -73,15 +74,43 @@ fn dots<T: GemmElement>(kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], s
                 group.copy_from_slice(&dot(rows, mat.rs.wrapping_mul(DOT_ROWS as isize))[..group.len()]);
             }
         }
-        None => buffer::with(DOT_ROWS * k, |wide: &mut [T::Acc]| {
+        None => {
             for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
-                for (r, wide) in wide.chunks_exact_mut(k).enumerate() {
-                    T::widen_slice(&mat.data[row((g * DOT_ROWS + r).min(last))..][..k], wide);
-                }
-                let wide = &*wide;
-                group.copy_from_slice(&dot(array::from_fn(|r| &wide[r * k..][..k]), 0)[..group.len()]);
+                let rows = array::from_fn(|r| &mat.data[row((g * DOT_ROWS + r).min(last))..][..k]);
+                group.copy_from_slice(&widening_dots::<T>(level, rows, x)[..group.len()]);
             }
-        }),
+        }
+    }
+}
+
+/// Lanes of a running sum: two of the longest vectors.
+const LANES: usize = 32;
+
+simd_fn! {
+    /// The dot products of rows that are widened on the way: what memory delivers is half as wide as what is computed.
+    fn widening_dots[S]<T: GemmElement>(rows: [&[T]; DOT_ROWS], x: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
+        let fma = |a, b, c| if S::FUSED { T::Acc::mul_add::<true>(a, b, c) } else { T::Acc::mul_add::<false>(a, b, c) };
+        let whole = x.len() / LANES * LANES;
+        let mut sums = [[T::Acc::ZERO; LANES]; DOT_ROWS];
+        for p in (0..whole).step_by(LANES) {
+            let xs: &[T::Acc; LANES] = x[p..p + LANES].try_into().expect("LANES values");
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                let row: &[T; LANES] = row[p..p + LANES].try_into().expect("LANES values");
+                for l in 0..LANES {
+                    sum[l] = fma(row[l].widen(), xs[l], sum[l]);
+                }
+            }
+        }
+        array::from_fn(|r| {
+            let mut width = LANES / 2;
+            while width > 0 {
+                for l in 0..width {
+                    sums[r][l] = T::Acc::add(sums[r][l], sums[r][l + width]);
+                }
+                width /= 2;
+            }
+            (whole..x.len()).fold(sums[r][0], |sum, p| fma(rows[r][p].widen(), x[p], sum))
+        })
     }
 }
 

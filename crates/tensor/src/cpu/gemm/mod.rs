@@ -115,7 +115,24 @@ pub fn gemm<T: GemmElement>(
     accumulate: bool,
     parallel: bool,
 ) {
-    gemm_at(level(), Product { m, n, k, a, b, accumulate }, c, ldc, parallel);
+    gemm_at(level(), Product { m, n, k, a, b, accumulate, bias: None }, c, ldc, parallel);
+}
+
+/// `C = A·B + bias`: [`gemm`] with a bias `[n]` that is added to each row, in the sum's type.
+///
+/// # Panics
+/// As [`gemm`], or if there are not `n` of it.
+pub fn gemm_bias<T: GemmElement>(
+    m: usize,
+    n: usize,
+    k: usize,
+    a: MatRef<T>,
+    b: MatRef<T>,
+    bias: &[T::Acc],
+    c: &mut [T],
+) {
+    assert_eq!(bias.len(), n, "gemm: the bias is [n]");
+    gemm_at(level(), Product { m, n, k, a, b, accumulate: false, bias: Some(bias) }, c, n, true);
 }
 
 /// `C[i] = A[i]·B[i]` (or `+=` if `accumulate`) for each `i` below `batch`; C is a contiguous `[batch, m, n]`.
@@ -146,7 +163,7 @@ pub fn gemm_batched<T: GemmElement>(
     let level = level();
     let one = |i: usize, c: &mut [T], parallel: bool| {
         let (a, b) = (MatRef { offset: a_batch(i), ..a }, MatRef { offset: b_batch(i), ..b });
-        gemm_at(level, Product { m, n, k, a, b, accumulate }, c, n, parallel);
+        gemm_at(level, Product { m, n, k, a, b, accumulate, bias: None }, c, n, parallel);
     };
     let c = &mut c[..batch * m * n];
     let (work, threads) = (m * n * k.max(1), if parallel { rayon::current_num_threads() } else { 1 });
@@ -171,7 +188,7 @@ const BATCH_TASK: usize = 1 << 18;
 
 /// [`gemm`] at a given level, which this CPU must have.
 fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
-    let Product { m, n, k, a, b, accumulate } = x;
+    let Product { m, n, k, a, b, accumulate, bias } = x;
     if m == 0 || n == 0 {
         return;
     }
@@ -186,27 +203,38 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
         if !accumulate {
             c.chunks_mut(ldc.max(n)).for_each(|row| row[..n].fill(T::ZERO));
         }
-        return;
+        return add_bias(c, ldc.max(n), n, bias);
     }
     a.check("A", m, k);
     b.check("B", k, n);
     if m == 1 && gemv::supports(&b.t()) {
-        return gemv::gemv(level, k, b.t(), a.t(), c, accumulate, parallel);
+        gemv::gemv(level, k, b.t(), a.t(), c, accumulate, parallel);
+        return add_bias(c, n, n, bias);
     }
     if n == 1 && gemv::supports(&a) {
         if ldc == 1 {
-            return gemv::gemv(level, k, a, b, c, accumulate, parallel);
+            gemv::gemv(level, k, a, b, c, accumulate, parallel);
+            return add_bias(c, 1, 1, bias);
         }
-        return buffer::with(m, |column: &mut [T]| {
+        buffer::with(m, |column: &mut [T]| {
             column.iter_mut().zip(c.iter().step_by(ldc)).for_each(|(t, c)| *t = *c);
             gemv::gemv(level, k, a, b, column, accumulate, parallel);
             c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
         });
+        return add_bias(c, ldc, 1, bias);
     }
     if T::fast(level) {
         return product::<T::Fast, T>(level, x, c, ldc.max(n), parallel);
     }
     product::<Widened, T>(level, x, c, ldc.max(n), parallel)
+}
+
+/// Adds `bias` to each row of `C`, where the product itself does not.
+fn add_bias<T: GemmElement>(c: &mut [T], ldc: usize, n: usize, bias: Option<&[T::Acc]>) {
+    let Some(bias) = bias else { return };
+    for row in c.chunks_mut(ldc) {
+        row[..n].iter_mut().zip(bias).for_each(|(c, &b)| *c = T::narrow(T::Acc::add(c.widen(), b)));
+    }
 }
 
 /// The product by one scheme.
@@ -234,7 +262,8 @@ fn through_accumulator<S: Scheme<T>, T: GemmElement>(
             for j in (0..x.n).step_by(nc) {
                 let (m, n) = (mc.min(x.m - i), nc.min(x.n - j));
                 let sums = &mut sums[..m * n];
-                let piece = Product { m, n, a: x.a.at(i, 0), b: x.b.at(0, j), accumulate: false, ..x };
+                let (a, b, bias) = (x.a.at(i, 0), x.b.at(0, j), x.bias.map(|b| &b[j..j + n]));
+                let piece = Product { m, n, a, b, bias, accumulate: false, ..x };
                 blocked::run::<S, T, T::Acc>(level, piece, sums, n, parallel);
                 let rows = sums.chunks_exact_mut(n).zip(c[i * ldc..].chunks_mut(ldc));
                 let finish = |(sums, c): (&mut [T::Acc], &mut [T])| T::round(sums, &mut c[j..j + n], x.accumulate);

@@ -1,17 +1,18 @@
 //! A right operand that is packed once, for many products: the recurrent weights, which every step multiplies by.
 
-use super::blocked::{Block, KC_BYTES, Output, PARALLEL, TASK, even, tiles};
-use super::buffer::{self, Line};
+use super::blocked::{Block, KC_BYTES, Output, PARALLEL, Start, TASK, even, tiles};
+use super::buffer;
 use super::kernel::{Accumulator, Kernel};
 use super::pack::pack;
 use super::scheme::{Scheme, Widened};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
+use crate::storage::CpuBuffer;
 
 /// A right operand that is packed once, for many products.
 pub struct Packed<T: GemmElement> {
     kernel: Kernel<T::Acc>,
-    panels: Vec<Line>,
+    panels: CpuBuffer,
     k: usize,
     n: usize,
 }
@@ -20,10 +21,10 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
     /// Packs `b`, `[k, n]`.
     pub fn new(level: Level, b: MatRef<T>, k: usize, n: usize) -> Packed<T> {
         let kernel = <Widened as Scheme<T>>::kernel(level);
-        let mut panels = buffer::lines::<T>(k * n);
+        let mut panels = CpuBuffer::scratch::<T>(k * n);
         if k * n > 0 {
             b.check("B", k, n);
-            let (kc, data) = (Self::depth(k), bytemuck::cast_slice_mut(&mut panels));
+            let (kc, data) = (Self::depth(k), panels.as_mut_slice::<T>());
             for p in (0..k).step_by(kc) {
                 pack::<Widened, T>(&kernel, b.at(p, 0).t(), n, kc.min(k - p), kernel.nr, &mut data[p * n..], false);
             }
@@ -73,7 +74,7 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         let (depth, out) = (Self::depth(self.k), Output { c: c.as_mut_ptr(), ldc });
         let threads = if parallel { rayon::current_num_threads() } else { 1 };
         let tasks = if m * n * k < PARALLEL { 1 } else { (m * n * k / TASK).min(threads * 4) };
-        let panels = bytemuck::cast_slice(&self.panels);
+        let panels = self.panels.as_slice::<T>();
         let in_place = n <= 2 * kernel.nr || m * k * size_of::<T>() <= 32 << 10;
         buffer::with(if in_place { 0 } else { m * depth.min(k) }, |buf: &mut [T]| {
             for p in (0..k).step_by(depth) {
@@ -86,7 +87,8 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
                 };
                 let b_block =
                     Block::Packed { data: &panels[p * self.n..], total: self.n, steps: depth.min(self.k - p) };
-                tiles(kernel, (m, n, kc), a_block, b_block, out, accumulate || p > 0, tasks);
+                let start = Start { accumulate: accumulate || p > 0, bias: None };
+                tiles(kernel, (m, n, kc), a_block, b_block, out, start, tasks);
             }
         });
     }

@@ -111,7 +111,7 @@ fn check<T: Case>(s: Shape) {
     let before = numbers::<T>(m * ldc, 3);
     for level in levels() {
         let mut c = before.clone();
-        gemm_at(level, Product { m, n, k, a, b, accumulate }, &mut c, ldc, s.parallel);
+        gemm_at(level, Product { m, n, k, a, b, accumulate, bias: None }, &mut c, ldc, s.parallel);
         for i in 0..m {
             for j in 0..n {
                 let start = if accumulate { before[i * ldc + j] } else { T::ZERO };
@@ -223,8 +223,15 @@ fn nan_is_not_hidden() {
                 a[(m - 1) * k + k / 2] = bad;
                 let b = vec![0.0; k * n];
                 let mut c = vec![0.0; m * n];
-                let x =
-                    Product { m, n, k, a: MatRef::row_major(&a, k), b: MatRef::row_major(&b, n), accumulate: false };
+                let x = Product {
+                    m,
+                    n,
+                    k,
+                    a: MatRef::row_major(&a, k),
+                    b: MatRef::row_major(&b, n),
+                    accumulate: false,
+                    bias: None,
+                };
                 gemm_at(level, x, &mut c, n, false);
                 assert!(c[(m - 1) * n..].iter().all(|c| c.is_nan()));
                 assert!(c[..(m - 1) * n].iter().all(|&c| c == 0.0));
@@ -245,7 +252,7 @@ fn threads_do_not_change_the_result() {
             for level in levels() {
                 let run = |parallel: bool| {
                     let mut c = vec![0.0f32; m * n];
-                    gemm_at(level, Product { m, n, k, a, b, accumulate: false }, &mut c, n, parallel);
+                    gemm_at(level, Product { m, n, k, a, b, accumulate: false, bias: None }, &mut c, n, parallel);
                     c.iter().map(|c| c.to_bits()).collect::<Vec<_>>()
                 };
                 let alone = run(false);
@@ -322,5 +329,32 @@ fn packed_before() {
                 }
             }
         }
+    }
+}
+
+/// The bias is added to every row once, however the product is cut.
+#[test]
+fn with_a_bias() {
+    fn run<T: Case>(m: usize, n: usize, k: usize) {
+        let (a, b) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2));
+        let bias: Vec<T::Acc> = numbers::<T>(n, 3).iter().map(|b| b.widen()).collect();
+        for level in levels() {
+            for parallel in [false, true] {
+                let mut c = numbers::<T>(m * n, 4);
+                let (a_ref, b_ref) = (MatRef::row_major(&a, k), MatRef::row_major(&b, n));
+                let x = Product { m, n, k, a: a_ref, b: b_ref, accumulate: false, bias: Some(&bias) };
+                gemm_at(level, x, &mut c, n, parallel);
+                for (i, j) in [(0, 0), (m / 2, n / 2), (m - 1, n - 1), (0, n - 1)] {
+                    let terms = (0..k).map(|p| (a[i * k + p], b[p * n + j]));
+                    let start = T::narrow(bias[j]);
+                    element(c[i * n + j], start, terms, &format!("({i}, {j}) of {m}×{n}×{k} at {level:?}"));
+                }
+            }
+        }
+    }
+    for (m, n, k) in [(1, 40, 9), (40, 1, 9), (5, 7, 0), (17, 33, 65), (300, 200, 700), (20, 3000, 90), (600, 40, 5000)]
+    {
+        run::<f32>(m, n, k);
+        run::<bf16>(m, n, k);
     }
 }

@@ -26,6 +26,8 @@ pub struct Tile<A> {
     pub ldc: usize,
     /// Add to what `C` holds rather than replace it.
     pub accumulate: bool,
+    /// What is added to each of the tile's columns; null for nothing.
+    pub bias: *const A,
 }
 
 /// Dot products that run together and share the loads of `x`.
@@ -44,8 +46,8 @@ pub struct Kernel<A> {
     /// Computes a tile of `rows ≤ mr` by `cols ≤ nr`.
     ///
     /// # Safety
-    /// `1 ≤ rows ≤ mr`, `1 ≤ cols ≤ nr`; every element of `A` and `B` that the tile names is readable and every
-    /// element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
+    /// `1 ≤ rows ≤ mr`, `1 ≤ cols ≤ nr`; every element of `A`, `B` and, unless it is null, `bias` that the tile names is
+    /// readable and every element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
     pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
     /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
     /// Each row `ahead` elements further on is prefetched; any value will do.

@@ -54,10 +54,11 @@ unsafe fn tile<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, co
     }
     for i in 0..rows {
         for j in 0..cols {
-            // SAFETY: `(i, j)` is inside the tile, which this call alone writes.
+            // SAFETY: `(i, j)` is inside the tile, which this call alone writes; `j` is a column of the bias.
             unsafe {
                 let c = t.c.add(i * t.ldc + j);
-                *c = if t.accumulate { A::add(*c, acc[i][j]) } else { acc[i][j] };
+                let sum = if t.bias.is_null() { acc[i][j] } else { A::add(acc[i][j], *t.bias.add(j)) };
+                *c = if t.accumulate { A::add(*c, sum) } else { sum };
             }
         }
     }

@@ -139,6 +139,16 @@ macro_rules! simd_kernel {
                     }
                     b = b.wrapping_offset(t.b_rs);
                 }
+                if !t.bias.is_null() {
+                    for j in 0..NV {
+                        let at = t.bias.wrapping_add(j * ops::LANES);
+                        // SAFETY: columns below `cols` of the bias; the mask hides the others.
+                        let bias = unsafe { if full(j) { ops::load(at) } else { ops::load_mask(at, last) } };
+                        for row in acc.iter_mut().take(R) {
+                            row[j] = ops::add(row[j], bias);
+                        }
+                    }
+                }
                 $(
                     if $i < R {
                         for j in 0..NV {
