@@ -1,6 +1,7 @@
 //! Matrix × vector: every element of the matrix is used once, so the memory's bandwidth is all that counts.
 
 use super::kernel::{Accumulator, DOT_ROWS, Kernel};
+use super::scheme::Scheme;
 
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
@@ -21,7 +22,7 @@ pub fn supports<T>(mat: &MatRef<T>) -> bool {
 }
 
 /// `y (+)= mat · x` for `mat` of `[y.len(), k]` and a column `x` of `[k, 1]`.
-pub fn gemv<T: GemmElement>(
+pub fn gemv<S: Scheme<T>, T: GemmElement>(
     level: Level,
     k: usize,
     mat: MatRef<T>,
@@ -31,20 +32,22 @@ pub fn gemv<T: GemmElement>(
     parallel: bool,
 ) {
     let n = y.len();
-    let kernel = T::Acc::kernel(level);
+    let kernel = S::kernel(level);
     let parallel = parallel && n * k >= 2 * TASK && rayon::current_num_threads() > 1;
-    buffer::with(k, |buf: &mut [T::Acc]| {
-        for (p, v) in buf.iter_mut().enumerate() {
+    buffer::with(k + k.div_ceil(S::DEPTH), |buf: &mut [T::Acc]| {
+        let (wide, packed) = buf.split_at_mut(k);
+        for (p, v) in wide.iter_mut().enumerate() {
             *v = x.get(p, 0).widen();
         }
-        let x = &*buf;
+        S::pack(&kernel, x.t(), 1, k, 1, packed);
+        let (x, packed) = (&*wide, &*packed);
         let by_rows = mat.cs == 1;
         let strip = if by_rows { (TASK / k).max(1).next_multiple_of(DOT_ROWS) } else { STRIP };
         let task = |(t, y): (usize, &mut [T])| {
             let mat = mat.at(t * strip, 0);
             buffer::with(y.len(), |sums: &mut [T::Acc]| {
                 if by_rows {
-                    dots(level, &kernel, mat, x, sums)
+                    dots::<S, T>(level, &kernel, mat, (x, packed), sums)
                 } else {
                     axpys(level, mat, x, sums)
                 }
@@ -59,27 +62,27 @@ pub fn gemv<T: GemmElement>(
     });
 }
 
-/// `sums[i] = Σ_p mat[i][p] · x[p]`, rows being contiguous.
-fn dots<T: GemmElement>(level: Level, kernel: &Kernel<T::Acc>, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
+/// `sums[i] = Σ_p mat[i][p] · x[p]`, rows being contiguous; `packed` is `x` as the kernel takes it.
+fn dots<S: Scheme<T>, T: GemmElement>(
+    level: Level,
+    kernel: &Kernel<T::Acc>,
+    mat: MatRef<T>,
+    (x, packed): (&[T::Acc], &[T::Acc]),
+    sums: &mut [T::Acc],
+) {
     let k = x.len();
-    let row = |i: usize| mat.at(i, 0).offset;
-    // SAFETY: the kernel's level was checked when it was chosen.
-    let dot = |rows: [&[T::Acc]; DOT_ROWS], ahead: isize| unsafe { (kernel.dot)(rows, x, ahead) };
+    let row = |i: usize| &mat.data[mat.at(i, 0).offset..][..k];
+    let ahead = mat.rs.wrapping_mul(DOT_ROWS as isize) / S::DEPTH as isize;
     // A last, shorter group repeats its last row: cheaper than another kernel, and the same arithmetic.
     let last = sums.len() - 1;
-    match T::as_acc(mat.data) {
-        Some(data) => {
-            for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
-                let rows = array::from_fn(|r| &data[row((g * DOT_ROWS + r).min(last))..][..k]);
-                group.copy_from_slice(&dot(rows, mat.rs.wrapping_mul(DOT_ROWS as isize))[..group.len()]);
-            }
-        }
-        None => {
-            for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
-                let rows = array::from_fn(|r| &mat.data[row((g * DOT_ROWS + r).min(last))..][..k]);
-                group.copy_from_slice(&widening_dots::<T>(level, rows, x)[..group.len()]);
-            }
-        }
+    for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
+        let rows: [&[T]; DOT_ROWS] = array::from_fn(|r| row((g * DOT_ROWS + r).min(last)));
+        let dots = match rows.map(S::terms) {
+            // SAFETY: the kernel's level was checked when it was chosen.
+            [Some(a), Some(b), Some(c), Some(d)] => unsafe { (kernel.dot)([a, b, c, d], packed, ahead) },
+            _ => widening_dots::<T>(level, rows, x),
+        };
+        group.copy_from_slice(&dots[..group.len()]);
     }
 }
 
@@ -93,11 +96,11 @@ simd_fn! {
         let whole = x.len() / LANES * LANES;
         let mut sums = [[T::Acc::ZERO; LANES]; DOT_ROWS];
         for p in (0..whole).step_by(LANES) {
-            let xs: &[T::Acc; LANES] = x[p..p + LANES].try_into().expect("LANES values");
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                let row: &[T; LANES] = row[p..p + LANES].try_into().expect("LANES values");
+            let xs = &x[p..p + LANES];
+            for r in 0..DOT_ROWS {
+                let row = &rows[r][p..p + LANES];
                 for l in 0..LANES {
-                    sum[l] = fma(row[l].widen(), xs[l], sum[l]);
+                    sums[r][l] = fma(row[l].widen(), xs[l], sums[r][l]);
                 }
             }
         }

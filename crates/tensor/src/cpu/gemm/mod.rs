@@ -207,18 +207,22 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
     }
     a.check("A", m, k);
     b.check("B", k, n);
+    let gemv = match T::fast(level) {
+        true => gemv::gemv::<T::Fast, T>,
+        false => gemv::gemv::<Widened, T>,
+    };
     if m == 1 && gemv::supports(&b.t()) {
-        gemv::gemv(level, k, b.t(), a.t(), c, accumulate, parallel);
+        gemv(level, k, b.t(), a.t(), c, accumulate, parallel);
         return add_bias(c, n, n, bias);
     }
     if n == 1 && gemv::supports(&a) {
         if ldc == 1 {
-            gemv::gemv(level, k, a, b, c, accumulate, parallel);
+            gemv(level, k, a, b, c, accumulate, parallel);
             return add_bias(c, 1, 1, bias);
         }
         buffer::with(m, |column: &mut [T]| {
             column.iter_mut().zip(c.iter().step_by(ldc)).for_each(|(t, c)| *t = *c);
-            gemv::gemv(level, k, a, b, column, accumulate, parallel);
+            gemv(level, k, a, b, column, accumulate, parallel);
             c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
         });
         return add_bias(c, ldc, 1, bias);

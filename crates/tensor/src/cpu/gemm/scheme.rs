@@ -15,6 +15,8 @@ pub trait Scheme<T: GemmElement>: Send + Sync {
     fn kernel(level: Level) -> Kernel<T::Acc>;
     /// The slice as panels would hold it, if that is what it is already.
     fn direct(data: &[T]) -> Option<&[T::Acc]>;
+    /// Neighbouring terms of a sum as packed values, if that is what they are already.
+    fn terms(data: &[T]) -> Option<&[T::Acc]>;
     /// Packs `src`, `[total, k]`, into panels `width` wide; see [`pack`](super::pack::pack).
     fn pack(kernel: &Kernel<T::Acc>, src: MatRef<T>, total: usize, k: usize, width: usize, dst: &mut [T::Acc]);
 }
@@ -30,6 +32,9 @@ impl<T: GemmElement> Scheme<T> for Widened {
     fn direct(data: &[T]) -> Option<&[T::Acc]> {
         // An `as_acc` that gave another slice would break the bounds that were checked.
         T::as_acc(data).filter(|d| d.len() == data.len())
+    }
+    fn terms(data: &[T]) -> Option<&[T::Acc]> {
+        T::as_acc(data)
     }
     fn pack(kernel: &Kernel<T::Acc>, src: MatRef<T>, total: usize, k: usize, width: usize, dst: &mut [T::Acc]) {
         let start = |i: usize, p: usize| src.at(i, p).offset;
@@ -67,6 +72,10 @@ impl Scheme<bf16> for Pairs {
     }
     fn direct(_: &[bf16]) -> Option<&[f32]> {
         None
+    }
+    fn terms(data: &[bf16]) -> Option<&[f32]> {
+        // None for an odd number, and where the first does not begin at a multiple of 32 bits.
+        bytemuck::try_cast_slice(data).ok()
     }
     fn pack(kernel: &Kernel<f32>, src: MatRef<bf16>, total: usize, k: usize, width: usize, dst: &mut [f32]) {
         let steps = k.div_ceil(2);
