@@ -14,7 +14,8 @@ use crate::{DType, Tensor, dispatch};
 use ::half::{bf16, f16};
 use num_traits::{CheckedRem, Signed, WrappingAdd, WrappingMul, WrappingSub};
 
-/// Elements of a half type that are widened at a time: what a kernel reads and writes stays in the first-level cache.
+/// Elements that are copied or widened at a time, for a kernel that reads one array and writes another: they stay in the
+/// first-level cache.
 const WIDE: usize = 512;
 
 fn half1<H: Half>(x: &Tensor, kernel: impl Fn(&[f32], &mut [f32]) + Sync) -> CpuBuffer {
@@ -257,10 +258,18 @@ pub fn binary_assign(op: Binary, dst: &mut Tensor, src: &Tensor) {
         let level = level();
         let Some(dst) = dst.unique_slice_mut::<T>() else { return false };
         super::strided::for_chunks(dst, |range, out| {
-            let (mut scratch, mut old) = ([T::ZERO; CHUNK], [T::ZERO; CHUNK]);
-            let old = &mut old[..out.len()];
-            old.copy_from_slice(out);
-            binary_real::<T>(level, op, old, source.chunk(range, &mut scratch), out);
+            let combine = |src: &[T], out: &mut [T]| {
+                let mut old = [T::ZERO; WIDE];
+                for (src, out) in src.chunks(WIDE).zip(out.chunks_mut(WIDE)) {
+                    let old = &mut old[..out.len()];
+                    old.copy_from_slice(out);
+                    binary_real::<T>(level, op, old, src, out);
+                }
+            };
+            match source.direct(&range) {
+                Some(src) => combine(src, out),
+                None => combine(source.chunk(range, &mut [T::ZERO; CHUNK]), out),
+            }
         });
         true
     }

@@ -34,16 +34,13 @@ impl<'a, T: Pod> Source<'a, T> {
 
     /// Elements `range` if they lie together.
     pub fn direct(&self, range: &Range<usize>) -> Option<&'a [T]> {
-        (self.dims.len() == 1 && self.strides[0] == 1)
-            .then(|| &self.data[self.offset + range.start..self.offset + range.end])
+        // No dimension is left of a single element.
+        let together = self.dims.is_empty() || self.dims.len() == 1 && self.strides[0] == 1;
+        together.then(|| &self.data[self.offset + range.start..self.offset + range.end])
     }
 
     /// Elements `range` in row-major order: borrowed if they lie together, else gathered into `scratch`.
     pub fn chunk<'s>(&'s self, range: Range<usize>, scratch: &'s mut [T]) -> &'s [T] {
-        if self.dims.is_empty() {
-            scratch[..range.len()].fill(self.data[self.offset]);
-            return &scratch[..range.len()];
-        }
         if let Some(run) = self.direct(&range) {
             return run;
         }
