@@ -81,30 +81,20 @@ macro_rules! own_accumulator {
 }
 own_accumulator!(f32, f64, i32, i64, u8);
 
-/// `sums += out`
-fn add_to<T: GemmElement>(sums: &mut [T::Acc], out: &[T]) {
-    sums.iter_mut().zip(out).for_each(|(s, o)| *s = T::Acc::add(*s, o.widen()));
-}
-
-impl Rounded<f32> for half::bf16 {
-    const SAME: bool = false;
-    fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
-        if accumulate {
-            add_to(sums, out);
+macro_rules! rounded_half {
+    ($($t:ty),*) => {$(
+        impl Rounded<f32> for $t {
+            const SAME: bool = false;
+            fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
+                if accumulate {
+                    sums.iter_mut().zip(out.iter()).for_each(|(s, o)| *s += o.widen());
+                }
+                Half::narrow(sums, out);
+            }
         }
-        Half::narrow(sums, out);
-    }
+    )*};
 }
-
-impl Rounded<f32> for half::f16 {
-    const SAME: bool = false;
-    fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
-        if accumulate {
-            add_to(sums, out);
-        }
-        Half::narrow(sums, out);
-    }
-}
+rounded_half!(half::bf16, half::f16);
 
 impl GemmElement for half::bf16 {
     type Acc = f32;

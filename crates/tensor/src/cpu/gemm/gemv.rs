@@ -21,7 +21,16 @@ pub fn supports<T>(mat: &MatRef<T>) -> bool {
     mat.cs == 1 || mat.rs == 1
 }
 
-/// `y (+)= mat · x` for `mat` of `[y.len(), k]` and a column `x` of `[k, 1]`.
+/// What is added to the sums before they are rounded.
+#[derive(Clone, Copy)]
+pub enum Bias<'a, A> {
+    /// One value for each.
+    Each(&'a [A]),
+    /// One value for all.
+    All(A),
+}
+
+/// `y (+)= mat · x + bias` for `mat` of `[y.len(), k]` and a column `x` of `[k, 1]`.
 pub fn gemv<S: Scheme<T>, T: GemmElement>(
     level: Level,
     k: usize,
@@ -29,6 +38,7 @@ pub fn gemv<S: Scheme<T>, T: GemmElement>(
     x: MatRef<T>,
     y: &mut [T],
     accumulate: bool,
+    bias: Option<Bias<T::Acc>>,
     parallel: bool,
 ) {
     let n = y.len();
@@ -50,6 +60,13 @@ pub fn gemv<S: Scheme<T>, T: GemmElement>(
                     dots::<S, T>(level, &kernel, mat, (x, packed), sums)
                 } else {
                     axpys(level, mat, x, sums)
+                }
+                match bias {
+                    None => {}
+                    Some(Bias::Each(bias)) => {
+                        sums.iter_mut().zip(&bias[t * strip..]).for_each(|(s, &b)| *s = T::Acc::add(*s, b))
+                    }
+                    Some(Bias::All(b)) => sums.iter_mut().for_each(|s| *s = T::Acc::add(*s, b)),
                 }
                 T::round(sums, y, accumulate);
             });

@@ -44,6 +44,7 @@ pub use packed::Packed;
 
 use crate::cpu::level::{Level, level};
 use blocked::Product;
+use gemv::Bias;
 use rayon::prelude::*;
 use scheme::{Scheme, Widened};
 
@@ -200,10 +201,11 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
     );
     let c = &mut c[..(m - 1) * ldc + n];
     if k == 0 {
-        if !accumulate {
-            c.chunks_mut(ldc.max(n)).for_each(|row| row[..n].fill(T::ZERO));
+        for row in c.chunks_mut(ldc.max(n)) {
+            let mut sums: Vec<T::Acc> = bias.map_or_else(|| vec![T::Acc::ZERO; n], <[T::Acc]>::to_vec);
+            T::round(&mut sums, &mut row[..n], accumulate);
         }
-        return add_bias(c, ldc.max(n), n, bias);
+        return;
     }
     a.check("A", m, k);
     b.check("B", k, n);
@@ -212,33 +214,23 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
         false => gemv::gemv::<Widened, T>,
     };
     if m == 1 && gemv::supports(&b.t()) {
-        gemv(level, k, b.t(), a.t(), c, accumulate, parallel);
-        return add_bias(c, n, n, bias);
+        return gemv(level, k, b.t(), a.t(), c, accumulate, bias.map(Bias::Each), parallel);
     }
     if n == 1 && gemv::supports(&a) {
+        let bias = bias.map(|b| Bias::All(b[0]));
         if ldc == 1 {
-            gemv(level, k, a, b, c, accumulate, parallel);
-            return add_bias(c, 1, 1, bias);
+            return gemv(level, k, a, b, c, accumulate, bias, parallel);
         }
-        buffer::with(m, |column: &mut [T]| {
+        return buffer::with(m, |column: &mut [T]| {
             column.iter_mut().zip(c.iter().step_by(ldc)).for_each(|(t, c)| *t = *c);
-            gemv(level, k, a, b, column, accumulate, parallel);
+            gemv(level, k, a, b, column, accumulate, bias, parallel);
             c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
         });
-        return add_bias(c, ldc, 1, bias);
     }
     if T::fast(level) {
         return product::<T::Fast, T>(level, x, c, ldc.max(n), parallel);
     }
     product::<Widened, T>(level, x, c, ldc.max(n), parallel)
-}
-
-/// Adds `bias` to each row of `C`, where the product itself does not.
-fn add_bias<T: GemmElement>(c: &mut [T], ldc: usize, n: usize, bias: Option<&[T::Acc]>) {
-    let Some(bias) = bias else { return };
-    for row in c.chunks_mut(ldc) {
-        row[..n].iter_mut().zip(bias).for_each(|(c, &b)| *c = T::narrow(T::Acc::add(c.widen(), b)));
-    }
 }
 
 /// The product by one scheme.
