@@ -393,6 +393,8 @@ impl LayerCache {
     fn extend(&mut self, k: &Var, v: &Var) -> (Var, Var) {
         let new = [k.tensor(), v.tensor()];
         let [b, h, t, d] = k.tensor().dims_of("KvCache");
+        let whole = self.len == 0 || self.stored.is_some();
+        ensure!(whole, Value, "KvCache", "an earlier step failed half way; start with a new cache");
         let [keys, values] = self
             .stored
             .take()

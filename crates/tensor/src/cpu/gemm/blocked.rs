@@ -105,6 +105,7 @@ pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     assert!(ldc >= x.n && (x.m - 1) * ldc + x.n <= c.len(), "gemm: C is too small");
     assert!(O::SAME || x.k <= one_block::<S, T>(), "gemm: more terms than one block has");
     let kernel = S::kernel(level);
+    assert!(O::SAME || kernel.mr * kernel.nr <= LARGEST_TILE, "gemm: a tile's sums have no room");
     let out = Output { c: c.as_mut_ptr(), ldc };
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let work = x.m * x.n * x.k;
