@@ -536,8 +536,8 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype.
-    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
+    /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype, `bias [O]`.
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::conv::input_grad`](crate::ops::conv::input_grad), float operands of one dtype.

@@ -371,8 +371,8 @@ impl Backend for CpuBackend {
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         kernel("index_range", &[index], 0.0, || index::range(index))
     }
-    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
-        kernel("conv2d", &[x, w], conv_flops(plan), || Some(conv::conv2d_tensor(plan, x, w)))
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+        kernel("conv2d", &[x, w], conv_flops(plan), || Some(conv::conv2d_tensor(plan, x, w, bias)))
     }
     fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
         kernel("conv2d_input_grad", &[dy, w], conv_flops(plan), || Some(conv::conv2d_input_grad_tensor(plan, dy, w)))

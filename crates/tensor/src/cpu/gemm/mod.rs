@@ -40,7 +40,7 @@ mod tests;
 
 pub use element::GemmElement;
 pub use kernel::Accumulator;
-pub use packed::Packed;
+pub use packed::{Packed, Panel};
 
 use crate::cpu::level::{Level, level};
 use blocked::Product;
