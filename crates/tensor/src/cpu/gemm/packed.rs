@@ -105,6 +105,15 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         self.part(m, (self.k, self.n), a, c, ldc, accumulate, parallel)
     }
 
+    /// `C = A·B + bias`, with a bias `[n]` that is added to each row.
+    ///
+    /// # Panics
+    /// As [`gemm_bias`](super::gemm_bias).
+    pub fn product_bias(&self, m: usize, a: MatRef<T>, bias: &[T], c: &mut [T], parallel: bool) {
+        assert_eq!(bias.len(), self.n, "gemm: the bias is [n]");
+        self.run(m, (self.k, self.n), a, c, self.n, Start { accumulate: false, bias: Some(bias) }, parallel)
+    }
+
     /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone.
     ///
     /// # Panics
@@ -119,6 +128,19 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         accumulate: bool,
         parallel: bool,
     ) {
+        self.run(m, (k, n), a, c, ldc, Start { accumulate, bias: None }, parallel)
+    }
+
+    fn run(
+        &self,
+        m: usize,
+        (k, n): (usize, usize),
+        a: MatRef<T>,
+        c: &mut [T],
+        ldc: usize,
+        start: Start<T>,
+        parallel: bool,
+    ) {
         let kernel = &self.kernel;
         assert!(k <= self.k && n <= self.n, "gemm: B is {} × {}, not {k} × {n}", self.k, self.n);
         if m * n == 0 {
@@ -126,8 +148,11 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         }
         assert!(ldc >= n && (m - 1) * ldc + n <= c.len(), "gemm: C is too small");
         if k == 0 {
-            if !accumulate {
-                c.chunks_mut(ldc).take(m).for_each(|row| row[..n].fill(<T as Accumulator>::ZERO));
+            if !start.accumulate {
+                c.chunks_mut(ldc).take(m).for_each(|row| match start.bias {
+                    Some(bias) => row[..n].copy_from_slice(&bias[..n]),
+                    None => row[..n].fill(<T as Accumulator>::ZERO),
+                });
             }
             return;
         }
@@ -148,7 +173,8 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
                 };
                 let b_block =
                     Block::Packed { data: &panels[p * self.n..], total: self.n, steps: depth.min(self.k - p) };
-                let start = Start { accumulate: accumulate || p > 0, bias: None };
+                let bias = start.bias.filter(|_| p == 0);
+                let start = Start { accumulate: start.accumulate || p > 0, bias };
                 tiles(kernel, (m, n, kc), a_block, b_block, out, start, tasks);
             }
         });
