@@ -5,7 +5,7 @@ use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, tanh_at, with_scratch};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 use std::ops::Range;
 
 /// What a step adds to the recurrence: its input, and all of the weights.

@@ -2,7 +2,7 @@
 
 use super::level::{Level, level};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -85,7 +85,7 @@ fn bandwidth() -> f64 {
     let part = data.len() / rayon::current_num_threads().max(1);
     BYTES as f64
         / best(|| {
-            black_box(data.par_chunks(part.max(1)).map(|part| sum(level(), part)).sum::<u64>());
+            black_box(data.par_chunks(part.max(1)).map_to_vec(|part| sum(level(), part)));
         })
 }
 

@@ -1,7 +1,7 @@
 //! Columns back to images: `dX̂ → dX`, the adjoint of the linear map that makes patches.
 
 use super::{ConvElement, Plan, Tile};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Adds column block `image` of a tile of `dX̂` to that image's planes `dx [C/g, H, W]` of one group.
 pub(super) fn col2im<T: ConvElement>(p: &Plan, cols: &[T], tile: Tile, image: usize, dx: &mut [T], parallel: bool) {

@@ -2,7 +2,7 @@
 
 use super::col2im::add_strided;
 use super::{ConvElement, Plan};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// `y_o = b_o + Σ_taps w[o, tap] · shift_tap(x_c)`.
 pub(super) fn forward<T: ConvElement>(p: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {

@@ -4,7 +4,7 @@ use super::patches::Patches;
 use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// 2-D convolution (cross-correlation, as every framework calls it):
 ///

@@ -5,7 +5,7 @@ use super::col2im::col2im;
 use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise, forward};
 use crate::cpu::gemm::{MatRef, gemm};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Gradient of [`conv2d`](super::conv2d) with respect to its input, the adjoint of `x ↦ conv2d(x, w)`:
 ///

@@ -5,7 +5,7 @@ use super::patches::Patches;
 use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Partial sums held at once: no more than this many, and no more than `PARTIAL_LEN` elements in all.
 const PARTS: usize = 16;

@@ -7,8 +7,8 @@ use super::pack::pack;
 use super::scheme::{Scheme, Widened};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
+use crate::cpu::parallel::*;
 use crate::storage::CpuBuffer;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// A right operand that is packed once, for many products.

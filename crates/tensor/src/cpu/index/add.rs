@@ -2,7 +2,7 @@
 
 use super::{IndexError, check_indices};
 use crate::cpu::accumulate::Accumulate;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Fewer elements than this are added by one thread.
 const SERIAL: usize = 1 << 13;

@@ -2,8 +2,8 @@
 
 use super::{Maximum, Pool2dGeometry, PoolElement};
 use crate::cpu::level::level;
+use crate::cpu::parallel::*;
 use crate::cpu::simd::simd_fn;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// `y[i, j] = max_{a, b} x[i·s + a·d − p, j·s + b·d − p]` in each plane, over the taps inside it (padding is −∞).
