@@ -9,7 +9,7 @@ impl Tensor {
     /// Copies only if strides cannot describe the result.
     #[track_caller]
     pub fn reshape(&self, shape: impl Into<Shape>) -> Tensor {
-        let shape = infer(self.shape(), shape.into());
+        let shape = self.shape().infer(shape);
         match self.layout.reshape(&shape) {
             Some(layout) => self.with_layout(layout),
             None => self.contiguous().with_layout(Layout::contiguous(shape)),
@@ -28,7 +28,7 @@ impl Tensor {
     #[track_caller]
     pub fn unflatten(&self, dim: isize, sizes: &[usize]) -> Tensor {
         let d = axis(dim, self.rank(), "unflatten");
-        let sizes = infer(&[self.dims()[d]].into(), sizes.into());
+        let sizes = Shape::from([self.dims()[d]]).infer(sizes);
         let dims = self.dims();
         self.reshape(dims[..d].iter().chain(sizes.iter()).chain(&dims[d + 1..]).copied().collect::<Shape>())
     }
@@ -56,6 +56,15 @@ impl Tensor {
             strides: order.iter().map(|&d| self.layout.strides[d]).collect(),
             offset: self.layout.offset,
         })
+    }
+    /// The order of dimensions in which the elements lie side by side, if there is one and it is not the tensor's own.
+    pub(crate) fn dense_order(&self) -> Option<Vec<usize>> {
+        if self.is_contiguous() || self.layout.strides.iter().any(|&s| s <= 0) {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..self.rank()).collect();
+        order.sort_by_key(|&d| std::cmp::Reverse(self.layout.strides[d]));
+        self.permute_dims(&order).is_contiguous().then_some(order)
     }
     /// Two dimensions exchanged.
     #[track_caller]
@@ -262,29 +271,36 @@ impl Tensor {
     }
 }
 
-/// `shape` with its INFER replaced by what makes the number of elements right.
-#[track_caller]
-fn infer(from: &Shape, shape: Shape) -> Shape {
-    let numel = from.numel();
-    let unknown = shape.iter().filter(|&&n| n == INFER).count();
-    let known = shape.iter().copied().filter(|&n| n != INFER).collect::<Shape>().numel_for("reshape");
-    let show = |s: &Shape| {
-        let dims: Vec<String> = s.iter().map(|&n| if n == INFER { "INFER".into() } else { n.to_string() }).collect();
-        format!("[{}]", dims.join(", "))
-    };
-    match unknown {
-        0 if known == numel => shape,
-        1 if known != 0 && numel.is_multiple_of(known) => {
-            shape.iter().map(|&n| if n == INFER { numel / known } else { n }).collect()
+impl Shape {
+    /// `shape` with its [`INFER`] replaced by what makes it hold as many elements as this.
+    ///
+    /// # Panics
+    /// If it cannot, or there is more than one.
+    #[track_caller]
+    pub fn infer(&self, shape: impl Into<Shape>) -> Shape {
+        let (from, shape) = (self, shape.into());
+        let numel = from.numel();
+        let unknown = shape.iter().filter(|&&n| n == INFER).count();
+        let known = shape.iter().copied().filter(|&n| n != INFER).collect::<Shape>().numel_for("reshape");
+        let show = |s: &Shape| {
+            let dims: Vec<String> =
+                s.iter().map(|&n| if n == INFER { "INFER".into() } else { n.to_string() }).collect();
+            format!("[{}]", dims.join(", "))
+        };
+        match unknown {
+            0 if known == numel => shape,
+            1 if known != 0 && numel.is_multiple_of(known) => {
+                shape.iter().map(|&n| if n == INFER { numel / known } else { n }).collect()
+            }
+            0 | 1 => fail!(
+                Shape,
+                "reshape",
+                "{from} has {numel} elements and does not fill {} ({known}{})",
+                show(&shape),
+                if unknown == 1 { " × INFER" } else { "" }
+            ),
+            _ => fail!(Shape, "reshape", "{} leaves more than one extent to infer", show(&shape)),
         }
-        0 | 1 => fail!(
-            Shape,
-            "reshape",
-            "{from} has {numel} elements and does not fill {} ({known}{})",
-            show(&shape),
-            if unknown == 1 { " × INFER" } else { "" }
-        ),
-        _ => fail!(Shape, "reshape", "{} leaves more than one extent to infer", show(&shape)),
     }
 }
 

@@ -24,7 +24,11 @@ impl Function for Linear {
         let rows = x.dims()[..x.rank() - 1].iter().product();
         let g = g.tensor().reshape([rows, o]);
         let dx = saved.needs_grad(0).then(|| g.matmul(&w).reshape(x.shape()));
-        let dw = saved.needs_grad(1).then(|| g.t().matmul(&x.reshape([rows, i])));
+        let dw = saved.needs_grad(1).then(|| {
+            let x = x.reshape([rows, i]);
+            // In the order in which the weight lies: a gradient in another would be copied before it is used.
+            if w.is_contiguous() { g.t().matmul(&x) } else { x.t().matmul(&g).t() }
+        });
         let mut all = vec![dx, dw];
         if self.bias {
             all.push(saved.needs_grad(2).then(|| g.sum_dims(0)));

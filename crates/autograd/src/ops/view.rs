@@ -38,11 +38,11 @@ impl Var {
     /// [`INFER`](ferrograd_tensor::INFER).
     #[track_caller]
     pub fn reshape(&self, shape: impl Into<Shape>) -> Var {
-        let y = self.tensor().reshape(shape);
-        if y.shape() == self.shape() {
+        let shape = self.shape().infer(shape);
+        if shape == *self.shape() {
             return self.clone();
         }
-        Reshape(y.shape().clone()).apply1(&[self])
+        Reshape(shape).apply1(&[self])
     }
     /// The dimensions in another order: dimension `i` of the result is dimension `order[i]` of this.
     #[track_caller]

@@ -23,8 +23,20 @@ impl Tensor {
     ///
     /// Floats round. Floats to integers truncate, and what lies outside of the integers' range becomes the nearest of
     /// them (NaN becomes 0): 300.7 and −1 to u8 give 255 and 0. Integers to narrower ones wrap: 300 to u8 gives 44.
+    ///
+    /// What lies densely in another order of the dimensions, such as a transposed matrix, keeps it.
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
-        if self.dtype == dtype { self.clone() } else { self.device.backend().cast(self, dtype) }
+        if self.dtype == dtype {
+            return self.clone();
+        }
+        match self.dense_order() {
+            Some(order) => {
+                let mut inverse = vec![0; order.len()];
+                order.iter().enumerate().for_each(|(i, &d)| inverse[d] = i);
+                self.device.backend().cast(&self.permute_dims(&order), dtype).permute_dims(&inverse)
+            }
+            None => self.device.backend().cast(self, dtype),
+        }
     }
     /// `min(max(x, low), high)`; NaN stays NaN. Integers with a fractional bound become f32.
     #[track_caller]
