@@ -49,33 +49,49 @@ fn thread() -> usize {
 /// somebody looks.
 #[inline]
 pub fn kernel<R: Moved>(name: &'static str, operands: &[&Tensor], flops: f64, f: impl FnOnce() -> R) -> R {
-    if PROFILES.load(Ordering::Relaxed) == 0 && !*DEBUG { f() } else { observed(name, operands, flops, f) }
-}
-
-#[cold]
-fn observed<R: Moved>(name: &'static str, operands: &[&Tensor], flops: f64, f: impl FnOnce() -> R) -> R {
-    let text: Vec<String> = operands.iter().map(|x| format!("{}{}", x.dtype(), x.shape())).collect();
-    let read: f64 = operands.iter().map(|x| x.moved()).sum();
-    let (epoch, start) = (*START, Instant::now());
+    let watch = (PROFILES.load(Ordering::Relaxed) > 0 || *DEBUG).then(|| Watch::start(name, operands, flops));
     let result = f();
-    let time = start.elapsed();
-    let event = Event {
-        name,
-        operands: text.join(" "),
-        start: start.saturating_duration_since(epoch),
-        time,
-        flops,
-        bytes: read + result.moved(),
-        thread: thread(),
-    };
-    if *DEBUG {
-        eprintln!("{event}");
-    }
-    let mut events = events();
-    if PROFILES.load(Ordering::Relaxed) > 0 {
-        events.push(event);
+    if let Some(watch) = watch {
+        watch.stop(result.moved());
     }
     result
+}
+
+/// A kernel that is running, and somebody looks.
+struct Watch {
+    event: Event,
+    start: Instant,
+}
+
+impl Watch {
+    #[cold]
+    fn start(name: &'static str, operands: &[&Tensor], flops: f64) -> Box<Watch> {
+        let text: Vec<String> = operands.iter().map(|x| format!("{}{}", x.dtype(), x.shape())).collect();
+        let bytes = operands.iter().map(|x| x.moved()).sum();
+        let (epoch, start) = (*START, Instant::now());
+        let event = Event {
+            name,
+            operands: text.join(" "),
+            start: start.saturating_duration_since(epoch),
+            time: Duration::ZERO,
+            flops,
+            bytes,
+            thread: thread(),
+        };
+        Box::new(Watch { event, start })
+    }
+    #[cold]
+    fn stop(mut self: Box<Self>, written: f64) {
+        self.event.time = self.start.elapsed();
+        self.event.bytes += written;
+        if *DEBUG {
+            eprintln!("{}", self.event);
+        }
+        let mut events = events();
+        if PROFILES.load(Ordering::Relaxed) > 0 {
+            events.push(self.event);
+        }
+    }
 }
 
 impl fmt::Display for Event {
