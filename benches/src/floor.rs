@@ -1,6 +1,6 @@
 //! The least time that a case can take on this machine.
 
-use bench_measure::{Work, median};
+use bench_measure::Work;
 use ferrograd::tensor::cpu::peak::peak;
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +22,12 @@ impl Limits {
         Limits { flops: peak.flops, bf16_flops: peak.bf16_flops, bandwidth: peak.bandwidth }
     }
 
-    /// The medians of several rounds; none of none.
-    pub fn median(rounds: &[Limits]) -> Option<Limits> {
-        let of = |field: fn(&Limits) -> f64| median(&rounds.iter().map(field).collect::<Vec<_>>());
-        (!rounds.is_empty()).then(|| Limits {
-            flops: of(|l| l.flops),
-            bf16_flops: of(|l| l.bf16_flops),
-            bandwidth: of(|l| l.bandwidth),
+    /// The best of several measurements, because a disturbed one says too little; none of none.
+    pub fn best(measured: &[Limits]) -> Option<Limits> {
+        measured.iter().copied().reduce(|a, b| Limits {
+            flops: a.flops.max(b.flops),
+            bf16_flops: a.bf16_flops.max(b.bf16_flops),
+            bandwidth: a.bandwidth.max(b.bandwidth),
         })
     }
 
@@ -53,6 +52,8 @@ mod tests {
         assert_eq!(floor(2e6, 1e6, true), Some(1.0));
         assert_eq!(floor(2e6, 3e6, false), Some(3.0));
         assert_eq!(floor(0.0, 0.0, false), None);
-        assert_eq!(Limits::median(&[]), None);
+        assert_eq!(Limits::best(&[]), None);
+        let disturbed = Limits { flops: 5e8, bf16_flops: 3e9, bandwidth: 1e8 };
+        assert_eq!(Limits::best(&[limits, disturbed]), Some(Limits { bf16_flops: 3e9, ..limits }));
     }
 }

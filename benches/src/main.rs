@@ -5,13 +5,14 @@
 //! PyTorch must be there (`python3 -m pip install torch`); cargo builds the others, in a workspace of their own.
 //!
 //! A row has the medians of `--rounds` rounds, the ratio to the fastest peer, and the floor: what the arithmetic takes at
-//! the machine's multiply-add peak or the bytes at its memory bandwidth, both measured in the same rounds.
+//! the machine's multiply-add peak or the bytes at its memory bandwidth, both measured in the same run.
 #![forbid(unsafe_code)]
 
 mod cases;
 mod chart;
 mod floor;
 mod peer;
+mod records;
 mod report;
 mod timing;
 mod work;
@@ -20,8 +21,9 @@ use bench_measure::Sample;
 use clap::{Parser, ValueEnum};
 use floor::Limits;
 use peer::{Peer, Program, Result};
-use report::{Record, Report};
-use std::io::Write;
+use records::{Log, Record, read};
+use report::Report;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use timing::Measure;
 
@@ -45,7 +47,7 @@ struct Options {
     seconds: f64,
     /// Threads of each program. Default: all cores.
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<NonZeroUsize>,
     /// Also write every sample as JSON lines, as it comes.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -58,8 +60,8 @@ struct Options {
     /// Also draw the ratios.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Print where ferrograd's time goes: one call of each case, kernel by kernel.
-    #[arg(long)]
+    /// Print where ferrograd's time goes: one call of each case, kernel by kernel. FERROGRAD_THREADS=N sets the threads.
+    #[arg(long, conflicts_with = "threads")]
     profile: bool,
     /// Run one round of ferrograd and print JSON lines: what the driver starts.
     #[arg(long, hide = true)]
@@ -105,15 +107,15 @@ fn run(mut options: Options) -> Result<()> {
     options.svg.as_ref().map_or(Ok(()), |path| write(path, &chart::svg(&report)))
 }
 
-/// All rounds: the machine's limits, then group by group ferrograd and each peer.
+/// All rounds, group by group: the machine's limits, then ferrograd and each peer.
 fn time(options: &Options) -> Result<Vec<Record>> {
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
     let us = Program::ferrograd()?;
     let peers: Vec<Program> = options.peers.iter().map(|p| p.program()).collect::<Result<_>>()?;
     let mut log = Log::new(options.json.as_ref())?;
     for _ in 0..options.rounds {
-        log.add(us.limits(threads)?.into_iter().map(Record::Limits))?;
         for group in &options.groups {
+            log.add(us.limits(threads)?.into_iter().map(Record::Limits))?;
             let ours = us.samples(group, options.seconds, threads)?;
             log.add(ours.iter().cloned().map(Record::Sample))?;
             for peer in &peers {
@@ -132,40 +134,6 @@ fn check(peer: &str, theirs: &[Sample], ours: &[Sample]) -> Result<()> {
         Some(t) => Err(format!("{peer}: times {:?}, which ferrograd does not", t.case).into()),
         None => Ok(()),
     }
-}
-
-/// What was measured so far; the file keeps it if a later peer fails.
-struct Log {
-    records: Vec<Record>,
-    file: Option<std::fs::File>,
-}
-
-impl Log {
-    fn new(path: Option<&PathBuf>) -> Result<Log> {
-        let create = |path: &PathBuf| std::fs::File::create(path).map_err(|e| format!("{}: {e}", path.display()));
-        Ok(Log { records: Vec::new(), file: path.map(create).transpose()? })
-    }
-
-    fn add(&mut self, records: impl Iterator<Item = Record>) -> Result<()> {
-        for record in records {
-            if let Some(file) = &mut self.file {
-                writeln!(file, "{}", serde_json::to_string(&record)?)?;
-            }
-            self.records.push(record);
-        }
-        Ok(())
-    }
-}
-
-fn read(paths: &[PathBuf]) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        for line in text.lines() {
-            records.push(serde_json::from_str(line).map_err(|e| format!("{}: {e}", path.display()))?);
-        }
-    }
-    Ok(records)
 }
 
 fn write(path: &PathBuf, text: &str) -> Result<()> {

@@ -5,6 +5,7 @@ use bench_measure::Sample;
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 
 /// What can go wrong says which peer it was.
@@ -93,16 +94,16 @@ impl Program {
     }
 
     /// One round of one group; empty of a peer that has none of its cases.
-    pub fn samples(&self, group: &str, seconds: f64, threads: usize) -> Result<Vec<Sample>> {
+    pub fn samples(&self, group: &str, seconds: f64, threads: NonZeroUsize) -> Result<Vec<Sample>> {
         self.run(threads, &["--seconds", &seconds.to_string(), "--threads", &threads.to_string(), group])
     }
 
     /// What the machine can do; ferrograd alone says it.
-    pub fn limits(&self, threads: usize) -> Result<Vec<Limits>> {
+    pub fn limits(&self, threads: NonZeroUsize) -> Result<Vec<Limits>> {
         self.run(threads, &["--limits"])
     }
 
-    fn run<T: DeserializeOwned>(&self, threads: usize, args: &[&str]) -> Result<Vec<T>> {
+    fn run<T: DeserializeOwned>(&self, threads: NonZeroUsize, args: &[&str]) -> Result<Vec<T>> {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).args(args).stderr(Stdio::inherit());
         for pool in ["RAYON", "CANDLE", "OMP", "MKL"] {

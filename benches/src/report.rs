@@ -1,19 +1,9 @@
 //! What the samples say: medians, ratios, floors; as Markdown.
 
 use crate::floor::Limits;
+use crate::records::Record;
 use bench_measure::{Sample, Work, median};
-use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// A line of the results.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(untagged)]
-pub enum Record {
-    /// A case of a peer in a round.
-    Sample(Sample),
-    /// The machine in a round.
-    Limits(Limits),
-}
 
 /// One case; the first of each list is ferrograd, the others are the peers in order.
 pub struct Row {
@@ -57,7 +47,7 @@ impl Report {
     pub fn new(records: &[Record]) -> Report {
         let samples = || records.iter().filter_map(|r| if let Record::Sample(s) = r { Some(s) } else { None });
         let limits = records.iter().filter_map(|r| if let Record::Limits(l) = r { Some(*l) } else { None });
-        let limits = Limits::median(&limits.collect::<Vec<_>>());
+        let limits = Limits::best(&limits.collect::<Vec<_>>());
         let mut names = vec!["ferrograd".to_string()];
         let mut cases: Vec<&str> = Vec::new();
         for s in samples() {
