@@ -65,7 +65,7 @@ pub fn gpt(bench: &Bench) {
 
 pub fn bert(bench: &Bench) {
     let sizes = Sizes { layers: 6, width: 384, heads: 12, positions: 512, vocab: 30522, bias: true };
-    let tokens = |device| randint(sizes.vocab, [8, 128], device);
+    let tokens = |device: &Device| randint(sizes.vocab, [8, 128], device);
     let (model, x) = (Bert::new(&sizes, &inference()), tokens(&inference()));
     case(bench, "MiniLM-shaped bert inference 8×128", || model.pooled(x.clone()));
     let device = training();
@@ -137,7 +137,8 @@ pub fn decode(bench: &Bench) {
     let token = randint(s.vocab, [1, 1], &device);
     for (name, dtype) in [("f32", FloatDType::F32), ("bf16", FloatDType::BF16)] {
         let model = Gpt::new(&s, &device).map(&mut Cast(dtype));
-        let empty = || Tensor::zeros([1, s.heads, s.positions, s.width / s.heads], &device).cast(dtype);
+        let shape = [1, s.heads, s.positions, s.width / s.heads];
+        let empty = || Tensor::<4>::zeros(shape, &device).cast(dtype);
         let cache = |_| Cache { keys: empty(), values: empty(), past: 64 };
         let mut caches: Vec<Cache> = (0..s.layers).map(cache).collect();
         case(bench, &format!("gpt2 decode {name}"), || {
