@@ -164,3 +164,41 @@ impl Bert {
         self.classifier.forward(self.pooled(x))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inference, randint, training};
+    use burn::optim::GradientsParams;
+
+    const SIZES: Sizes = Sizes { layers: 2, width: 8, heads: 2, positions: 4, vocab: 5, bias: true };
+
+    #[test]
+    fn every_parameter_gets_a_gradient() {
+        let device = training();
+        let x = randint(5, [2, 4], &device);
+        let gpt = Gpt::new(&SIZES, &device);
+        let gradients = GradientsParams::from_grads(gpt.forward(x.clone(), None).square().backward(), &gpt);
+        // Two embeddings, twelve tensors in each block, the last norm.
+        assert_eq!(gradients.len(), 2 + 2 * 12 + 2);
+        let bert = Bert::new(&SIZES, &device);
+        let gradients = GradientsParams::from_grads(bert.logits(x).square().backward(), &bert);
+        // Three embeddings and a norm, the blocks, pooler and classifier.
+        assert_eq!(gradients.len(), 5 + 2 * 12 + 4);
+    }
+
+    #[test]
+    fn a_cache_changes_nothing() {
+        let device = inference();
+        let gpt = Gpt::new(&SIZES, &device);
+        let x = randint(5, [1, 4], &device);
+        let whole = gpt.forward(x.clone(), None);
+        let empty = || Tensor::zeros([1, 2, 4, 4], &device);
+        let mut caches: Vec<_> = (0..2).map(|_| Cache { keys: empty(), values: empty(), past: 0 }).collect();
+        for t in 0..4 {
+            let step = gpt.forward(x.clone().narrow(1, t, 1), Some(&mut caches));
+            let off: f32 = (step - whole.clone().narrow(0, t, 1)).abs().max().into_scalar();
+            assert!(off < 1e-5, "token {t}: {off}");
+        }
+    }
+}

@@ -197,3 +197,45 @@ impl Bert {
         self.classifier.forward(&self.pooled(x)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::causal_mask;
+    use crate::randint;
+
+    fn sizes(pre_norm: bool, bias: bool, train: bool) -> Sizes {
+        Sizes { layers: 2, width: 8, heads: 2, positions: 4, vocab: 5, pre_norm, bias, train }
+    }
+
+    /// candle says nothing when an operation without a backward cuts the graph.
+    #[test]
+    fn every_variable_gets_a_gradient() -> Result<()> {
+        let x = randint(5, &[2, 4])?;
+        let check = |logits: Tensor, variables: VarMap| {
+            let gradients = logits.sqr()?.backward()?;
+            assert!(variables.all_vars().iter().all(|v| gradients.get(v).is_some()));
+            Result::Ok(())
+        };
+        let (gpt, variables) = build(true, DType::F32, |vb| Gpt::new(&sizes(true, false, true), vb))?;
+        check(gpt.forward(&x, Some(&causal_mask(4)?), None)?, variables)?;
+        let (bert, variables) = build(true, DType::F32, |vb| Bert::new(&sizes(false, true, true), vb))?;
+        check(bert.logits(&x)?, variables)
+    }
+
+    #[test]
+    fn a_cache_changes_nothing() -> Result<()> {
+        let (gpt, _) = build(false, DType::F32, |vb| Gpt::new(&sizes(true, true, false), vb))?;
+        let x = randint(5, &[1, 4])?;
+        let whole = gpt.forward(&x, Some(&causal_mask(4)?), None)?;
+        let empty = || Tensor::zeros((1, 2, 4, 4), DType::F32, &CPU);
+        let cache = |_| Ok(Cache { keys: empty()?, values: empty()?, past: 0 });
+        let mut caches = (0..2).map(cache).collect::<Result<Vec<_>>>()?;
+        for t in 0..4 {
+            let step = gpt.forward(&x.narrow(1, t, 1)?, None, Some(&mut caches))?;
+            let off = (step - whole.narrow(0, t, 1)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(off < 1e-5, "token {t}: {off}");
+        }
+        Ok(())
+    }
+}
