@@ -6,7 +6,7 @@
 use crate::function::{Saved, check_finite, check_gradient};
 use crate::gradients::Gradients;
 use crate::mode::{self, no_grad};
-use crate::node::{Few, IdMap, IdSet, Leaf, Node, Source};
+use crate::node::{IdMap, IdSet, Leaf, Node, Single, Source};
 use crate::ops::identity;
 use crate::var::Var;
 use ferrograd_tensor::{Tensor, ensure, fail};
@@ -141,7 +141,7 @@ struct Walk {
 /// A node that gradients are on their way to.
 struct Pending {
     node: Arc<Node>,
-    grads: Few<Option<Var>>,
+    grads: Single<Option<Var>>,
 }
 
 impl Walk {
@@ -191,9 +191,10 @@ impl Walk {
                 }
             }
             Source::Node(node, i) => {
-                let wanted = self.targets.as_ref().is_some_and(|t| t.contains(&(node.id, *i)));
+                let i = *i as usize;
+                let wanted = self.targets.as_ref().is_some_and(|t| t.contains(&(node.id, i)));
                 if wanted && self.boundary {
-                    self.collect(state, (node.id, *i), g);
+                    self.collect(state, (node.id, i), g);
                     return;
                 }
                 if !wanted && useful.is_some_and(|u| !u.contains(&node.id)) {
@@ -201,9 +202,9 @@ impl Walk {
                 }
                 let pending = state.pending.entry(node.id).or_insert_with(|| {
                     state.queue.push(node.id);
-                    Pending { node: node.clone(), grads: Few::from_elem(None, node.outputs.len()) }
+                    Pending { node: node.clone(), grads: Single::from_elem(None, node.outputs.len()) }
                 });
-                match &mut pending.grads[*i] {
+                match &mut pending.grads[i] {
                     Some(sum) => accumulate(sum, g, self.create_graph),
                     empty => *empty = Some(g),
                 }
@@ -244,7 +245,7 @@ impl Walk {
 
     /// One node's vector–Jacobian product.
     #[track_caller]
-    fn step(&self, node: &Arc<Node>, grads: Few<Option<Var>>) -> Vec<Option<Var>> {
+    fn step(&self, node: &Arc<Node>, grads: Single<Option<Var>>) -> Vec<Option<Var>> {
         let name = node.name();
         let Some(saved) = node.saved(self.keep) else {
             fail!(
@@ -289,7 +290,7 @@ struct State {
 /// A derivative that can be differentiated again: through `composed` if the operation has it (and saved its inputs),
 /// else through `backward`, whose result must then have history.
 #[track_caller]
-fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Few<Option<Var>>) -> Vec<Option<Var>> {
+fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Single<Option<Var>>) -> Vec<Option<Var>> {
     let saved = saved.with_history(node);
     if let Some(inputs) = saved.all_inputs() {
         // Fresh identities, so that the walk below stops at this operation's inputs.

@@ -4,6 +4,7 @@ use crate::mode;
 use crate::node::{Few, Meta, Node, Source};
 use crate::var::Var;
 use ferrograd_tensor::{DType, Shape, Tensor, ensure, fail};
+use smallvec::SmallVec;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -81,7 +82,9 @@ pub trait Function: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        apply(self, inputs)
+        apply(self, inputs, |outputs, node| {
+            outputs.into_iter().enumerate().map(|(i, value)| output(value, node.as_ref(), i)).collect()
+        })
     }
 
     /// [`apply`](Function::apply) for an operation with one output.
@@ -90,14 +93,16 @@ pub trait Function: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        let mut outputs = apply(self, inputs);
-        debug_assert_eq!(outputs.len(), 1);
-        outputs.swap_remove(0)
+        apply(self, inputs, |mut outputs, node| {
+            debug_assert_eq!(outputs.len(), 1);
+            output(outputs.swap_remove(0), node.as_ref(), 0)
+        })
     }
 }
 
+/// Computes, and records if an input needs a gradient; `finish` makes variables of the results.
 #[track_caller]
-fn apply<F: Function>(op: F, inputs: &[&Var]) -> Vec<Var> {
+fn apply<F: Function, R>(op: F, inputs: &[&Var], finish: impl FnOnce(Vec<Tensor>, Option<Arc<Node>>) -> R) -> R {
     let name = op.name();
     mode::note_use(inputs);
     let record = mode::is_grad_enabled() && inputs.iter().any(|v| v.requires_grad());
@@ -111,13 +116,20 @@ fn apply<F: Function>(op: F, inputs: &[&Var]) -> Vec<Var> {
                 "an input needs a gradient, but this operation has no derivative (detach its inputs, or call it under no_grad)"
             ),
         };
-    let values: Few<Tensor> = inputs.iter().map(|v| v.tensor().clone()).collect();
+    let several: Few<Tensor>;
+    let values = match inputs {
+        [x] => std::slice::from_ref(x.tensor()),
+        _ => {
+            several = inputs.iter().map(|v| v.tensor().clone()).collect();
+            &several[..]
+        }
+    };
     let mut saved = Saved { keep: record, ..Saved::default() };
     if record {
         saved.metas = values.iter().map(Meta::of).collect();
         saved.needs = inputs.iter().map(|v| v.requires_grad()).collect();
     }
-    let outputs = op.forward(&values, &mut saved);
+    let outputs = op.forward(values, &mut saved);
     let location = Location::caller();
     if mode::anomaly() {
         for y in &outputs {
@@ -125,22 +137,21 @@ fn apply<F: Function>(op: F, inputs: &[&Var]) -> Vec<Var> {
         }
     }
     if !record {
-        return outputs.into_iter().map(Var::constant).collect();
+        return finish(outputs, None);
     }
-    saved.inputs = (0..values.len()).map(|i| saved.wanted(i).then(|| values[i].clone())).collect();
-    saved.outputs = (0..outputs.len()).map(|i| saved.wanted_outputs.contains(&i).then(|| outputs[i].clone())).collect();
+    saved.fill(values, &outputs);
     let sources = inputs.iter().map(|v| v.source.clone()).collect();
     let metas = outputs.iter().map(Meta::of).collect();
-    let node = Node::new(Arc::new(op), sources, metas, saved, location);
-    // An integer output (the indices of a sort) has no derivative.
-    outputs
-        .into_iter()
-        .enumerate()
-        .map(|(i, value)| {
-            let source = if value.dtype().is_float() { Source::Node(node.clone(), i) } else { Source::Constant };
-            Var { value, source }
-        })
-        .collect()
+    finish(outputs, Some(Node::new(Arc::new(op), sources, metas, saved, location)))
+}
+
+/// Output `i` of an operation, with its history. An integer output (the indices of a sort) has no derivative.
+fn output(value: Tensor, node: Option<&Arc<Node>>, i: usize) -> Var {
+    let source = match node {
+        Some(node) if value.dtype().is_float() => Source::Node(node.clone(), i as u32),
+        _ => Source::Constant,
+    };
+    Var { value, source }
 }
 
 /// Stops if `t` holds a NaN or an infinity.
@@ -155,60 +166,72 @@ pub(crate) fn check_finite(op: &'static str, what: &str, t: &Tensor, location: &
     }
 }
 
+/// What a tensor that forward keeps is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Kept {
+    Input(usize),
+    Output(usize),
+    Extra,
+}
+
 /// What forward leaves for backward.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Saved {
     keep: bool,
-    wanted_inputs: Few<usize>,
-    wanted_outputs: Few<usize>,
-    inputs: Few<Option<Tensor>>,
-    outputs: Few<Option<Tensor>>,
-    extra: Vec<Tensor>,
-    needs: Few<bool>,
-    metas: Few<Meta>,
-    /// Set while backward runs: where the inputs and outputs come from, and whether the derivative is to have history.
-    node: Option<Arc<Node>>,
     create_graph: bool,
+    /// Inputs and outputs are put in when forward is done.
+    kept: Vec<(Kept, Option<Tensor>)>,
+    needs: SmallVec<[bool; 16]>,
+    metas: Few<Meta>,
+    /// Set while a derivative with history is made: where the inputs and outputs come from.
+    node: Option<Arc<Node>>,
 }
 
 impl Saved {
     /// Keeps input `i` for [`input`](Saved::input).
     pub fn save_input(&mut self, i: usize) {
-        if self.keep {
-            self.wanted_inputs.push(i);
-        }
+        self.keep(Kept::Input(i), None);
     }
     /// Keeps every input.
     pub fn save_inputs(&mut self) {
-        if self.keep {
-            self.wanted_inputs.extend(0..self.metas.len());
-        }
+        (0..self.metas.len()).for_each(|i| self.save_input(i));
     }
     /// Keeps output `i` for [`output`](Saved::output).
     pub fn save_output(&mut self, i: usize) {
-        if self.keep {
-            self.wanted_outputs.push(i);
-        }
+        self.keep(Kept::Output(i), None);
     }
     /// Keeps something that is neither input nor output (indices, a mask, statistics of a fused kernel) for
     /// [`tensor`](Saved::tensor), in order.
     pub fn save(&mut self, t: Tensor) {
+        self.keep(Kept::Extra, Some(t));
+    }
+    fn keep(&mut self, what: Kept, t: Option<Tensor>) {
         if self.keep {
-            self.extra.push(t);
+            self.kept.push((what, t));
         }
+    }
+    /// Puts the inputs and outputs in that forward asked to keep.
+    fn fill(&mut self, inputs: &[Tensor], outputs: &[Tensor]) {
+        for (what, t) in &mut self.kept {
+            match *what {
+                Kept::Input(i) => *t = Some(inputs[i].clone()),
+                Kept::Output(i) => *t = Some(outputs[i].clone()),
+                Kept::Extra => {}
+            }
+        }
+    }
+    fn find(&self, what: Kept) -> Option<&Tensor> {
+        self.kept.iter().find(|(kept, _)| *kept == what)?.1.as_ref()
     }
     /// Will there be a backward? If not, forward need not compute what only backward reads.
     pub fn is_recording(&self) -> bool {
         self.keep
     }
-    fn wanted(&self, i: usize) -> bool {
-        self.wanted_inputs.contains(&i)
-    }
 
     /// Input `i`, which forward saved, with its history.
     #[track_caller]
     pub fn input(&self, i: usize) -> Var {
-        let value = self.inputs[i].as_ref().expect("backward asked for an input that forward did not save").clone();
+        let value = self.find(Kept::Input(i)).expect("backward asked for an input that forward did not save").clone();
         let source = match (&self.node, self.create_graph) {
             (Some(node), true) => node.inputs[i].clone(),
             _ => Source::Constant,
@@ -218,9 +241,9 @@ impl Saved {
     /// Output `i`, which forward saved, with its history.
     #[track_caller]
     pub fn output(&self, i: usize) -> Var {
-        let value = self.outputs[i].as_ref().expect("backward asked for an output that forward did not save").clone();
+        let value = self.find(Kept::Output(i)).expect("backward asked for an output that forward did not save").clone();
         let source = match (&self.node, self.create_graph) {
-            (Some(node), true) => Source::Node(node.clone(), i),
+            (Some(node), true) => Source::Node(node.clone(), i as u32),
             _ => Source::Constant,
         };
         Var { value, source }
@@ -229,7 +252,8 @@ impl Saved {
     /// way cannot be differentiated again, and asking for that is an error.
     #[track_caller]
     pub fn tensor(&self, k: usize) -> &Tensor {
-        let t = &self.extra[k];
+        let mut extra = self.kept.iter().filter(|(kept, _)| *kept == Kept::Extra);
+        let t = extra.nth(k).and_then(|(_, t)| t.as_ref()).expect("backward asked for more than forward saved");
         if self.create_graph && t.dtype().is_float() {
             let op = self.node.as_ref().map_or("backward", |n| n.name());
             fail!(
@@ -267,17 +291,14 @@ impl Saved {
     }
     /// The inputs with their history, if all were saved.
     pub(crate) fn all_inputs(&self) -> Option<Vec<Var>> {
-        self.inputs.iter().all(Option::is_some).then(|| (0..self.inputs.len()).map(|i| self.input(i)).collect())
+        let all = (0..self.metas.len()).all(|i| self.find(Kept::Input(i)).is_some());
+        all.then(|| (0..self.metas.len()).map(|i| self.input(i)).collect())
     }
     /// A view of the same values for a backward with history.
     pub(crate) fn with_history(&self, node: &Arc<Node>) -> Saved {
         Saved {
             keep: true,
-            wanted_inputs: self.wanted_inputs.clone(),
-            wanted_outputs: self.wanted_outputs.clone(),
-            inputs: self.inputs.clone(),
-            outputs: self.outputs.clone(),
-            extra: self.extra.clone(),
+            kept: self.kept.clone(),
             needs: self.needs.clone(),
             metas: self.metas.clone(),
             node: Some(node.clone()),

@@ -60,7 +60,7 @@ pub(crate) enum Source {
     /// It is a leaf.
     Leaf(Arc<Leaf>),
     /// It is this output of this node.
-    Node(Arc<Node>, usize),
+    Node(Arc<Node>, u32),
 }
 
 impl Source {
@@ -69,13 +69,16 @@ impl Source {
         match self {
             Source::Constant => None,
             Source::Leaf(leaf) => Some((leaf.id, usize::MAX)),
-            Source::Node(node, output) => Some((node.id, *output)),
+            Source::Node(node, output) => Some((node.id, *output as usize)),
         }
     }
 }
 
-/// A list that is short nearly always: of an operation's inputs or outputs. Up to two need no allocation.
+/// A list that is short nearly always: of an operation's inputs. Up to two need no allocation.
 pub(crate) type Few<T> = smallvec::SmallVec<[T; 2]>;
+
+/// A list of one nearly always: of an operation's outputs.
+pub(crate) type Single<T> = smallvec::SmallVec<[T; 1]>;
 
 /// What a value's gradient must look like.
 #[derive(Clone)]
@@ -102,9 +105,9 @@ pub struct Node {
     pub(crate) id: u64,
     pub(crate) op: Arc<dyn Function>,
     pub(crate) inputs: Few<Source>,
-    pub(crate) outputs: Few<Meta>,
+    pub(crate) outputs: Single<Meta>,
     pub(crate) location: &'static Location<'static>,
-    saved: Mutex<Option<Arc<Saved>>>,
+    saved: Mutex<Option<Saved>>,
     attached: Mutex<Option<Box<Attached>>>,
 }
 
@@ -116,11 +119,11 @@ impl Node {
     pub(crate) fn new(
         op: Arc<dyn Function>,
         inputs: Few<Source>,
-        outputs: Few<Meta>,
+        outputs: Single<Meta>,
         saved: Saved,
         location: &'static Location<'static>,
     ) -> Arc<Node> {
-        let saved = Mutex::new(Some(Arc::new(saved)));
+        let saved = Mutex::new(Some(saved));
         Arc::new(Node { id: next_id(), op, inputs, outputs, location, saved, attached: Mutex::new(None) })
     }
     /// The operation's name.
@@ -139,7 +142,7 @@ impl Node {
         self.location
     }
     /// What forward saved: left in place if `keep`, else taken out and so freed after use.
-    pub(crate) fn saved(&self, keep: bool) -> Option<Arc<Saved>> {
+    pub(crate) fn saved(&self, keep: bool) -> Option<Saved> {
         let mut saved = lock(&self.saved);
         if keep { saved.clone() } else { saved.take() }
     }
@@ -161,13 +164,19 @@ impl Node {
 /// Drops a chain of any length without recursion.
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut doomed: Vec<Source> = self.inputs.drain(..).filter(|s| matches!(s, Source::Node(..))).collect();
-        while let Some(source) = doomed.pop() {
-            if let Source::Node(node, _) = source
-                && let Some(mut node) = Arc::into_inner(node)
-            {
-                doomed.extend(node.inputs.drain(..));
+        let mut doomed: Vec<Node> = Vec::new();
+        let doom = |inputs: &mut Few<Source>, doomed: &mut Vec<Node>| {
+            for source in inputs.drain(..) {
+                if let Source::Node(node, _) = source
+                    && let Some(node) = Arc::into_inner(node)
+                {
+                    doomed.push(node);
+                }
             }
+        };
+        doom(&mut self.inputs, &mut doomed);
+        while let Some(mut node) = doomed.pop() {
+            doom(&mut node.inputs, &mut doomed);
         }
     }
 }

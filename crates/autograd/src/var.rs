@@ -126,13 +126,13 @@ impl Var {
         match &self.source {
             Source::Constant => {}
             Source::Leaf(leaf) => leaf.hooks.lock().unwrap_or_else(|e| e.into_inner()).push(Arc::new(hook)),
-            Source::Node(node, i) => node.attach(|a| a.hooks.push((*i, Arc::new(hook)))),
+            Source::Node(node, i) => node.attach(|a| a.hooks.push((*i as usize, Arc::new(hook)))),
         }
     }
     /// Keeps this intermediate value's gradient in the [`Gradients`], as a leaf's is.
     pub fn retain_grad(&self) {
         if let Source::Node(node, i) = &self.source {
-            node.attach(|a| a.retained.push(*i));
+            node.attach(|a| a.retained.push(*i as usize));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
@@ -337,26 +337,17 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// A fused LSTM from `gx = W_ih x + b` `[T, B, 4H]`, whose memory it may take. See [`lstm`](crate::ops::lstm::lstm).
-    fn lstm(
-        &self,
-        gx: &mut Tensor,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        c0: &Tensor,
-        options: &SequenceOptions,
-    ) -> Option<LstmOutput> {
+    /// A fused LSTM. See [`lstm`](crate::ops::lstm::lstm).
+    fn lstm(&self, args: &LstmArgs) -> Option<LstmOutput> {
         None
     }
-    /// Its gradients, from what it returned.
+    /// Its gradients, from what it returned; the input's only if asked for.
     fn lstm_backward(
         &self,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        c0: &Tensor,
-        options: &SequenceOptions,
+        args: &LstmArgs,
         saved: &LstmOutput,
         gradients: &SequenceGradients,
+        input_gradient: bool,
     ) -> Option<LstmGradients> {
         None
     }
@@ -536,8 +527,8 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype.
-    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
+    /// Provided: [`ops::conv::forward`](crate::ops::conv::forward), float operands of one dtype, `bias [O]`.
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
         None
     }
     /// Provided: [`ops::conv::input_grad`](crate::ops::conv::input_grad), float operands of one dtype.

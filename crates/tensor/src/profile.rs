@@ -269,7 +269,7 @@ macro_rules! moved {
 moved! {
     crate::ops::attention::AttentionGradients: query key value mask;
     crate::ops::lstm::LstmOutput: hs h_n c_n gates cells;
-    crate::ops::lstm::LstmGradients: gates h0 c0 w_hh;
+    crate::ops::lstm::LstmGradients: x h0 c0 w_hh w_ih bias;
     crate::ops::gru::GruOutput: hs h_n gates hn;
     crate::ops::gru::GruGradients: gates h0 w_hh b_hn;
     crate::ops::rnn::RnnOutput: hs h_n;

@@ -5,15 +5,22 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::ops::{Deref, Range};
 
-/// Up to six numbers without an allocation.
-pub type Dims<T = usize> = SmallVec<[T; 6]>;
+/// Up to four numbers without an allocation: a tensor is then 128 bytes.
+pub type Dims<T = usize> = SmallVec<[T; 4]>;
 
 /// In [`Tensor::reshape`](crate::Tensor::reshape): "whatever makes the number of elements right" (−1 in NumPy).
 pub const INFER: usize = usize::MAX;
 
 /// The extent of each dimension.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct Shape(Dims);
+
+impl Clone for Shape {
+    fn clone(&self) -> Shape {
+        // One copy of memory, where SmallVec's own clone goes through an iterator: every operation clones a few.
+        Shape(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Shape {
     /// Number of elements: the product of the extents (1 for a scalar).
@@ -182,7 +189,7 @@ impl<const N: usize> PartialEq<[usize; N]> for Shape {
 }
 
 /// Where a tensor's elements lie in its storage: element `i` is at `offset + Σ i_d · strides_d`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Layout {
     /// Extents.
     pub shape: Shape,
@@ -190,6 +197,12 @@ pub struct Layout {
     pub strides: Dims<isize>,
     /// Index of the first element.
     pub offset: usize,
+}
+
+impl Clone for Layout {
+    fn clone(&self) -> Layout {
+        Layout { shape: self.shape.clone(), strides: SmallVec::from_slice(&self.strides), offset: self.offset }
+    }
 }
 
 impl Layout {

@@ -24,6 +24,8 @@ pub trait Buffer: Any + Send + Sync {
 
 /// Every buffer starts at a multiple of this, a cache line and an AVX-512 register.
 const ALIGN: usize = 64;
+/// What a buffer of less than a cache line is aligned to, which the allocator does by itself.
+const SMALL_ALIGN: usize = 16;
 /// A huge page, and the size from which blocks are made of them.
 const HUGE_PAGE: usize = 2 << 20;
 /// Below this size the allocator is fast and the pool only in the way.
@@ -31,7 +33,7 @@ const POOLED_FROM: usize = 16 << 10;
 /// The pool keeps at most this much for later.
 const POOL_LIMIT: usize = 1 << 30;
 
-/// CPU memory: aligned to 64 bytes, always initialised (to zero when fresh, to old values when reused).
+/// CPU memory: aligned to 64 bytes (of less, to 16), always initialised (to zero when fresh, to old values when reused).
 pub struct CpuBuffer {
     ptr: NonNull<u8>,
     bytes: usize,
@@ -56,14 +58,19 @@ static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 /// `isize::MAX`, the most that Rust allocates.
 fn capacity_for(bytes: usize) -> Option<usize> {
     if bytes < POOLED_FROM {
-        return Some(bytes.max(1).next_multiple_of(ALIGN));
+        let granule = if bytes < ALIGN { SMALL_ALIGN } else { ALIGN };
+        return Some(bytes.max(1).next_multiple_of(granule));
     }
     let granule = (1usize << (usize::BITS - 1 - bytes.leading_zeros())) / 8;
     bytes.checked_next_multiple_of(granule).filter(|&capacity| capacity <= isize::MAX as usize)
 }
 
 fn layout(capacity: usize) -> AllocLayout {
-    let align = if capacity >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
+    let align = match capacity {
+        HUGE_PAGE.. => HUGE_PAGE,
+        ALIGN.. => ALIGN,
+        _ => SMALL_ALIGN,
+    };
     AllocLayout::from_size_align(capacity, align).expect("a buffer's size fits isize")
 }
 
@@ -71,7 +78,7 @@ fn layout(capacity: usize) -> AllocLayout {
 /// pages than the CPU keeps translations of, and each page is a fault when it is first touched.
 fn fresh(capacity: usize) -> *mut u8 {
     if capacity < HUGE_PAGE {
-        // SAFETY: the layout's size is at least ALIGN, so not zero.
+        // SAFETY: the layout's size is at least SMALL_ALIGN, so not zero.
         return unsafe { alloc_zeroed(layout(capacity)) };
     }
     // SAFETY: as above.
@@ -192,7 +199,7 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_refused() {
-        assert_eq!(capacity_for(1), Some(ALIGN));
+        assert_eq!([1, 16, 17, 63, 64, 65].map(|n| capacity_for(n).unwrap()), [16, 16, 32, 64, 64, 128]);
         assert_eq!(capacity_for(isize::MAX as usize), None);
         assert_eq!(capacity_for(usize::MAX - 1), None);
         for n in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 4 + 1] {
@@ -209,7 +216,8 @@ mod tests {
         for n in [0, 1, 7, 4096, 100_000] {
             let mut a = CpuBuffer::zeroed::<f32>(n);
             assert_eq!(a.as_slice::<f32>().len(), n);
-            assert_eq!(a.as_slice::<f32>().as_ptr() as usize % ALIGN, 0);
+            let align = if 4 * n < ALIGN { SMALL_ALIGN } else { ALIGN };
+            assert_eq!(a.as_slice::<f32>().as_ptr() as usize % align, 0);
             a.as_mut_slice::<f32>().fill(3.0);
             drop(a);
             assert!(CpuBuffer::zeroed::<f32>(n).as_slice::<f32>().iter().all(|&v| v == 0.0));

@@ -66,7 +66,7 @@ proptest! {
             let exact = |t: &Tensor| t.to_dtype(dtype).to_dtype(DType::F64);
             let tol = |k: f64| 4.0 * (if dtype.is_half() { eps(dtype) } else { eps(dtype) * k }) * k.max(1.0);
             let (y, dx, dw) = (
-                forward(&plan, &cast(&x), &cast(&w)),
+                forward(&plan, &cast(&x), &cast(&w), None),
                 input_grad(&plan, &cast(&dy), &cast(&w)),
                 weight_grad(&plan, &cast(&x), &cast(&dy)),
             );
@@ -76,7 +76,7 @@ proptest! {
             assert_close(&dw, &composed::weight_grad(&plan, &exact(&x), &exact(&dy)), tol(pixels));
         }
         // The trilinear form ⟨conv(x, w), dy⟩ = ⟨x, dx⟩ = ⟨w, dw⟩.
-        let form = inner(&forward(&plan, &x, &w), &dy);
+        let form = inner(&forward(&plan, &x, &w, None), &dy);
         for other in [inner(&input_grad(&plan, &dy, &w), &x), inner(&weight_grad(&plan, &x, &dy), &w)] {
             prop_assert!((form - other).abs() < 1e-11 * (1.0 + form.abs()));
         }

@@ -6,21 +6,25 @@ use crate::{Function, Saved, Var};
 use ferrograd_tensor::ops::conv::{self, Conv2dPlan, check_bias};
 use ferrograd_tensor::{Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, Tensor};
 
-/// `y = conv(x, w)`: `dx = input_grad(dy, w)`, `dw = weight_grad(x, dy)`.
+/// `y = conv(x, w) + b`: `dx = input_grad(dy, w)`, `dw = weight_grad(x, dy)`, `db = Σ_{n, i, j} dy`.
 struct Conv2d(Conv2dPlan);
 impl Function for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
     }
     fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        saved.save_inputs();
-        vec![conv::forward(&self.0, &x[0], &x[1])]
+        saved.save_input(0);
+        saved.save_input(1);
+        vec![conv::forward(&self.0, &x[0], &x[1], x.get(2))]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
         let (x, w, g) = (saved.input(0), saved.input(1), g[0].as_ref().unwrap());
         let dx = saved.needs_grad(0).then(|| Conv2dInputGrad(self.0).apply1(&[g, &w]));
         let dw = saved.needs_grad(1).then(|| Conv2dWeightGrad(self.0).apply1(&[&x, g]));
-        vec![dx, dw]
+        if saved.num_inputs() == 2 {
+            return vec![dx, dw];
+        }
+        vec![dx, dw, saved.needs_grad(2).then(|| g.sum_dims([0, 2, 3]))]
     }
 }
 
@@ -60,6 +64,21 @@ impl Function for Conv2dWeightGrad {
     }
 }
 
+/// The convolution in the autocast dtype, operands seen as the plan sees them.
+#[track_caller]
+fn conv(op: &'static str, plan: Conv2dPlan, [x, w]: [&Var; 2], bias: Option<&Var>) -> Var {
+    let view = |x: &Var, w: &Var| (x.reshape(plan.input_shape()), w.reshape(plan.weight_shape()));
+    let Some(bias) = bias else {
+        let [x, w] = promote(op, [&x.lowered(), &w.lowered()]);
+        let (x, w) = view(&x, &w);
+        return Conv2d(plan).apply1(&[&x, &w]);
+    };
+    check_bias(op, bias.shape(), plan.geometry.o);
+    let [x, w, bias] = promote(op, [&x.lowered(), &w.lowered(), &bias.lowered()]);
+    let (x, w) = view(&x, &w);
+    Conv2d(plan).apply1(&[&x, &w, &bias])
+}
+
 /// `y + bias`, one number per channel.
 #[track_caller]
 fn add_bias(op: &'static str, y: Var, bias: Option<&Var>) -> Var {
@@ -75,19 +94,15 @@ impl Var {
     pub fn conv1d(&self, weight: &Var, bias: Option<&Var>, options: &Conv1dOptions) -> Var {
         const OP: &str = "conv1d";
         let plan = Conv2dPlan::conv1d(self.shape(), weight.shape(), options);
-        let [x, w] = promote(OP, [&self.lowered(), &weight.lowered()]);
-        let y = Conv2d(plan).apply1(&[&x.reshape(plan.input_shape()), &w.reshape(plan.weight_shape())]);
+        let y = conv(OP, plan, [self, weight], bias);
         let [n, o, _, l] = y.dims_of(OP);
-        add_bias(OP, y, bias).reshape([n, o, l])
+        y.reshape([n, o, l])
     }
     /// `y[n, o, i, j] = bias[o] + Σ_{c, a, b} weight[o, c, a, b] · x[n, c', i·s + a·d − p, j·s + b·d − p]`: `[N, C, H, W]`
     /// with `weight [O, C/groups, kh, kw]`, see [`Tensor::conv2d`]. Computes in the autocast dtype.
     #[track_caller]
     pub fn conv2d(&self, weight: &Var, bias: Option<&Var>, options: &Conv2dOptions) -> Var {
-        const OP: &str = "conv2d";
-        let plan = Conv2dPlan::conv2d(self.shape(), weight.shape(), options);
-        let [x, w] = promote(OP, [&self.lowered(), &weight.lowered()]);
-        add_bias(OP, Conv2d(plan).apply1(&[&x, &w]), bias)
+        conv("conv2d", Conv2dPlan::conv2d(self.shape(), weight.shape(), options), [self, weight], bias)
     }
     /// Transposed two-dimensional convolution of `[N, C, H, W]` with `weight [C, O/groups, kh, kw]`, see
     /// [`Tensor::conv_transpose2d`]. Computes in the autocast dtype.

@@ -1,9 +1,9 @@
 //! The long short-term memory over a sequence: one fused kernel for all of time, backward included.
 
 use super::composition::backward_of_composed;
-use super::recurrence::{Inputs, bias_gradient, input_gates, input_gradients, recurrent_product, run, sum_of, unify};
+use super::recurrence::{Inputs, input_gates, recurrent_product, run, sum_of, unify};
 use crate::{Function, Saved, Var, autocast};
-use ferrograd_tensor::ops::lstm::{LstmOutput, lstm as forward, lstm_backward};
+use ferrograd_tensor::ops::lstm::{LstmArgs, LstmOutput, lstm as forward, lstm_backward};
 use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions};
 use ferrograd_tensor::{DType, Tensor};
 
@@ -31,18 +31,18 @@ impl Function for Lstm {
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
         let [hs, h_n, c_n] = [0, 1, 2].map(|i| saved.output(i).into_tensor());
-        let [w_hh, h0, c0] = [2, 3, 4].map(|i| saved.input(i).into_tensor());
+        let inputs: Vec<Tensor> = (0..self.inputs.count()).map(|i| saved.input(i).into_tensor()).collect();
+        let weights = self.inputs.weights(&inputs);
+        let args =
+            LstmArgs { x: &inputs[0], weights: &weights, h0: &inputs[3], c0: &inputs[4], options: &self.options };
         let results = LstmOutput { hs, h_n, c_n, gates: saved.tensor(0).clone(), cells: saved.tensor(1).clone() };
         let [d_hs, d_hn, d_cn] = [0, 1, 2].map(|i| g[i].as_ref().map(Var::tensor));
         let upstream = SequenceGradients { hs: d_hs, h_n: d_hn, c_n: d_cn };
-        let Some(found) = lstm_backward(&w_hh, &h0, &c0, &self.options, &results, &upstream) else {
+        let Some(found) = lstm_backward(&args, &results, &upstream, saved.needs_grad(0)) else {
             return backward_of_composed(self, saved, g);
         };
-        let [dx, dw_ih] = input_gradients(saved, &found.gates);
-        let mut gradients = vec![dx, dw_ih, Some(found.w_hh), Some(found.h0), Some(found.c0)];
-        if self.inputs.b_ih || self.inputs.b_hh {
-            gradients.resize(self.inputs.count(), Some(bias_gradient(&found.gates)));
-        }
+        let mut gradients = vec![found.x, Some(found.w_ih), Some(found.w_hh), Some(found.h0), Some(found.c0)];
+        gradients.resize(self.inputs.count(), Some(found.bias));
         gradients.into_iter().map(|g| g.map(Var::constant)).collect()
     }
     fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {

@@ -6,7 +6,7 @@ use super::level::level;
 use super::math::Real;
 use super::seq_math::{SeqFloat, exp_shifted, max, scale, sum, take_front, with_scratch};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 use std::ops::Range;
 
 /// Queries in a tile.

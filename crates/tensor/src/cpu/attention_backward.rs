@@ -5,7 +5,7 @@ use super::gemm::{MatRef, Packed, gemm};
 use super::level::level;
 use super::seq_math::{SeqFloat, dot, exp_shifted, scale, take_front, with_scratch};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 use std::ops::Range;
 
 /// Queries in a tile.

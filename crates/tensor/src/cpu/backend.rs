@@ -11,7 +11,7 @@ use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::lstm::{LstmGradients, LstmOutput};
+use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
@@ -22,6 +22,11 @@ use std::sync::Arc;
 
 /// The CPU backend. It has no state of its own: threads are rayon's, memory is the pool's.
 pub struct CpuBackend;
+
+/// Of the products of an LSTM forward.
+fn lstm_flops(args: &LstmArgs) -> f64 {
+    2.0 * args.x.dim(0) as f64 * args.x.dim(1) as f64 * (args.weights.w_ih.numel() + args.weights.w_hh.numel()) as f64
+}
 
 /// Two products of `[Tq, Tk]` with the head dimension; half of it if causal.
 fn attention_flops(q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> f64 {
@@ -146,33 +151,22 @@ impl Backend for CpuBackend {
             Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
         })
     }
-    fn lstm(
-        &self,
-        gx: &mut Tensor,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        c0: &Tensor,
-        options: &SequenceOptions,
-    ) -> Option<LstmOutput> {
-        kernel("lstm", &[w_hh, h0], 2.0 * (gx.numel() * h0.dim(-1)) as f64, || {
-            Some(sequence_tensor::lstm(gx, w_hh, h0, c0, options))
+    fn lstm(&self, args: &LstmArgs) -> Option<LstmOutput> {
+        kernel("lstm", &[args.x, args.weights.w_ih, args.weights.w_hh], lstm_flops(args), || {
+            Some(sequence_tensor::lstm(args))
         })
     }
     fn lstm_backward(
         &self,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        c0: &Tensor,
-        options: &SequenceOptions,
+        args: &LstmArgs,
         saved: &LstmOutput,
         gradients: &SequenceGradients,
+        input_gradient: bool,
     ) -> Option<LstmGradients> {
-        kernel(
-            "lstm_backward",
-            &[w_hh, &saved.gates, &saved.cells],
-            4.0 * (saved.gates.numel() * h0.dim(-1)) as f64,
-            || Some(sequence_tensor::lstm_gradients(w_hh, h0, c0, options, saved, gradients)),
-        )
+        let operands = [args.x, args.weights.w_ih, args.weights.w_hh, &saved.gates, &saved.cells];
+        kernel("lstm_backward", &operands, 2.0 * lstm_flops(args), || {
+            Some(sequence_tensor::lstm_gradients(args, saved, gradients, input_gradient))
+        })
     }
     fn gru(
         &self,
@@ -371,8 +365,8 @@ impl Backend for CpuBackend {
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         kernel("index_range", &[index], 0.0, || index::range(index))
     }
-    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Option<Tensor> {
-        kernel("conv2d", &[x, w], conv_flops(plan), || Some(conv::conv2d_tensor(plan, x, w)))
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+        kernel("conv2d", &[x, w], conv_flops(plan), || Some(conv::conv2d_tensor(plan, x, w, bias)))
     }
     fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
         kernel("conv2d_input_grad", &[dy, w], conv_flops(plan), || Some(conv::conv2d_input_grad_tensor(plan, dy, w)))

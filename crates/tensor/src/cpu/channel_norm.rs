@@ -9,7 +9,7 @@ use super::level::level;
 use super::math::Real;
 use super::rows::{PARALLEL_FROM, for_rows, rows_per_task};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 simd_fn! {
     fn moments_kernel[S]<T: Real>(x: &[T], batch: usize, channels: usize, size: usize, channel: usize) -> (T, T) {
@@ -68,7 +68,7 @@ pub fn channel_moments<T: Real>(x: &[T], batch: usize, size: usize, mean: &mut [
         mean.iter_mut().zip(variance).enumerate().for_each(work);
     } else {
         let least = rows_per_task(batch * size);
-        mean.par_iter_mut().zip(variance).enumerate().with_min_len(least).for_each(work);
+        mean.par_iter_mut().zip(variance.par_iter_mut()).enumerate().with_min_len(least).for_each(work);
     }
 }
 
@@ -96,7 +96,7 @@ pub fn plane_sums<T: Real>(x: &[T], g: &[T], center: &[T], scale: &[T], size: us
     if x.len() < PARALLEL_FROM {
         (0..planes).map(work).collect()
     } else {
-        (0..planes).into_par_iter().with_min_len(rows_per_task(size)).map(work).collect()
+        (0..planes).into_par_iter().with_min_len(rows_per_task(size)).map_to_vec(work)
     }
 }
 

@@ -5,7 +5,7 @@ use super::level::{Level, level};
 use super::math::Real;
 use super::rows::{PARALLEL_FROM, rows_per_task};
 use super::simd::{Simd, simd_fn};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// What modifies the loss.
 #[derive(Clone, Copy, Debug)]

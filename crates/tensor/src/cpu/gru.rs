@@ -5,7 +5,7 @@ use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
 use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Gated recurrent unit (Cho et al. 2014), PyTorch's equations and order of gates, in which the reset gate applies
 /// after the recurrent product:

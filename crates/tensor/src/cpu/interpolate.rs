@@ -1,7 +1,7 @@
 //! Resizing images: nearest neighbour and bilinear, of planes `[H, W] → [Ho, Wo]` (`[N, C, H, W]` is `N·C` planes).
 
 use super::pool::PoolElement;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// How [`interpolate`] finds the values between pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

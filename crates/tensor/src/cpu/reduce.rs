@@ -8,11 +8,11 @@ use super::math::Real;
 use super::rows::{PARALLEL_FROM, TASK, for_rows, rows_per_partial};
 use super::simd::simd_fn;
 use crate::backend::{Backend, Reduce};
+use crate::cpu::parallel::*;
 use crate::shape::Dims;
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
 use bytemuck::Pod;
-use rayon::prelude::*;
 use std::cmp::Reverse;
 
 /// An associative operation that reduces many numbers to one, as a type.
@@ -125,7 +125,7 @@ fn pieces<T: Real>(len: usize, empty: T, f: impl Fn(std::ops::Range<usize>) -> T
     let parts = if count < 2 {
         (0..count).map(|i| f(range(i))).collect()
     } else {
-        (0..count).into_par_iter().map(|i| f(range(i))).collect()
+        (0..count).into_par_iter().map_to_vec(|i| f(range(i)))
     };
     tree(parts, empty, g)
 }
@@ -434,7 +434,7 @@ fn whole_middle<T: Pod + Sync, A: Pod + Send + Sync>(
 ) {
     let fold = |x: &[T]| x.iter().fold(identity, |a, &x| combine(a, widen(x)));
     match (outer, inner) {
-        (1, 1) => out[0] = x.par_chunks(PIECE).map(fold).reduce(|| identity, combine),
+        (1, 1) => out[0] = x.par_chunks(PIECE).map_to_vec(fold).into_iter().fold(identity, combine),
         (_, 1) => {
             let rows = out.par_iter_mut().zip(x.par_chunks(n)).with_min_len((TASK / n).max(1));
             rows.for_each(|(out, x)| *out = fold(x));

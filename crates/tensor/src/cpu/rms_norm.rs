@@ -6,7 +6,7 @@ use super::math::Real;
 use super::reduce::{Partials, partial_sums};
 use super::rows::{PARALLEL_FROM, rows_per_task};
 use super::simd::simd_fn;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 simd_fn! {
     fn forward_kernel[S]<T: Real>(x: &[T], weight: Option<&[T]>, eps: T, y: &mut [T], rstd: &mut [T], n: usize) {

@@ -4,7 +4,7 @@ use super::gemm::MatRef;
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, start, zero_after_end};
 use super::seq_math::{SeqFloat, tanh_at, with_scratch};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// The activation of a simple recurrent network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Splitting work over threads in a way that does not show in the result: the pieces depend on the sizes alone.
 
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Fewer elements than this run on the calling thread: waking another costs more.
 pub const PARALLEL_FROM: usize = 1 << 15;

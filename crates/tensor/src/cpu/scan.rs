@@ -1,7 +1,7 @@
 //! Running sums.
 
 use super::accumulate::Accumulate;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Cumulative sum along the middle dimension of `[outer, n, inner]`: `y[o, i, j] = Σ_{k ≤ i} x[o, k, j]`, or with `reverse`
 /// `Σ_{k ≥ i}`, which is the forward sum's adjoint and so its backward. `y` is overwritten.

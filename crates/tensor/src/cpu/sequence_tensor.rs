@@ -1,13 +1,13 @@
 //! The recurrent ops on tensors: dtypes and strides on top of the slice kernels.
 
 use super::gru::{GruGradients as GruSlices, GruSaved, gru_backward, gru_forward};
-use super::lstm::{LstmGradients as LstmSlices, LstmSaved, lstm_backward, lstm_forward};
+use super::lstm::{LstmGradients as LstmSlices, LstmInput, LstmSaved, lstm_backward, lstm_forward};
 use super::rnn::{RnnActivation, RnnGradients as RnnSlices, rnn_backward, rnn_forward};
 use super::{Recurrence, SeqFloat, UpstreamGradients};
 use crate::dtype::Element;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::lstm::{LstmGradients, LstmOutput};
-use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
+use crate::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions, sum_of};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
@@ -92,66 +92,98 @@ macro_rules! compute_in {
     };
 }
 
-/// See [`lstm_forward`].
-pub fn lstm(gx: &mut Tensor, w_hh: &Tensor, h0: &Tensor, c0: &Tensor, options: &SequenceOptions) -> LstmOutput {
-    compute_in!(gx.dtype(), T => lstm_as::<T>(gx, w_hh, h0, c0, options))
+/// An LSTM's input and weights in the kernel's form.
+struct LstmOperands {
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+}
+impl LstmOperands {
+    fn new<T: Element>(x: &Tensor, weights: &RecurrentWeights<Tensor>) -> LstmOperands {
+        let mut x = x.to_dtype(T::DTYPE);
+        // Read where it lies, `[B, T, E]` or `[T, B, E]`, if its rows' elements are neighbours.
+        let [steps, rows, next] = [0, 1, 2].map(|d| x.layout().strides[d]);
+        if x.numel() == 0 || next != 1 || steps < 0 || rows < 0 {
+            x = x.contiguous();
+        }
+        let w = Tensor::cat(&[weights.w_hh, weights.w_ih], 1).to_dtype(T::DTYPE).contiguous();
+        let bias = match sum_of(weights.b_ih, weights.b_hh) {
+            Some(bias) => bias.to_dtype(T::DTYPE).contiguous(),
+            None => Tensor::full_on([w.dim(0)], 0.0, T::DTYPE, &x.device()).contiguous(),
+        };
+        LstmOperands { x, w, bias }
+    }
+    fn input<T: SeqFloat>(&self) -> LstmInput<'_, T> {
+        let (layout, x) = (self.x.layout(), self.x.storage::<T>());
+        LstmInput {
+            e: self.x.dim(2),
+            x: &x[layout.offset.min(x.len())..],
+            strides: [0, 1].map(|d| layout.strides[d] as usize),
+            w: self.w.contiguous_slice(),
+            bias: self.bias.contiguous_slice(),
+        }
+    }
 }
 
-fn lstm_as<T: SeqFloat + Element>(
-    gx: &mut Tensor,
-    w_hh: &Tensor,
-    h0: &Tensor,
-    c0: &Tensor,
-    options: &SequenceOptions,
-) -> LstmOutput {
-    let [t, b, _]: [usize; 3] = gx.dims_of("lstm");
-    let h = h0.dim(1);
-    let dtype = gx.dtype();
-    let mut gates = taken::<T>(gx);
+/// See [`lstm_forward`].
+pub fn lstm(args: &LstmArgs) -> LstmOutput {
+    compute_in!(args.x.dtype(), T => lstm_as::<T>(args))
+}
+
+fn lstm_as<T: SeqFloat + Element>(args: &LstmArgs) -> LstmOutput {
+    let LstmArgs { x, weights, h0, c0, options } = *args;
+    let ([t, b, _], h) = (x.dims_of("lstm"), h0.dim(1));
     let [mut hs, mut cells] = [(); 2].map(|()| CpuBuffer::scratch::<T>(t * b * h));
+    let mut gates = CpuBuffer::scratch::<T>(t * b * 4 * h);
     let [mut h_n, mut c_n] = [(); 2].map(|()| CpuBuffer::scratch::<T>(b * h));
     let (first, cell) = (Dense::new::<T>(h0), Dense::new::<T>(c0));
-    with_sequence::<T, _>(t, w_hh, h0, options, |seq| {
+    let operands = LstmOperands::new::<T>(x, weights);
+    with_sequence::<T, _>(t, weights.w_hh, h0, options, |seq| {
         lstm_forward(
             seq,
-            elements(&mut gates),
+            &operands.input(),
+            gates.as_mut_slice(),
             (first.slice(), cell.slice()),
             hs.as_mut_slice(),
-            Some(cells.as_mut_slice()),
+            cells.as_mut_slice(),
             (h_n.as_mut_slice(), c_n.as_mut_slice()),
         )
     });
-    let [h_n, c_n] = [h_n, c_n].map(|x| tensor::<T>(x, [b, h]).to_dtype(dtype));
-    LstmOutput { hs: tensor::<T>(hs, [t, b, h]).to_dtype(dtype), h_n, c_n, gates, cells: tensor::<T>(cells, [t, b, h]) }
+    let [h_n, c_n] = [h_n, c_n].map(|state| tensor::<T>(state, [b, h]).to_dtype(x.dtype()));
+    LstmOutput {
+        hs: tensor::<T>(hs, [t, b, h]).to_dtype(x.dtype()),
+        h_n,
+        c_n,
+        gates: tensor::<T>(gates, [t, b, 4 * h]),
+        cells: tensor::<T>(cells, [t, b, h]),
+    }
 }
 
 /// See [`lstm_backward`].
 pub fn lstm_gradients(
-    w_hh: &Tensor,
-    h0: &Tensor,
-    c0: &Tensor,
-    options: &SequenceOptions,
+    args: &LstmArgs,
     saved: &LstmOutput,
     gradients: &SequenceGradients,
+    input_gradient: bool,
 ) -> LstmGradients {
-    compute_in!(w_hh.dtype(), T => lstm_gradients_as::<T>(w_hh, h0, c0, options, saved, gradients))
+    compute_in!(args.x.dtype(), T => lstm_gradients_as::<T>(args, saved, gradients, input_gradient))
 }
 
 fn lstm_gradients_as<T: SeqFloat + Element>(
-    w_hh: &Tensor,
-    h0: &Tensor,
-    c0: &Tensor,
-    options: &SequenceOptions,
+    args: &LstmArgs,
     saved: &LstmOutput,
     gradients: &SequenceGradients,
+    input_gradient: bool,
 ) -> LstmGradients {
-    let [t, b, h]: [usize; 3] = saved.hs.dims_of("lstm");
+    let LstmArgs { x, weights, h0, c0, options } = *args;
+    let ([t, b, e], h) = (x.dims_of("lstm"), h0.dim(1));
     let [gates, cells, hs] = [&saved.gates, &saved.cells, &saved.hs].map(Dense::new::<T>);
     let (first, cell) = (Dense::new::<T>(h0), Dense::new::<T>(c0));
-    let mut d_gx = CpuBuffer::scratch::<T>(t * b * 4 * h);
+    let operands = LstmOperands::new::<T>(x, weights);
+    let mut d_x = input_gradient.then(|| CpuBuffer::scratch::<T>(t * b * e));
     let [mut d_h0, mut d_c0] = [(); 2].map(|()| CpuBuffer::scratch::<T>(b * h));
-    let mut d_w_hh = CpuBuffer::scratch::<T>(w_hh.numel());
-    with_sequence::<T, _>(t, w_hh, h0, options, |seq| {
+    let [mut d_w_hh, mut d_w_ih, mut d_bias] = [h, e, 1].map(|n| CpuBuffer::scratch::<T>(4 * h * n));
+    with_sequence::<T, _>(t, weights.w_hh, h0, options, |seq| {
         with_upstream::<T, _>(gradients, |upstream| {
             let saved = LstmSaved {
                 gates: gates.slice(),
@@ -161,20 +193,24 @@ fn lstm_gradients_as<T: SeqFloat + Element>(
                 c0: cell.slice(),
             };
             let gradients = LstmSlices {
-                d_gx: d_gx.as_mut_slice(),
+                d_x: d_x.as_mut().map(CpuBuffer::as_mut_slice),
                 d_h0: d_h0.as_mut_slice(),
                 d_c0: d_c0.as_mut_slice(),
                 d_w_hh: d_w_hh.as_mut_slice(),
+                d_w_ih: d_w_ih.as_mut_slice(),
+                d_bias: d_bias.as_mut_slice(),
             };
-            lstm_backward(seq, &saved, upstream, gradients)
+            lstm_backward(seq, &operands.input(), &saved, upstream, gradients)
         })
     });
-    let finish = |buffer: CpuBuffer, shape: Shape| tensor::<T>(buffer, shape).to_dtype(w_hh.dtype());
+    let finish = |buffer: CpuBuffer, shape: Shape| tensor::<T>(buffer, shape).to_dtype(x.dtype());
     LstmGradients {
-        gates: finish(d_gx, [t, b, 4 * h].into()),
+        x: d_x.map(|d_x| finish(d_x, [b, t, e].into()).transpose(0, 1)),
         h0: finish(d_h0, [b, h].into()),
         c0: finish(d_c0, [b, h].into()),
-        w_hh: finish(d_w_hh, w_hh.shape().clone()),
+        w_hh: finish(d_w_hh, [4 * h, h].into()),
+        w_ih: finish(d_w_ih, [4 * h, e].into()),
+        bias: finish(d_bias, [4 * h].into()),
     }
 }
 

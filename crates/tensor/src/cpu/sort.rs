@@ -1,6 +1,6 @@
 //! Order: sort, top-k, argmax and argmin along rows.
 
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 use std::cmp::Ordering;
 
 /// A type with PyTorch's order: NaN is above every number, all NaN are equal, and so are 0 and −0.
@@ -66,12 +66,13 @@ pub fn sort<T: TotalOrder>(rows: usize, n: usize, descending: bool, x: &[T], val
         return;
     }
     let whole_pool = n >= LONG_ROW && rows < 16;
-    let row = |pairs: &mut Vec<(T, i64)>, x: &[T], values: &mut [T], indices: &mut [i64]| {
-        pairs.clear();
-        pairs.extend(x.iter().copied().zip(0..));
+    let row = |x: &[T], values: &mut [T], indices: &mut [i64]| {
+        let mut pairs: Vec<(T, i64)> = x.iter().copied().zip(0..).collect();
         // Both sorts are stable, so they agree.
         match (whole_pool, descending) {
-            (true, _) => pairs.par_sort_by(|a, b| directed(&a.0, &b.0, descending)),
+            (true, _) => {
+                rayon::slice::ParallelSliceMut::par_sort_by(&mut pairs[..], |a, b| directed(&a.0, &b.0, descending))
+            }
             (false, false) => pairs.sort_by(|a, b| a.0.order(&b.0)),
             (false, true) => pairs.sort_by(|a, b| b.0.order(&a.0)),
         }
@@ -80,7 +81,7 @@ pub fn sort<T: TotalOrder>(rows: usize, n: usize, descending: bool, x: &[T], val
         }
     };
     let outputs = values.par_chunks_mut(n).zip(indices.par_chunks_mut(n)).zip(x.par_chunks(n));
-    outputs.for_each_init(Vec::new, |pairs, ((values, indices), x)| row(pairs, x, values, indices));
+    outputs.for_each(|((values, indices), x)| row(x, values, indices));
 }
 
 /// The `k` largest (or smallest) elements of each row of `x [rows, n]`, best first, in `values [rows, k]`, with their
@@ -109,10 +110,9 @@ pub fn topk<T: TotalOrder>(
     let order = |a: &(T, i64), b: &(T, i64)| directed(&a.0, &b.0, largest).then(a.1.cmp(&b.1));
     let capacity = n.min(2 * k.max(32));
     let outputs = values.par_chunks_mut(k).zip(indices.par_chunks_mut(k)).zip(x.par_chunks(n));
-    outputs.for_each_init(Vec::new, |kept: &mut Vec<(T, i64)>, ((values, indices), x)| {
-        kept.clear();
+    outputs.for_each(|((values, indices), x)| {
         let (head, tail) = x.split_at(capacity);
-        kept.extend(head.iter().copied().zip(0..));
+        let mut kept: Vec<(T, i64)> = head.iter().copied().zip(0..).collect();
         let mut worst = None; // the k-th best so far, once known
         for (&v, i) in tail.iter().zip(capacity as i64..) {
             if kept.len() >= capacity {

@@ -1,10 +1,10 @@
 //! Walking over tensors of any strides in chunks that a slice kernel can take.
 
+use crate::cpu::parallel::*;
 use crate::shape::Dims;
 use crate::storage::CpuBuffer;
 use crate::{Layout, Tensor};
 use bytemuck::Pod;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Elements a kernel sees at a time: operands that must be gathered stay in the first-level cache.

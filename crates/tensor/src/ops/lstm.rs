@@ -8,6 +8,21 @@ use crate::Tensor;
 
 const OP: &str = "lstm";
 
+/// What [`lstm`] was given.
+#[derive(Clone, Copy)]
+pub struct LstmArgs<'a> {
+    /// The inputs `[T, B, E]`.
+    pub x: &'a Tensor,
+    /// The weights, gates in the order `i f g o`.
+    pub weights: &'a RecurrentWeights<'a, Tensor>,
+    /// The first state `[B, H]`.
+    pub h0: &'a Tensor,
+    /// The first cell `[B, H]`.
+    pub c0: &'a Tensor,
+    /// How the sequence is run through.
+    pub options: &'a SequenceOptions,
+}
+
 /// What [`lstm`] computes, and what its backward pass needs.
 #[derive(Clone)]
 pub struct LstmOutput {
@@ -26,15 +41,18 @@ pub struct LstmOutput {
 
 /// What [`lstm_backward`] returns.
 pub struct LstmGradients {
-    /// Of `W_ih x + b_ih + b_hh`, `[T, B, 4H]`: the input's and its weights' gradients are products with it, the biases'
-    /// is its sum.
-    pub gates: Tensor,
+    /// Of the inputs `[T, B, E]`, if they were asked for.
+    pub x: Option<Tensor>,
     /// Of the first state `[B, H]`.
     pub h0: Tensor,
     /// Of the first cell `[B, H]`.
     pub c0: Tensor,
     /// Of the recurrent weights `[4H, H]`.
     pub w_hh: Tensor,
+    /// Of the input's weights `[4H, E]`.
+    pub w_ih: Tensor,
+    /// Of either bias `[4H]`.
+    pub bias: Tensor,
 }
 
 /// One layer and direction of a long short-term memory, PyTorch's equations and order of gates:
@@ -56,9 +74,10 @@ pub fn lstm(
     options: &SequenceOptions,
 ) -> LstmOutput {
     let options = check(OP, 4, x, weights, &[("h0", h0), ("c0", c0)], options);
-    let bias = sum_of(weights.b_ih, weights.b_hh);
-    let mut gx = input_gates(x, weights.w_ih, bias.as_ref());
-    x.device().backend().lstm(&mut gx, weights.w_hh, h0, c0, &options).unwrap_or_else(|| {
+    let args = LstmArgs { x, weights, h0, c0, options: &options };
+    x.device().backend().lstm(&args).unwrap_or_else(|| {
+        let bias = sum_of(weights.b_ih, weights.b_hh);
+        let gx = input_gates(x, weights.w_ih, bias.as_ref());
         let wide = x.dtype().accumulator();
         let [gx, w_hh, h0, c0] = [&gx, weights.w_hh, h0, c0].map(|x| x.to_dtype(wide));
         let out = steps(&gx, &w_hh, h0, c0, &options);
@@ -81,17 +100,14 @@ fn steps(gx: &Tensor, w_hh: &Tensor, h0: Tensor, c0: Tensor, options: &SequenceO
     LstmOutput { hs, h_n, c_n, gates, cells }
 }
 
-/// The gradients of [`lstm`] with respect to its recurrent part, from what it was given and what it returned, if the
-/// backend has a fused kernel for them.
+/// The gradients of [`lstm`], from what it was given and what it returned, if the backend has a fused kernel for them.
 #[track_caller]
 pub fn lstm_backward(
-    w_hh: &Tensor,
-    h0: &Tensor,
-    c0: &Tensor,
-    options: &SequenceOptions,
+    args: &LstmArgs,
     saved: &LstmOutput,
     gradients: &SequenceGradients,
+    input_gradient: bool,
 ) -> Option<LstmGradients> {
     check_gradients(OP, [(gradients.hs, &saved.hs), (gradients.h_n, &saved.h_n), (gradients.c_n, &saved.c_n)]);
-    w_hh.device().backend().lstm_backward(w_hh, h0, c0, options, saved, gradients)
+    args.x.device().backend().lstm_backward(args, saved, gradients, input_gradient)
 }

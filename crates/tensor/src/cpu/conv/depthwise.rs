@@ -1,16 +1,16 @@
 //! One input channel per group: each output plane is a sum of shifted copies of one input plane.
 
-use super::im2col::add_strided;
+use super::col2im::add_strided;
 use super::{ConvElement, Plan};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
-/// `y_o = Σ_taps w[o, tap] · shift_tap(x_c)`.
-pub(super) fn forward<T: ConvElement>(p: &Plan, x: &[T], w: &[T], y: &mut [T]) {
+/// `y_o = b_o + Σ_taps w[o, tap] · shift_tap(x_c)`.
+pub(super) fn forward<T: ConvElement>(p: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
     let (g, area, pixels, taps, stride) = (&p.geo, p.area(), p.pixels(), p.k(), p.geo.stride.1);
     y.par_chunks_mut(pixels).enumerate().for_each(|(i, y)| {
         let (image, o) = (i / g.o, i % g.o);
         let x = &x[(image * g.c + o / p.og()) * area..][..area];
-        y.fill(T::zero());
+        y.fill(bias.map_or(T::zero(), |b| b[o]));
         for tap in 0..taps {
             let a = w[o * taps + tap];
             p.segments(tap / g.kw, tap % g.kw, 0, pixels, |s| {

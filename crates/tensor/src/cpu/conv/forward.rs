@@ -1,10 +1,10 @@
 //! `Y = W · X̂`.
 
-use super::im2col::im2col;
+use super::patches::Patches;
 use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// 2-D convolution (cross-correlation, as every framework calls it):
 ///
@@ -16,37 +16,45 @@ use rayon::prelude::*;
 /// # Panics
 /// If a slice has not the length the geometry gives it, a stride or dilation is 0, or `groups` does not divide `C` and `O`.
 pub fn conv2d<T: ConvElement>(geo: &Conv2dGeometry, x: &[T], w: &[T], y: &mut [T]) {
-    forward(&Plan::new(geo, geo.out_size(), x.len(), w.len(), y.len()), x, w, y);
+    forward(&Plan::new(geo, geo.out_size(), x.len(), w.len(), y.len()), x, w, None, y);
 }
 
-pub(super) fn forward<T: ConvElement>(p: &Plan, x: &[T], w: &[T], y: &mut [T]) {
+/// The convolution, plus a bias `[O]`.
+pub(super) fn forward<T: ConvElement>(p: &Plan, x: &[T], w: &[T], bias: Option<&[T]>, y: &mut [T]) {
+    assert!(bias.is_none_or(|b| b.len() == p.geo.o), "bias length");
     if y.is_empty() {
         return;
     }
+    let (groups, pixels, og, k, nested) = (p.geo.groups, p.pixels(), p.og(), p.k(), p.nested());
+    // What the products add to.
+    let start = |group: usize, rows: &mut [T], stride: usize| {
+        if let Some(bias) = bias {
+            rows.chunks_mut(stride).zip(&bias[group * og..]).for_each(|(row, &b)| row.fill(b));
+        }
+    };
+    let sums = bias.is_some();
     if x.is_empty() || w.is_empty() {
-        return y.fill(T::zero());
+        y.fill(T::zero());
+        return y.chunks_mut(og * pixels).enumerate().for_each(|(i, y)| start(i % groups, y, pixels));
     }
     if p.depthwise() {
-        return depthwise::forward(p, x, w, y);
+        return depthwise::forward(p, x, w, bias, y);
     }
-    let (groups, pixels, og, k, nested) = (p.geo.groups, p.pixels(), p.og(), p.k(), p.nested());
     let weight = |group: usize| MatRef::row_major(&w[group * og * k..][..og * k], k);
     let block = p.images_per_block();
 
     if p.pointwise() {
         y.par_chunks_mut(og * pixels).zip(x.par_chunks(k * pixels)).enumerate().for_each(|(i, (y, x))| {
-            gemm(og, pixels, k, weight(i % groups), MatRef::row_major(x, pixels), y, pixels, false, nested);
+            start(i % groups, y, pixels);
+            gemm(og, pixels, k, weight(i % groups), MatRef::row_major(x, pixels), y, pixels, sums, nested);
         });
     } else if block == 1 {
         y.par_chunks_mut(og * pixels).enumerate().for_each(|(i, y)| {
             let (image, group) = (i / groups, i % groups);
+            start(group, y, pixels);
             for tile in p.tiles(image, 1) {
-                let n = tile.columns();
-                with_scratch(k * n, |cols| {
-                    im2col(p, x, group, tile, cols, nested);
-                    let cols = MatRef::row_major(cols, n);
-                    gemm(og, n, k, weight(group), cols, &mut y[tile.start..], pixels, false, nested);
-                });
+                let patches = Patches::new(p, x, group, tile).pack(nested);
+                patches.product(og, weight(group), &mut y[tile.start..], pixels, sums, nested);
             }
         });
     } else {
@@ -54,11 +62,10 @@ pub(super) fn forward<T: ConvElement>(p: &Plan, x: &[T], w: &[T], y: &mut [T]) {
         y.par_chunks_mut(block * image_len).enumerate().for_each(|(b, y)| {
             let tile = Tile { image: b * block, images: y.len() / image_len, start: 0, end: pixels };
             let n = tile.columns();
-            with_scratch((k + og) * n, |buffer| {
-                let (cols, out) = buffer.split_at_mut(k * n);
+            with_scratch(og * n, |out| {
                 for group in 0..groups {
-                    im2col(p, x, group, tile, cols, nested);
-                    gemm(og, n, k, weight(group), MatRef::row_major(cols, n), out, n, false, nested);
+                    start(group, out, n);
+                    Patches::new(p, x, group, tile).pack(nested).product(og, weight(group), out, n, sums, nested);
                     // [O/g, image, pixel] → [image, O/g, pixel]
                     for (i, y) in y.chunks_mut(image_len).enumerate() {
                         for (o, row) in y[group * og * pixels..][..og * pixels].chunks_mut(pixels).enumerate() {

@@ -1,10 +1,11 @@
-//! `dX̂ = Wᵀ · dY`, scattered back to `dX`.
+//! The gradient of the image: where the window moves in single steps it is a convolution of `dY` itself, with the kernel
+//! turned round; otherwise `dX̂ = Wᵀ · dY` is scattered back to `dX`.
 
-use super::im2col::col2im;
+use super::col2im::col2im;
 use super::scratch::with_scratch;
-use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
+use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise, forward};
 use crate::cpu::gemm::{MatRef, gemm};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Gradient of [`conv2d`](super::conv2d) with respect to its input, the adjoint of `x ↦ conv2d(x, w)`:
 ///
@@ -27,6 +28,9 @@ pub(super) fn input_grad<T: ConvElement>(p: &Plan, dy: &[T], w: &[T], dx: &mut [
     }
     if p.depthwise() {
         return depthwise::input_grad(p, dy, w, dx);
+    }
+    if let Some(full) = full(p) {
+        return forward::forward(&full, dy, &turned(p, w), None, dx);
     }
     let (groups, area, pixels) = (p.geo.groups, p.area(), p.pixels());
     let (cg, og, k, nested) = (p.cg(), p.og(), p.k(), p.nested());
@@ -67,6 +71,33 @@ pub(super) fn input_grad<T: ConvElement>(p: &Plan, dy: &[T], w: &[T], dx: &mut [
             });
         });
     }
+}
+
+/// The convolution of `dY` that gives `dX`: padded until the kernel's far corner meets the first pixel (a *full*
+/// convolution). `None` where there is none, or where the many more pixels of `dX` make it the longer way.
+fn full(p: &Plan) -> Option<Plan> {
+    let g = &p.geo;
+    let reach = (g.dilation.0 * (g.kh - 1), g.dilation.1 * (g.kw - 1));
+    let padding = (reach.0.checked_sub(g.padding.0)?, reach.1.checked_sub(g.padding.1)?);
+    let single_steps = g.stride == (1, 1) && (p.ho, p.wo) == g.out_size();
+    if !single_steps || p.pointwise() || 2 * p.area() > 3 * p.pixels() {
+        return None;
+    }
+    let geo = Conv2dGeometry { c: g.o, h: p.ho, w: p.wo, o: g.c, padding, ..*g };
+    Some(Plan { geo, ho: g.h, wo: g.w })
+}
+
+/// `w [O, C/g, kh, kw] → [C, O/g, kh, kw]`, with the taps in reverse.
+fn turned<T: ConvElement>(p: &Plan, w: &[T]) -> Vec<T> {
+    let (og, cg, taps) = (p.og(), p.cg(), p.geo.kh * p.geo.kw);
+    let mut turned = Vec::with_capacity(w.len());
+    for c in 0..p.geo.c {
+        let (group, c) = (c / cg, c % cg);
+        for o in group * og..(group + 1) * og {
+            turned.extend(w[(o * cg + c) * taps..][..taps].iter().rev());
+        }
+    }
+    turned
 }
 
 /// `[image, O/g, pixel] → [O/g, image · pixel]` for one group of the tile's images.

@@ -3,25 +3,26 @@
 //! Layouts are row-major: images `[N, C, H, W]`, weights `[O, C/groups, kh, kw]`, outputs `[N, O, Ho, Wo]`. No function
 //! here adds a bias. A one-dimensional convolution is the two-dimensional one with `H = kh = 1`.
 //!
-//! The method is *im2col*: the patches that the kernel sees are the columns of a matrix `X̂ [C/g·kh·kw, pixels]`, so that
-//! per image and group
+//! The patches that the kernel sees are the columns of a matrix `X̂ [C/g·kh·kw, pixels]`, so that per image and group
 //!
 //! ```text
 //! Y  = W · X̂          dX̂ = Wᵀ · dY          dW = Σ dY · X̂ᵀ
 //! ```
 //!
-//! `X̂` is never built whole: a tile of its columns lives in a per-thread buffer that stays in the cache. A 1×1
-//! convolution of stride 1 needs no `X̂` (it is the image itself), and a depthwise convolution, whose products would be
-//! vectors, is computed directly.
+//! `X̂` is never built: the products are *implicit*, their panels are packed straight from the image (`patches`), a tile
+//! of the columns at a time, which stays in the cache. A 1×1 convolution of stride 1 needs no `X̂` (it is the image
+//! itself), and a depthwise convolution, whose products would be vectors, is computed directly.
 //!
 //! How the work is cut up depends on shapes alone, never on the number of threads; so do the bits of the result.
 
+mod col2im;
 mod depthwise;
 mod forward;
-mod im2col;
 mod input_grad;
 mod op;
+mod patches;
 mod scratch;
+mod segment;
 mod weight_grad;
 
 #[cfg(test)]
@@ -32,11 +33,11 @@ pub use input_grad::conv2d_input_grad;
 pub use op::{conv2d_input_grad_tensor, conv2d_tensor, conv2d_weight_grad_tensor};
 pub use weight_grad::conv2d_weight_grad;
 
-use super::gemm::GemmElement;
+use super::gemm::{Accumulator, GemmElement};
 use num_traits::Float;
 
 /// What a convolution computes in: `f32` and `f64`.
-pub trait ConvElement: Float + GemmElement + bytemuck::Pod {}
+pub trait ConvElement: Float + Accumulator + GemmElement<Acc = Self> + bytemuck::Pod {}
 impl ConvElement for f32 {}
 impl ConvElement for f64 {}
 
@@ -125,7 +126,7 @@ impl Tile {
     fn pixels(&self) -> usize {
         self.end - self.start
     }
-    /// Columns of the im2col matrix.
+    /// Columns of `X̂`.
     fn columns(&self) -> usize {
         self.images * self.pixels()
     }
@@ -152,7 +153,7 @@ impl Plan {
     fn og(&self) -> usize {
         self.geo.o / self.geo.groups
     }
-    /// Rows of the im2col matrix: `C/g · kh · kw`.
+    /// Rows of `X̂`: `C/g · kh · kw`.
     fn k(&self) -> usize {
         self.cg() * self.geo.kh * self.geo.kw
     }
@@ -165,7 +166,7 @@ impl Plan {
         self.ho * self.wo
     }
 
-    /// Is the im2col matrix the image itself?
+    /// Is `X̂` the image itself?
     fn pointwise(&self) -> bool {
         let g = &self.geo;
         (g.kh, g.kw, g.stride, g.padding) == (1, 1, (1, 1), (0, 0))
@@ -181,13 +182,16 @@ impl Plan {
         self.geo.n * self.geo.groups < 32
     }
 
-    /// How many images share one product: small planes are gathered until there are some 256 columns.
+    /// How many images share one product: small planes are gathered until there are some 500 columns.
     fn images_per_block(&self) -> usize {
         let pixels = self.pixels();
-        if pixels == 0 || pixels >= 128 || self.pointwise() { 1 } else { (256 / pixels).clamp(1, self.geo.n.max(1)) }
+        if pixels == 0 || pixels > 256 || self.pointwise() {
+            return 1;
+        }
+        (self.tile_pixels().min(512) / pixels).clamp(1, self.geo.n.max(1))
     }
 
-    /// Output pixels per tile: a tile of the im2col matrix has about 2¹⁷ elements and no fewer than 128 columns.
+    /// Output pixels per tile: a tile of `X̂` has about 2¹⁷ elements and no fewer than 128 columns.
     fn tile_pixels(&self) -> usize {
         ((1 << 17) / self.k().max(1)).clamp(128, 4096) & !15
     }

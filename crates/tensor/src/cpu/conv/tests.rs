@@ -88,7 +88,7 @@ proptest! {
         });
         let plan = Plan::new(&g, out, x.len(), w.len(), dy.len());
         let (mut y, mut dx, mut dw) = (vec![f64::NAN; dy.len()], vec![f64::NAN; x.len()], vec![f64::NAN; w.len()]);
-        forward::forward(&plan, &x, &w, &mut y);
+        forward::forward(&plan, &x, &w, None, &mut y);
         input_grad::input_grad(&plan, &dy, &w, &mut dx);
         weight_grad::weight_grad(&plan, &x, &dy, &mut dw);
         assert_close(&y, &expected.0, 1e-12);

@@ -1,11 +1,11 @@
 //! `dW = Σ dY · X̂ᵀ` over images and tiles.
 
-use super::im2col::im2col;
 use super::input_grad::pack_outputs;
+use super::patches::Patches;
 use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Partial sums held at once: no more than this many, and no more than `PARTIAL_LEN` elements in all.
 const PARTS: usize = 16;
@@ -74,17 +74,16 @@ fn add_tiles<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], tiles: &[Tile], dw: &m
                 gemm(og, k, n, outputs(tile.image), cols.t(), dw, k, true, nested);
                 continue;
             }
+            let patches = Patches::new(p, x, group, tile).pack_transposed(nested);
             let packed_len = if tile.images > 1 { og * n } else { 0 };
-            with_scratch(k * n + packed_len, |buffer| {
-                let (cols, packed) = buffer.split_at_mut(k * n);
-                im2col(p, x, group, tile, cols, nested);
+            with_scratch(packed_len, |packed| {
                 let outputs = if tile.images > 1 {
                     pack_outputs(p, dy, group, tile, packed);
                     MatRef::row_major(packed, n)
                 } else {
                     outputs(tile.image)
                 };
-                gemm(og, k, n, outputs, MatRef::row_major(cols, n).t(), dw, k, true, nested);
+                patches.product(og, outputs, dw, k, true, nested);
             });
         }
     }

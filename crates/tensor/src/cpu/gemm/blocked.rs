@@ -7,7 +7,7 @@ use super::pack::pack;
 use super::scheme::Scheme;
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Most bytes of a row of a packed panel of `A` or `B` times depth: `KC` is this over the element's size.
 pub const KC_BYTES: usize = 512 * 4;

@@ -5,8 +5,8 @@ use super::scheme::Scheme;
 
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
+use crate::cpu::parallel::*;
 use crate::cpu::simd::simd_fn;
-use rayon::prelude::*;
 use std::array;
 
 /// Columns of a task when the matrix is read along its columns: 8 KiB of each row at a time.

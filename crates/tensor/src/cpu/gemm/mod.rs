@@ -40,12 +40,12 @@ mod tests;
 
 pub use element::GemmElement;
 pub use kernel::Accumulator;
-pub use packed::Packed;
+pub use packed::{Packed, Panel};
 
 use crate::cpu::level::{Level, level};
+use crate::cpu::parallel::*;
 use blocked::Product;
 use gemv::Bias;
-use rayon::prelude::*;
 use scheme::{Scheme, Widened};
 
 /// A matrix inside a slice: element `(i, j)` is `data[offset + i * rs + j * cs]`. Strides may be zero or negative.
@@ -264,7 +264,7 @@ fn through_accumulator<S: Scheme<T>, T: GemmElement>(
                 let rows = sums.chunks_exact_mut(n).zip(c[i * ldc..].chunks_mut(ldc));
                 let finish = |(sums, c): (&mut [T::Acc], &mut [T])| T::round(sums, &mut c[j..j + n], x.accumulate);
                 if parallel && m * n >= 1 << 16 {
-                    let rows = sums.par_chunks_exact_mut(n).zip(c[i * ldc..].par_chunks_mut(ldc));
+                    let rows = sums.par_chunks_mut(n).zip(c[i * ldc..].par_chunks_mut(ldc));
                     rows.with_min_len(16).for_each(finish);
                 } else {
                     rows.for_each(finish);

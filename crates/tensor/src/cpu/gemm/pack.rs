@@ -6,7 +6,7 @@
 use super::kernel::{Accumulator, Kernel};
 use super::scheme::Scheme;
 use super::{GemmElement, MatRef, buffer};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Panels that are packed together, to read long runs of a matrix whose panels lie side by side.
 const GROUP: usize = 8;

@@ -7,7 +7,9 @@ use super::pack::pack;
 use super::scheme::{Scheme, Widened};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
+use crate::cpu::parallel::*;
 use crate::storage::CpuBuffer;
+use std::ops::Range;
 
 /// A right operand that is packed once, for many products.
 pub struct Packed<T: GemmElement> {
@@ -17,19 +19,78 @@ pub struct Packed<T: GemmElement> {
     n: usize,
 }
 
+/// The part of a right operand `[k, n]` that one panel holds, to be filled in: some of its rows and columns.
+pub struct Panel<'a, T> {
+    /// Row after row.
+    pub values: &'a mut [T],
+    kernel: Kernel<T>,
+}
+
+impl<T: Accumulator> Panel<'_, T> {
+    /// Fills the panel's `rows` rows from what is at hand transposed: `fill(part, strip, stride)` writes the rows `part`
+    /// of the panel, at most `most` of them, as columns: those of one column of the panel side by side, and `stride`
+    /// further those of the next.
+    pub fn transposed(&mut self, rows: usize, most: usize, mut fill: impl FnMut(Range<usize>, &mut [T], usize)) {
+        let (width, stride) = (self.values.len() / rows, most);
+        buffer::with(width * stride, |strip: &mut [T]| {
+            for p in (0..rows).step_by(most) {
+                let part = p..rows.min(p + most);
+                fill(part.clone(), strip, stride);
+                let to = self.values[p * width..part.end * width].as_mut_ptr();
+                // SAFETY: `strip` holds `width` runs, `stride` apart, of at least `part.len()` values; `to` has room for
+                // all of them; the kernel's level was checked when it was chosen.
+                unsafe { (self.kernel.transpose)(strip.as_ptr(), stride as isize, width, part.len(), to) };
+            }
+        });
+    }
+}
+
 impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
     /// Packs `b`, `[k, n]`.
     pub fn new(level: Level, b: MatRef<T>, k: usize, n: usize) -> Packed<T> {
-        let kernel = <Widened as Scheme<T>>::kernel(level);
-        let mut panels = CpuBuffer::scratch::<T>(k * n);
+        let mut packed = Self::empty(level, k, n);
         if k * n > 0 {
             b.check("B", k, n);
-            let (kc, data) = (Self::depth(k), panels.as_mut_slice::<T>());
+            let (kc, data) = (Self::depth(k), packed.panels.as_mut_slice::<T>());
             for p in (0..k).step_by(kc) {
-                pack::<Widened, T>(&kernel, b.at(p, 0).t(), n, kc.min(k - p), kernel.nr, &mut data[p * n..], false);
+                let (b, kc, kernel) = (b.at(p, 0).t(), kc.min(k - p), &packed.kernel);
+                pack::<Widened, T>(kernel, b, n, kc, kernel.nr, &mut data[p * n..], false);
             }
         }
-        Packed { kernel, panels, k, n }
+        packed
+    }
+
+    /// A right operand `[k, n]` that no matrix holds: `fill(rows, columns, panel)` writes the part that a panel is made
+    /// of. The threads share the panels if `parallel`.
+    pub fn fill(
+        level: Level,
+        k: usize,
+        n: usize,
+        parallel: bool,
+        fill: impl Fn(Range<usize>, Range<usize>, Panel<T>) + Sync,
+    ) -> Packed<T> {
+        let mut packed = Self::empty(level, k, n);
+        let (depth, kernel, mut rest) = (Self::depth(k).max(1), packed.kernel, packed.panels.as_mut_slice::<T>());
+        for p in (0..if n > 0 { k } else { 0 }).step_by(depth) {
+            let rows = p..k.min(p + depth);
+            let block = rest.split_off_mut(..rows.len() * n).expect("room for k × n");
+            let one = |(q, values): (usize, &mut [T])| {
+                let columns = q * kernel.nr..n.min((q + 1) * kernel.nr);
+                fill(rows.clone(), columns, Panel { values, kernel });
+            };
+            let panel = kernel.nr * rows.len();
+            if parallel {
+                block.par_chunks_mut(panel).enumerate().for_each(one);
+            } else {
+                block.chunks_mut(panel).enumerate().for_each(one);
+            }
+        }
+        packed
+    }
+
+    /// Room for `[k, n]`, of unspecified value.
+    fn empty(level: Level, k: usize, n: usize) -> Packed<T> {
+        Packed { kernel: <Widened as Scheme<T>>::kernel(level), panels: CpuBuffer::scratch::<T>(k * n), k, n }
     }
 
     fn depth(k: usize) -> usize {
@@ -42,6 +103,15 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
     /// As [`gemm`](super::gemm).
     pub fn product(&self, m: usize, a: MatRef<T>, c: &mut [T], ldc: usize, accumulate: bool, parallel: bool) {
         self.part(m, (self.k, self.n), a, c, ldc, accumulate, parallel)
+    }
+
+    /// `C = A·B + bias`, with a bias `[n]` that is added to each row.
+    ///
+    /// # Panics
+    /// As [`gemm_bias`](super::gemm_bias).
+    pub fn product_bias(&self, m: usize, a: MatRef<T>, bias: &[T], c: &mut [T], parallel: bool) {
+        assert_eq!(bias.len(), self.n, "gemm: the bias is [n]");
+        self.run(m, (self.k, self.n), a, c, self.n, Start { accumulate: false, bias: Some(bias) }, parallel)
     }
 
     /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone.
@@ -58,6 +128,19 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         accumulate: bool,
         parallel: bool,
     ) {
+        self.run(m, (k, n), a, c, ldc, Start { accumulate, bias: None }, parallel)
+    }
+
+    fn run(
+        &self,
+        m: usize,
+        (k, n): (usize, usize),
+        a: MatRef<T>,
+        c: &mut [T],
+        ldc: usize,
+        start: Start<T>,
+        parallel: bool,
+    ) {
         let kernel = &self.kernel;
         assert!(k <= self.k && n <= self.n, "gemm: B is {} × {}, not {k} × {n}", self.k, self.n);
         if m * n == 0 {
@@ -65,8 +148,11 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         }
         assert!(ldc >= n && (m - 1) * ldc + n <= c.len(), "gemm: C is too small");
         if k == 0 {
-            if !accumulate {
-                c.chunks_mut(ldc).take(m).for_each(|row| row[..n].fill(<T as Accumulator>::ZERO));
+            if !start.accumulate {
+                c.chunks_mut(ldc).take(m).for_each(|row| match start.bias {
+                    Some(bias) => row[..n].copy_from_slice(&bias[..n]),
+                    None => row[..n].fill(<T as Accumulator>::ZERO),
+                });
             }
             return;
         }
@@ -87,7 +173,8 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
                 };
                 let b_block =
                     Block::Packed { data: &panels[p * self.n..], total: self.n, steps: depth.min(self.k - p) };
-                let start = Start { accumulate: accumulate || p > 0, bias: None };
+                let bias = start.bias.filter(|_| p == 0);
+                let start = Start { accumulate: start.accumulate || p > 0, bias };
                 tiles(kernel, (m, n, kc), a_block, b_block, out, start, tasks);
             }
         });

@@ -2,15 +2,15 @@
 
 use super::{IndexError, check_indices};
 use crate::cpu::accumulate::Accumulate;
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Fewer elements than this are added by one thread.
 const SERIAL: usize = 1 << 13;
 
 /// `y[o, indices[j], i] += x[o, j, i]`, for `y [outer, n, inner]`, `indices [m]` and `x [outer, m, inner]`.
 ///
-/// The indices are sorted (stably), so that each destination row has its sources side by side and in order, and different
-/// rows can be written by different threads. Integers wrap.
+/// Each thread has a range of the destination's rows, reads all indices and takes those that are its own: each row meets
+/// its sources in order. The ranges have about as many sources each. Integers wrap.
 ///
 /// # Errors
 /// The first index that is not in `0..n`; `y` is untouched.
@@ -30,44 +30,45 @@ pub fn index_add<T: Accumulate>(
     if x.is_empty() {
         return Ok(());
     }
-    let slices = y.par_chunks_mut(n * inner).zip(x.par_chunks(m * inner));
-    // One slice of narrow rows: sorting would cost more than adding.
-    if x.len() < SERIAL || outer >= 16 || inner < 8 {
-        slices.with_min_len(SERIAL.div_ceil(m * inner)).for_each(|(y, x)| {
-            for (&index, x) in indices.iter().zip(x.chunks(inner)) {
-                add_row(&mut y[index as usize * inner..][..inner], x);
-            }
-        });
-    } else {
-        let mut order: Vec<usize> = (0..m).collect();
-        order.par_sort_by_key(|&j| indices[j]);
-        slices.for_each(|(y, x)| add_sorted(inner, indices, &order, x, 0, y));
+    let slices = y.par_chunks_mut(n * inner).zip(x.par_chunks(m * inner)).with_min_len(SERIAL.div_ceil(m * inner));
+    let threads = rayon::current_num_threads().div_ceil(outer);
+    if m * inner < SERIAL || threads == 1 {
+        slices.for_each(|(y, x)| add_to_rows(inner, indices, x, 0, y));
+        return Ok(());
     }
+    let cuts = even_cuts(indices, n, threads);
+    slices.for_each(|(mut y, x)| {
+        let mut ranges = Vec::with_capacity(threads);
+        for cut in cuts.windows(2) {
+            ranges.push((cut[0], y.split_off_mut(..(cut[1] - cut[0]) * inner).expect("n rows")));
+        }
+        ranges.into_par_iter().with_max_len(1).for_each(|(first, y)| add_to_rows(inner, indices, x, first, y));
+    });
     Ok(())
 }
 
-/// Adds the sources `order`, sorted by index, to the rows `first..` of the destination, which are `y`.
-fn add_sorted<T: Accumulate>(inner: usize, indices: &[i64], order: &[usize], x: &[T], first: usize, y: &mut [T]) {
-    let row = |j: usize| indices[order[j]] as usize;
-    let half = order.len() / 2;
-    if order.len() * inner >= SERIAL && half > 0 {
-        // Cut between two rows, as near to the middle as there is a cut.
-        let middle = row(half);
-        let low = order.partition_point(|&j| (indices[j] as usize) < middle);
-        let high = order.partition_point(|&j| (indices[j] as usize) <= middle);
-        let cut = if low == 0 || (high < order.len() && high - half < half - low) { high } else { low };
-        if cut < order.len() {
-            let at = row(cut);
-            let (y_left, y_right) = y.split_at_mut((at - first) * inner);
-            rayon::join(
-                || add_sorted(inner, indices, &order[..cut], x, first, y_left),
-                || add_sorted(inner, indices, &order[cut..], x, at, y_right),
-            );
-            return;
+/// `0 = c₀ ≤ c₁ ≤ … = n`, so that between neighbours there are about equally many of the indices.
+fn even_cuts(indices: &[i64], n: usize, parts: usize) -> Vec<usize> {
+    let mut counts = vec![0u32; n];
+    indices.iter().for_each(|&i| counts[i as usize] += 1);
+    let (mut cuts, mut seen) = (vec![0], 0);
+    for (row, &count) in counts.iter().enumerate() {
+        if row > 0 && cuts.len() < parts && seen >= indices.len() * cuts.len() / parts {
+            cuts.push(row);
         }
+        seen += count as usize;
     }
-    for &j in order {
-        add_row(&mut y[(indices[j] as usize - first) * inner..][..inner], &x[j * inner..][..inner]);
+    cuts.push(n);
+    cuts
+}
+
+/// Adds the sources that belong to the rows `first..` of the destination, which are `y`.
+fn add_to_rows<T: Accumulate>(inner: usize, indices: &[i64], x: &[T], first: usize, y: &mut [T]) {
+    for (&index, x) in indices.iter().zip(x.chunks_exact(inner)) {
+        let Some(row) = (index as usize).checked_sub(first) else { continue };
+        if let Some(y) = y.get_mut(row * inner..(row + 1) * inner) {
+            add_row(y, x);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod tests;
 pub use add::{index_add, scatter_add};
 pub use select::{gather, index_select};
 
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// The first index out of range: its position in the index list, and its value.
 pub type IndexError = (usize, i64);
@@ -26,7 +26,9 @@ pub fn check_indices(indices: &[i64], n: usize) -> Result<(), IndexError> {
     let first = if indices.len() < 1 << 14 {
         indices.iter().position(bad)
     } else {
-        indices.par_iter().with_min_len(1 << 12).position_first(bad)
+        const PART: usize = 1 << 12;
+        let found = indices.par_chunks(PART).map_to_vec(|part| part.iter().position(bad));
+        found.into_iter().enumerate().find_map(|(part, at)| Some(part * PART + at?))
     };
     match first {
         Some(position) => Err((position, indices[position])),

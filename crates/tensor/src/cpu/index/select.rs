@@ -1,7 +1,7 @@
 //! Reading by index.
 
 use super::{IndexError, check_indices};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// Elements per task, at least.
 const GRAIN: usize = 1 << 13;

@@ -3,10 +3,10 @@
 use super::{IndexError, add, select};
 use crate::cpu::accumulate::Accumulate;
 use crate::cpu::elementwise::cast;
+use crate::cpu::parallel::*;
 use crate::storage::CpuBuffer;
 use crate::{DType, Tensor};
 use bytemuck::Pod;
-use rayon::prelude::*;
 
 /// The extents before `dim`, of `dim`, and after it, each as one.
 fn around(x: &Tensor, dim: usize) -> (usize, usize, usize) {
@@ -106,5 +106,6 @@ pub fn range(index: &Tensor) -> (i64, i64) {
     let index = index.contiguous();
     let fold = |x: &[i64]| x.iter().fold((i64::MAX, i64::MIN), |(lo, hi), &i| (lo.min(i), hi.max(i)));
     let both = |a: (i64, i64), b: (i64, i64)| (a.0.min(b.0), a.1.max(b.1));
-    index.contiguous_slice::<i64>().par_chunks(1 << 14).map(fold).reduce(|| (i64::MAX, i64::MIN), both)
+    let parts = index.contiguous_slice::<i64>().par_chunks(1 << 14).map_to_vec(fold);
+    parts.into_iter().fold((i64::MAX, i64::MIN), both)
 }

@@ -3,11 +3,11 @@
 use super::adaptive;
 use crate::cpu::level::{Level, level};
 use crate::cpu::math::Real;
+use crate::cpu::parallel::*;
 use crate::cpu::rows::{PARALLEL_FROM, TASK};
 use crate::ops::optimizer::OptimizerStep;
 use crate::{DType, Tensor};
 use bytemuck::Pod;
-use rayon::prelude::*;
 
 /// One step in place; see [`Backend::optimizer_step`](crate::backend::Backend::optimizer_step).
 pub fn step(rule: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {

@@ -2,7 +2,7 @@
 //! overlap where `O` does not divide `H`.
 
 use super::{Maximum, PoolElement};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 use std::ops::Range;
 
 /// The sizes of an adaptive pooling of `x [planes, h, w]` to `y [planes, ho, wo]`.

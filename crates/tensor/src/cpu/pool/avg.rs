@@ -1,7 +1,7 @@
 //! The average over windows.
 
 use super::{Pool2dGeometry, PoolElement};
-use rayon::prelude::*;
+use crate::cpu::parallel::*;
 
 /// The part of a window on one axis: what lies inside the image, and its length with the padding.
 struct Span {

@@ -1,7 +1,9 @@
 //! The maximum over windows.
 
 use super::{Maximum, Pool2dGeometry, PoolElement};
-use rayon::prelude::*;
+use crate::cpu::level::level;
+use crate::cpu::parallel::*;
+use crate::cpu::simd::simd_fn;
 use std::ops::Range;
 
 /// `y[i, j] = max_{a, b} x[i·s + a·d − p, j·s + b·d − p]` in each plane, over the taps inside it (padding is −∞).
@@ -25,22 +27,97 @@ pub fn max_pool2d<T: PoolElement>(geo: &Pool2dGeometry, x: &[T], y: &mut [T], in
     }
     let rows = taps(geo.h, ho, geo.kernel.0, geo.stride.0, geo.padding.0, geo.dilation.0);
     let cols = taps(geo.w, wo, geo.kernel.1, geo.stride.1, geo.padding.1, geo.dilation.1);
+    let (level, windows) = (level(), Windows { geo, rows: &rows, cols: &cols, whole: whole(geo, &cols) });
     let planes = y.par_chunks_mut(ho * wo).zip(indices.par_chunks_mut(ho * wo)).zip(x.par_chunks(area));
-    planes.for_each(|((y, indices), x)| {
-        let outputs = y.iter_mut().zip(indices);
-        let windows = rows.iter().flat_map(|r| cols.iter().map(move |c| (r, c)));
-        for ((y, index), (r, c)) in outputs.zip(windows) {
-            let empty = r.is_empty() || c.is_empty();
-            let mut best = Maximum::new(if empty { -1 } else { (r.start * geo.w + c.start) as i64 });
-            for u in r.clone().step_by(geo.dilation.0) {
-                let row = &x[u * geo.w..][..geo.w];
-                for v in c.clone().step_by(geo.dilation.1) {
-                    best.see(u * geo.w + v, row[v]);
-                }
+    planes.for_each(|((y, indices), x)| plane(level, &windows, x, y, indices));
+}
+
+/// What the windows of every plane have in common.
+struct Windows<'a> {
+    geo: &'a Pool2dGeometry,
+    /// The rows that the windows of each row of outputs see.
+    rows: &'a [Range<usize>],
+    /// The columns that each output of a row sees.
+    cols: &'a [Range<usize>],
+    /// The outputs of a row whose windows lie inside the image from side to side.
+    whole: Range<usize>,
+}
+
+fn whole(geo: &Pool2dGeometry, cols: &[Range<usize>]) -> Range<usize> {
+    let span = (geo.kernel.1 - 1) * geo.dilation.1 + 1;
+    let inside = |c: &Range<usize>| c.len() == span;
+    let first = cols.iter().position(inside).unwrap_or(cols.len());
+    first..first + cols[first..].iter().take_while(|c| inside(c)).count()
+}
+
+/// Outputs that are computed together.
+const LANES: usize = 4;
+
+simd_fn! {
+    fn plane[S]<T: PoolElement>(w: &Windows, x: &[T], y: &mut [T], indices: &mut [i64]) {
+        let (width, whole) = (w.cols.len(), w.whole.clone());
+        // Indices are counted in 32 bits beside the values.
+        let lanes = whole.len() >= LANES && x.len() <= i32::MAX as usize;
+        for (r, (y, indices)) in w.rows.iter().zip(y.chunks_exact_mut(width).zip(indices.chunks_exact_mut(width))) {
+            let mut one = |j: usize| (y[j], indices[j]) = window(w.geo, r.clone(), w.cols[j].clone(), x);
+            if !lanes {
+                (0..width).for_each(one);
+                continue;
             }
-            (*y, *index) = (best.value, best.index);
+            (0..whole.start).chain(whole.end..width).for_each(&mut one);
+            for j in whole.clone().step_by(LANES) {
+                // The last few overlap with those before.
+                let j = j.min(whole.end - LANES);
+                let (best, index) = match w.geo.stride.1 {
+                    1 => windows::<T>(w.geo, r.clone(), w.cols[j].start, 1, x),
+                    2 => windows::<T>(w.geo, r.clone(), w.cols[j].start, 2, x),
+                    step => windows::<T>(w.geo, r.clone(), w.cols[j].start, step, x),
+                };
+                y[j..j + LANES].copy_from_slice(&best);
+                indices[j..j + LANES].iter_mut().zip(index).for_each(|(to, i)| *to = i as i64);
+            }
         }
-    });
+    }
+}
+
+/// One window, of which these rows and columns lie inside the image.
+#[inline(always)]
+fn window<T: PoolElement>(geo: &Pool2dGeometry, rows: Range<usize>, cols: Range<usize>, x: &[T]) -> (T, i64) {
+    let empty = rows.is_empty() || cols.is_empty();
+    let mut best = Maximum::new(if empty { -1 } else { (rows.start * geo.w + cols.start) as i64 });
+    for u in rows.step_by(geo.dilation.0) {
+        for v in cols.clone().step_by(geo.dilation.1) {
+            best.see(u * geo.w + v, x[u * geo.w + v]);
+        }
+    }
+    (best.value, best.index)
+}
+
+/// [`LANES`] neighbouring windows, `step` columns apart from `first` on.
+#[inline(always)]
+fn windows<T: PoolElement>(
+    geo: &Pool2dGeometry,
+    rows: Range<usize>,
+    first: usize,
+    step: usize,
+    x: &[T],
+) -> ([T; LANES], [i32; LANES]) {
+    let mut best = [T::neg_infinity(); LANES];
+    let mut index: [i32; LANES] =
+        std::array::from_fn(|l| if rows.is_empty() { -1 } else { (rows.start * geo.w + first + l * step) as i32 });
+    for u in rows.step_by(geo.dilation.0) {
+        for tap in 0..geo.kernel.1 {
+            let at = u * geo.w + first + tap * geo.dilation.1;
+            let values = &x[at..][..(LANES - 1) * step + 1];
+            for l in 0..LANES {
+                let v = values[l * step];
+                let better = (v > best[l]) | v.is_nan();
+                best[l] = if better { v } else { best[l] };
+                index[l] = if better { (at + l * step) as i32 } else { index[l] };
+            }
+        }
+    }
+    (best, index)
 }
 
 /// For each output, the positions `first, first + dilation, …` below the end that lie inside the axis.

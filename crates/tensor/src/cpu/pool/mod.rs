@@ -17,8 +17,8 @@ pub use adaptive::{AdaptivePool2dGeometry, adaptive_avg_pool2d, adaptive_avg_poo
 pub use avg::{avg_pool2d, avg_pool2d_backward};
 pub use max::max_pool2d;
 
+use crate::cpu::parallel::*;
 use num_traits::Float;
-use rayon::prelude::*;
 
 /// What pooling and interpolation compute in: `f32` and `f64`.
 pub trait PoolElement: Float + Send + Sync {}

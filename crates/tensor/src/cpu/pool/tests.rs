@@ -40,7 +40,7 @@ fn avg(g: &Pool2dGeometry, pad: bool, x: &[f64]) -> Vec<f64> {
 
 prop_compose! {
     fn geometry()(
-        planes in 0usize..4, h in 1usize..10, w in 1usize..10, kernel in (1usize..5, 1usize..5),
+        planes in 0usize..4, h in 1usize..10, w in 1usize..20, kernel in (1usize..5, 1usize..5),
         stride in (1usize..5, 1usize..5), pad in (0usize..3, 0usize..3), dilation in (1usize..3, 1usize..3),
         ceil_mode: bool,
     ) -> Pool2dGeometry {

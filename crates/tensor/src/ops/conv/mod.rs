@@ -276,12 +276,23 @@ fn operands(op: &'static str, [a, b]: [&Tensor; 2], shapes: [Shape; 2]) -> [Tens
     [a.to_dtype(dtype), b.to_dtype(dtype)]
 }
 
-/// `y[n, o, i, j] = Σ_{c, a, b} w[o, c, a, b] · x[n, c', i·s + a·d − p, j·s + b·d − p]`, `c' = c + group(o)·C/g`, zeros
-/// outside of the image.
+/// `y[n, o, i, j] = bias[o] + Σ_{c, a, b} w[o, c, a, b] · x[n, c', i·s + a·d − p, j·s + b·d − p]`,
+/// `c' = c + group(o)·C/g`, zeros outside of the image.
 #[track_caller]
-pub fn forward(plan: &Conv2dPlan, x: &Tensor, w: &Tensor) -> Tensor {
-    let [x, w] = operands("conv2d", [x, w], [plan.input_shape(), plan.weight_shape()]);
-    x.device().backend().conv2d(plan, &x, &w).unwrap_or_else(|| composed::forward(plan, &x, &w))
+pub fn forward(plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    const OP: &str = "conv2d";
+    let [x, w] = operands(OP, [x, w], [plan.input_shape(), plan.weight_shape()]);
+    if let Some(bias) = bias {
+        same_device(OP, &[&x, bias]);
+        check_bias(OP, bias.shape(), plan.geometry.o);
+        // A bias of a wider type widens the result.
+        if x.dtype().promote(bias.dtype()) != x.dtype() {
+            return add_bias(OP, forward(plan, &x, &w, None), Some(bias));
+        }
+    }
+    let bias = bias.map(|b| b.to_dtype(x.dtype()));
+    let y = x.device().backend().conv2d(plan, &x, &w, bias.as_ref());
+    y.unwrap_or_else(|| add_bias(OP, composed::forward(plan, &x, &w), bias.as_ref()))
 }
 
 /// The gradient of [`forward`] with respect to `x`: `dx[n, c', u, v] = Σ w[o, c, a, b] · dy[n, o, i, j]` over all
@@ -324,8 +335,7 @@ impl Tensor {
     #[track_caller]
     pub fn conv1d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &Conv1dOptions) -> Tensor {
         let plan = Conv2dPlan::conv1d(self.shape(), weight.shape(), options);
-        let y = forward(&plan, &self.unsqueeze(2), &weight.unsqueeze(2));
-        add_bias("conv1d", y, bias).squeeze(2)
+        forward(&plan, &self.unsqueeze(2), &weight.unsqueeze(2), bias).squeeze(2)
     }
 
     /// Two-dimensional convolution (cross-correlation, as every framework calls it):
@@ -343,7 +353,7 @@ impl Tensor {
     #[track_caller]
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &Conv2dOptions) -> Tensor {
         let plan = Conv2dPlan::conv2d(self.shape(), weight.shape(), options);
-        add_bias("conv2d", forward(&plan, self, weight), bias)
+        forward(&plan, self, weight, bias)
     }
 
     /// Transposed two-dimensional convolution: each input value adds the kernel, scaled by it, to the output.
