@@ -1,4 +1,4 @@
-"""PyTorch on the cases of src/cases.rs, timed as src/timing.rs does. Prints JSON lines."""
+"""PyTorch on the cases of src/cases.rs, timed as measure/src/lib.rs does. Prints JSON lines."""
 
 import argparse
 import json
@@ -22,7 +22,20 @@ torch.set_num_threads(args.threads)
 torch.manual_seed(0)
 
 
-def timed(case, flops, f):
+def peak_mib(reset=False):
+    """The most memory that this process held since the last reset, on Linux."""
+    try:
+        if reset:
+            with open("/proc/self/clear_refs", "w") as f:
+                f.write("5")
+        with open("/proc/self/status") as f:
+            return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM:"))
+    except OSError:
+        return None
+
+
+def timed(case, f):
+    peak_mib(reset=True)
     start, warm = time.perf_counter(), 0
     while warm < 2 or time.perf_counter() - start < args.seconds / 5:
         f()
@@ -35,7 +48,8 @@ def timed(case, flops, f):
         for _ in range(inner):
             f()
         times.append((time.perf_counter() - t) * 1e3 / inner)
-    print(json.dumps({"case": case, "peer": "torch", "ms": statistics.median(times), "flops": flops}), flush=True)
+    sample = {"case": case, "peer": "torch", "ms": statistics.median(times), "peak_mib": peak_mib()}
+    print(json.dumps(sample), flush=True)
 
 
 def gemm():
@@ -46,15 +60,14 @@ def gemm():
         for name, dtype in kinds.items():
             for m, k, n in shapes:
                 a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
-                timed(f"gemm {name} {m}×{k}×{n}", 2 * m * k * n, lambda: a @ b)
+                timed(f"gemm {name} {m}×{k}×{n}", lambda: a @ b)
         for name, dtype in kinds.items():
             x, w = torch.randn(1, 768).to(dtype), torch.randn(50257, 768).to(dtype)
-            timed(f"gemm {name} 1×768×50257, weight N×K", 2 * 768 * 50257, lambda: F.linear(x, w))
+            timed(f"gemm {name} 1×768×50257, weight N×K", lambda: F.linear(x, w))
 
 
 def attention():
     b, h, t, d = 4, 12, 512, 64
-    flops = 4 * b * h * t * t * d
     q, k, v = (torch.randn(b, h, t, d, requires_grad=True) for _ in range(3))
     g = torch.ones(b, h, t, d)
 
@@ -67,8 +80,8 @@ def attention():
             x.grad = None
         F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(g)
 
-    timed("attention causal forward", flops / 2, forward)
-    timed("attention causal forward + backward", 1.75 * flops, both)
+    timed("attention causal forward", forward)
+    timed("attention causal forward + backward", both)
 
 
 def trainer(loss, optimizer):
@@ -93,7 +106,7 @@ def lstm():
         model = Lstm(e, h)
         adam = torch.optim.Adam(model.parameters(), 1e-4)
         x, y = torch.randint(0, 10_000, (128, t)), torch.randint(0, 2, (128, 1)).float()
-        timed(f"lstm step E{e} H{h} T{t}", 0, trainer(lambda: F.binary_cross_entropy_with_logits(model(x), y), adam))
+        timed(f"lstm step E{e} H{h} T{t}", trainer(lambda: F.binary_cross_entropy_with_logits(model(x), y), adam))
 
 
 class Block(nn.Module):
@@ -150,8 +163,8 @@ def gpt():
         with torch.autocast("cpu", torch.bfloat16):
             return loss()
 
-    timed("gpt step f32", 217e9, trainer(loss, adam))
-    timed("gpt step bf16 autocast", 217e9, trainer(loss_bf16, adam))
+    timed("gpt step f32", trainer(loss, adam))
+    timed("gpt step bf16 autocast", trainer(loss_bf16, adam))
 
 
 class Bert(nn.Module):
@@ -171,22 +184,22 @@ class Bert(nn.Module):
 def bert():
     model, x = Bert(30522, 384, 6, 12, 1536).eval(), torch.randint(0, 30522, (8, 128))
     with torch.inference_mode():
-        timed("MiniLM-shaped bert inference 8×128", 0, lambda: model(x))
+        timed("MiniLM-shaped bert inference 8×128", lambda: model(x))
     model.train()
     adam, y = torch.optim.AdamW(model.parameters(), 1e-5), torch.randint(0, 2, (8,))
     loss = lambda: F.cross_entropy(model.classifier(model(x)[1]), y)  # noqa: E731
-    timed("MiniLM-shaped bert training step 8×128", 0, trainer(loss, adam))
+    timed("MiniLM-shaped bert training step 8×128", trainer(loss, adam))
 
 
 def elementwise():
     n = 1 << 24
     x, y = torch.randn(n // 1024, 1024), torch.randn(n // 1024, 1024)
     with torch.no_grad():
-        timed("add 16M", 0, lambda: x + y)
-        timed("gelu 16M", 0, lambda: F.gelu(x))
-        timed("gelu tanh 16M", 0, lambda: F.gelu(x, approximate="tanh"))
-        timed("softmax 16M by 1024", 0, lambda: torch.softmax(x, -1))
-        timed("sum 16M", 0, lambda: x.sum())
+        timed("add 16M", lambda: x + y)
+        timed("gelu 16M", lambda: F.gelu(x))
+        timed("gelu tanh 16M", lambda: F.gelu(x, approximate="tanh"))
+        timed("softmax 16M by 1024", lambda: torch.softmax(x, -1))
+        timed("sum 16M", lambda: x.sum())
     x, w, b = (torch.randn(s, requires_grad=True) for s in [(n // 768, 768), (768,), (768,)])
     g = torch.ones_like(x)
 
@@ -199,8 +212,8 @@ def elementwise():
             v.grad = None
         F.layer_norm(x, (768,), w, b).backward(g)
 
-    timed("layer norm 16M by 768, forward", 0, forward)
-    timed("layer norm 16M by 768, forward + backward", 0, both)
+    timed("layer norm 16M by 768, forward", forward)
+    timed("layer norm 16M by 768, forward + backward", both)
 
 
 def cnn():
@@ -209,9 +222,9 @@ def cnn():
     model = nn.Sequential(*layers)
     adam = torch.optim.Adam(model.parameters(), 1e-4)
     x, y = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
-    timed("cnn training step, batch 64", 0, trainer(lambda: F.cross_entropy(model(x), y), adam))
+    timed("cnn training step, batch 64", trainer(lambda: F.cross_entropy(model(x), y), adam))
     with torch.inference_mode():
-        timed("cnn inference, batch 64", 0, lambda: model(x))
+        timed("cnn inference, batch 64", lambda: model(x))
 
 
 def decode():
@@ -226,7 +239,7 @@ def decode():
             model(token, caches, past[0])[0, -1].argmax(-1).item()
 
         with torch.inference_mode():
-            timed(f"gpt2 decode {name}", 0, step)
+            timed(f"gpt2 decode {name}", step)
 
 
 def overhead():
@@ -237,7 +250,7 @@ def overhead():
             y = y + 1.0
         y.backward()
 
-    timed("30,000 scalar adds, forward + backward", 0, chain)
+    timed("30,000 scalar adds, forward + backward", chain)
 
 
 for group in args.groups:

@@ -1,6 +1,8 @@
-//! The work that is timed. `peers/torch_cpu.py` has the same cases under the same names.
+//! The work that is timed. The peers have the same cases under the same names.
 
 use crate::timing::Measure;
+use crate::work::{self, Transformer};
+use bench_measure::{Work, shapes};
 use ferrograd::models::bert::{Bert, BertConfig, BertForSequenceClassification};
 use ferrograd::models::{Cnn, CnnConfig, Gpt, GptConfig, KvCache, LstmClassifier, LstmClassifierConfig};
 use ferrograd::prelude::*;
@@ -27,49 +29,43 @@ pub fn run(group: &str, measure: Measure) -> Result<(), Box<dyn std::error::Erro
 }
 
 fn gemm(measure: Measure) {
-    let shapes = [
-        (64, 64, 64),
-        (128, 128, 128),
-        (256, 256, 256),
-        (512, 512, 512),
-        (1024, 1024, 1024),
-        (2048, 2048, 2048),
-        (512, 768, 3072),
-        (512, 3072, 768),
-        (2048, 64, 2048),
-        (1, 768, 50257),
-    ];
-    for (name, dtype) in [("f32", DType::F32), ("bf16", DType::BF16)] {
-        for (m, k, n) in shapes {
-            let [a, b] = [[m, k], [k, n]].map(|shape| Tensor::randn(shape).to_dtype(dtype));
-            measure.case(&format!("gemm {name} {m}×{k}×{n}"), 2.0 * (m * k * n) as f64, || drop(a.matmul(&b)));
+    let dtypes = [("f32", DType::F32), ("bf16", DType::BF16)];
+    let randn = |shape: [usize; 2], dtype| Tensor::randn(shape).to_dtype(dtype);
+    for (name, dtype) in dtypes {
+        for (m, k, n) in shapes::GEMM {
+            let (a, b) = (randn([m, k], dtype), randn([k, n], dtype));
+            let work = work::gemm(m, k, n, dtype == DType::BF16);
+            measure.case(&format!("gemm {name} {m}×{k}×{n}"), work, || drop(a.matmul(&b)));
         }
     }
     // A weight as layers store it.
-    for (name, dtype) in [("f32", DType::F32), ("bf16", DType::BF16)] {
-        let [x, w] = [[1, 768], [50257, 768]].map(|shape| Tensor::randn(shape).to_dtype(dtype));
-        measure
-            .case(&format!("gemm {name} 1×768×50257, weight N×K"), 2.0 * 768.0 * 50257.0, || drop(x.matmul(&w.t())));
+    let (m, k, n) = shapes::GEMM_WEIGHT;
+    for (name, dtype) in dtypes {
+        let (x, w) = (randn([m, k], dtype), randn([n, k], dtype));
+        let work = work::gemm(m, k, n, dtype == DType::BF16);
+        measure.case(&format!("gemm {name} {m}×{k}×{n}, weight N×K"), work, || drop(x.matmul(&w.t())));
     }
 }
 
 fn attention(measure: Measure) {
-    let (b, h, t, d) = (4, 12, 512, 64);
-    let flops = 4.0 * (b * h * t * t * d) as f64;
-    let [q, k, v] = [(); 3].map(|_| Var::leaf(Tensor::randn([b, h, t, d])));
+    let shape = shapes::ATTENTION;
+    let [q, k, v] = [(); 3].map(|_| Var::leaf(Tensor::randn(shape)));
     let options = AttentionOptions { causal: true, ..Default::default() };
-    measure.case("attention causal forward", flops / 2.0, || {
+    let forward = work::attention(shape);
+    measure.case("attention causal forward", forward, || {
         no_grad(|| drop(q.scaled_dot_product_attention(&k, &v, &options)));
     });
-    let g = Tensor::ones([b, h, t, d]);
-    measure.case("attention causal forward + backward", 1.75 * flops, || {
+    let g = Tensor::ones(shape);
+    // Backward has twice the products of forward; recomputing the scores, as flash attention does, is a choice.
+    let both = Work { flops: 3.0 * forward.flops, ..work::memory(8, shape.iter().product()) };
+    measure.case("attention causal forward + backward", both, || {
         drop(q.scaled_dot_product_attention(&k, &v, &options).backward_from(&g));
     });
 }
 
 /// Embedding, LSTM, one logit: a training step of Keras's IMDb classifier.
 fn lstm(measure: Measure) -> Result<(), Error> {
-    for (e, h, t) in [(32, 32, 120), (128, 128, 120), (32, 32, 256), (128, 128, 256)] {
+    for (e, h, t) in shapes::LSTM {
         let model = LstmClassifier::new(&LstmClassifierConfig {
             vocab_size: 10_000,
             embed_dim: e,
@@ -82,7 +78,7 @@ fn lstm(measure: Measure) -> Result<(), Error> {
         let mut adam = Adam::new(model.parameters()).lr(1e-4);
         let x = Tensor::randint(0, 10_000, [128, t]);
         let y = Tensor::randint(0, 2, [128, 1]).to_dtype(DType::F32);
-        measure.case(&format!("lstm step E{e} H{h} T{t}"), 0.0, || {
+        measure.case(&format!("lstm step E{e} H{h} T{t}"), work::lstm_step(128, e, h, t), || {
             let loss = bce_with_logits(&model.forward(&x, None), &y);
             adam.step(&loss.backward());
         });
@@ -106,8 +102,12 @@ fn gpt(measure: Measure) -> Result<(), Error> {
     let model = Gpt::new(&config)?;
     let mut adam = AdamW::new(model.parameters()).lr(1e-4).weight_decay(0.1);
     let (x, y) = (Tensor::randint(0, 65, [12, 256]), Tensor::randint(0, 65, [12, 256]));
+    let sizes = Transformer { layers: 6, width: 384, vocab: 65, positions: 256 };
+    // A token sees half of the others.
+    let forward = sizes.forward(12, 256, 128.0) + sizes.head(12 * 256);
+    let work = work::training(forward, sizes.blocks() + sizes.embeddings());
     for (name, dtype) in [("gpt step f32", DType::F32), ("gpt step bf16 autocast", DType::BF16)] {
-        measure.case(name, 217e9, || {
+        measure.case(name, Work { bf16: dtype == DType::BF16, ..work }, || {
             let loss = autocast(dtype, || model.loss(&x, &y));
             adam.step(&loss.backward());
         });
@@ -127,13 +127,17 @@ fn bert(measure: Measure) -> Result<(), Error> {
     let model = Bert::new(&config)?;
     model.eval();
     let x = Tensor::randint(0, 30522, [8, 128]);
-    measure.case("MiniLM-shaped bert inference 8×128", 0.0, || no_grad(|| drop(model.forward(&x, None, None))));
+    let sizes = Transformer { layers: 6, width: 384, vocab: 30522, positions: 512 };
+    let forward = sizes.forward(8, 128, 128.0);
+    let work = Work { flops: forward, ..work::memory(1, sizes.blocks() as usize) };
+    measure.case("MiniLM-shaped bert inference 8×128", work, || no_grad(|| drop(model.forward(&x, None, None))));
 
     let config = BertConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..config };
     let model = BertForSequenceClassification::new(&config)?;
     let mut adam = AdamW::new(model.parameters()).lr(1e-5);
     let y = Tensor::randint(0, 2, [8]);
-    measure.case("MiniLM-shaped bert training step 8×128", 0.0, || {
+    let work = work::training(forward, sizes.blocks() + sizes.embeddings());
+    measure.case("MiniLM-shaped bert training step 8×128", work, || {
         let loss = cross_entropy(&model.forward(&x, None, None), &y);
         adam.step(&loss.backward());
     });
@@ -142,19 +146,20 @@ fn bert(measure: Measure) -> Result<(), Error> {
 
 /// Operations that memory limits, on 16 million elements.
 fn elementwise(measure: Measure) {
-    const N: usize = 1 << 24;
+    const N: usize = shapes::ELEMENTS;
     let (x, y) = (Tensor::randn([N / 1024, 1024]), Tensor::randn([N / 1024, 1024]));
-    measure.case("add 16M", 0.0, || drop(x.add(&y)));
-    measure.case("gelu 16M", 0.0, || drop(x.gelu()));
-    measure.case("gelu tanh 16M", 0.0, || drop(x.gelu_tanh()));
-    measure.case("softmax 16M by 1024", 0.0, || drop(x.softmax(-1)));
-    measure.case("sum 16M", 0.0, || drop(x.sum()));
+    measure.case("add 16M", work::memory(3, N), || drop(x.add(&y)));
+    measure.case("gelu 16M", work::memory(2, N), || drop(x.gelu()));
+    measure.case("gelu tanh 16M", work::memory(2, N), || drop(x.gelu_tanh()));
+    measure.case("softmax 16M by 1024", work::memory(2, N), || drop(x.softmax(-1)));
+    measure.case("sum 16M", work::memory(1, N), || drop(x.sum()));
     let x = Var::leaf(Tensor::randn([N / 768, 768]));
     let [w, b] = [(); 2].map(|()| Var::leaf(Tensor::randn(768)));
     let norm = || x.layer_norm(&[768], Some(&w), Some(&b), 1e-5);
-    measure.case("layer norm 16M by 768, forward", 0.0, || no_grad(|| drop(norm())));
+    measure.case("layer norm 16M by 768, forward", work::memory(2, N), || no_grad(|| drop(norm())));
     let g = Tensor::ones(x.shape());
-    measure.case("layer norm 16M by 768, forward + backward", 0.0, || drop(norm().backward_from(&g)));
+    // Forward as above; backward reads x and g and writes the gradient of x.
+    measure.case("layer norm 16M by 768, forward + backward", work::memory(5, N), || drop(norm().backward_from(&g)));
 }
 
 /// Keras's MNIST example.
@@ -162,11 +167,11 @@ fn cnn(measure: Measure) -> Result<(), Error> {
     let model = Cnn::new(&CnnConfig::default())?;
     let mut adam = Adam::new(model.parameters()).lr(1e-4);
     let (x, y) = (Var::from(Tensor::randn([64, 1, 28, 28])), Tensor::randint(0, 10, [64]));
-    measure.case("cnn training step, batch 64", 0.0, || {
+    measure.case("cnn training step, batch 64", work::cnn_step(64), || {
         let loss = cross_entropy(&model.forward(&x), &y);
         adam.step(&loss.backward());
     });
-    measure.case("cnn inference, batch 64", 0.0, || no_grad(|| drop(model.forward(&x))));
+    measure.case("cnn inference, batch 64", work::cnn_forward(64), || no_grad(|| drop(model.forward(&x))));
     Ok(())
 }
 
@@ -184,17 +189,25 @@ fn decode(measure: Measure) -> Result<(), Error> {
     let prompt = Tensor::randint(0, 50257, [1, 64]);
     let mut cache = KvCache::new(&model);
     model.forward_cached(&prompt, &mut cache);
-    measure.case("gpt2 decode f32", 0.0, || step(&model, &mut cache));
+    measure.case("gpt2 decode f32", decode_work(false), || step(&model, &mut cache));
     let model = model.to_dtype(DType::BF16);
     let mut cache = KvCache::new(&model);
     model.forward_cached(&prompt, &mut cache);
-    measure.case("gpt2 decode bf16", 0.0, || step(&model, &mut cache));
+    measure.case("gpt2 decode bf16", decode_work(true), || step(&model, &mut cache));
     Ok(())
+}
+
+/// Every weight and, of the cache, 128 keys and values in each layer are read for a token.
+fn decode_work(bf16: bool) -> Work {
+    let sizes = Transformer { layers: 12, width: 768, vocab: 50257, positions: 0 };
+    let numbers = sizes.blocks() + sizes.embeddings() + (2 * 12 * 768 * 128) as f64;
+    let bytes = if bf16 { 2.0 } else { 4.0 } * numbers;
+    Work { flops: sizes.forward(1, 1, 128.0) + sizes.head(1), bytes, bf16 }
 }
 
 /// What an operation costs beside its arithmetic.
 fn overhead(measure: Measure) {
-    measure.case("30,000 scalar adds, forward + backward", 0.0, || {
+    measure.case("30,000 scalar adds, forward + backward", work::NONE, || {
         let x = Var::leaf(Tensor::scalar(0.0f32));
         let y = (0..30_000).fold(x.clone(), |y, _| y + 1.0);
         assert_eq!(y.backward().wrt(&x).item::<f32>(), 1.0);

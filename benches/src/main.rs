@@ -1,97 +1,141 @@
-//! Times ferrograd and PyTorch in turn on the same work and prints the ratios.
+//! Times ferrograd and its peers in turn on the same work and prints the ratios.
 //!
-//! `cargo run --release -p ferrograd-bench` times ferrograd alone; `-- --torch` also starts
-//! `benches/peers/torch_cpu.py` (needs `pip install torch`) and alternates with it, because a shared machine drifts:
-//! only ratios within one run mean something. Medians of `--rounds` rounds.
+//! `cargo run --release -p ferrograd-bench` times ferrograd alone. `-- --peers torch,candle,burn,gemm,faer` alternates
+//! with programs in `benches/peers/`, because a shared machine drifts: only ratios within one run mean something.
+//! PyTorch must be there (`python3 -m pip install torch`); cargo builds the others, in a workspace of their own.
+//!
+//! A row has the medians of `--rounds` rounds, the ratio to the fastest peer, and the floor: what the arithmetic takes at
+//! the machine's multiply-add peak or the bytes at its memory bandwidth, both measured in the same run.
 #![forbid(unsafe_code)]
 
 mod cases;
+mod chart;
+mod floor;
 mod peer;
+mod records;
+mod report;
 mod timing;
+mod work;
 
-use clap::Parser;
-use std::collections::BTreeMap;
-use timing::{Measure, Sample, median};
+use bench_measure::Sample;
+use clap::{Parser, ValueEnum};
+use floor::Limits;
+use peer::{Peer, Program, Result};
+use records::{Log, Record, read};
+use report::Report;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use timing::Measure;
 
-/// Times ferrograd, alone or beside PyTorch.
+/// Times ferrograd, alone or beside its peers.
 #[derive(Parser)]
 struct Options {
-    /// Only these groups: gemm, attention, elementwise, lstm, gpt, bert, cnn, decode, overhead. Default: all.
+    /// Only these groups. Default: all.
+    #[arg(value_parser = cases::GROUPS)]
     groups: Vec<String>,
-    /// Also time PyTorch, in turn.
-    #[arg(long)]
-    torch: bool,
+    /// Also time these, in turn.
+    #[arg(long, value_delimiter = ',', value_name = "PEER,…")]
+    peers: Vec<Peer>,
+    /// Where to run.
+    #[arg(long, default_value = "cpu")]
+    device: Device,
     /// Rounds of each program.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds for each case in each round.
     #[arg(long, default_value_t = 0.5)]
     seconds: f64,
-    /// Threads of both programs. Default: all cores.
+    /// Threads of each program. Default: all cores.
     #[arg(long)]
-    threads: Option<usize>,
-    /// Also write every sample as JSON lines.
+    threads: Option<NonZeroUsize>,
+    /// Also write every sample as JSON lines, as it comes.
     #[arg(long, value_name = "FILE")]
-    json: Option<std::path::PathBuf>,
-    /// Print where ferrograd's time goes: one call of each case, kernel by kernel.
-    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Time nothing: report on JSON lines of earlier runs.
+    #[arg(long, value_name = "FILE")]
+    from: Vec<PathBuf>,
+    /// Write the table here. Default: to the terminal.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Also draw the ratios.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print where ferrograd's time goes: one call of each case, kernel by kernel. FERROGRAD_THREADS=N sets the threads.
+    #[arg(long, conflicts_with = "threads")]
     profile: bool,
     /// Run one round of ferrograd and print JSON lines: what the driver starts.
     #[arg(long, hide = true)]
     worker: bool,
+    /// As a worker, print what the machine can do.
+    #[arg(long, hide = true)]
+    limits: bool,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut options = Options::parse();
+/// Where the cases run.
+#[derive(Clone, Copy, ValueEnum)]
+enum Device {
+    /// All peers have this one.
+    Cpu,
+}
+
+fn main() {
+    if let Err(error) = run(Options::parse()) {
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run(mut options: Options) -> Result<()> {
+    let Device::Cpu = options.device;
     if options.groups.is_empty() {
         options.groups = cases::GROUPS.map(String::from).to_vec();
     }
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    if options.worker || options.profile {
-        let measure = if options.profile { Measure::Profile } else { Measure::Time(options.seconds) };
-        for group in &options.groups {
-            cases::run(group, measure)?;
-        }
+    if options.limits {
+        println!("{}", serde_json::to_string(&Limits::measure())?);
         return Ok(());
     }
-    let mut samples: Vec<Sample> = Vec::new();
-    for _ in 0..options.rounds {
-        samples.extend(peer::ferrograd(&options.groups, options.seconds, threads)?);
-        if options.torch {
-            samples.extend(peer::torch(&options.groups, options.seconds, threads)?);
-        }
+    if options.worker || options.profile {
+        let measure = if options.profile { Measure::Profile } else { Measure::Time(options.seconds) };
+        return options.groups.iter().try_for_each(|group| cases::run(group, measure));
     }
-    if let Some(path) = &options.json {
-        let lines: Vec<String> = samples.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-        std::fs::write(path, lines.join("\n") + "\n")?;
+    let records = if options.from.is_empty() { time(&options)? } else { read(&options.from)? };
+    let report = Report::new(&records);
+    match &options.markdown {
+        Some(path) => write(path, &report.to_string())?,
+        None => print!("{report}"),
     }
-    print_table(&samples, options.torch);
-    Ok(())
+    options.svg.as_ref().map_or(Ok(()), |path| write(path, &chart::svg(&report)))
 }
 
-/// One row per case: median times, and how many times faster than PyTorch.
-fn print_table(samples: &[Sample], torch: bool) {
-    let mut by_case: BTreeMap<&str, BTreeMap<&str, Vec<f64>>> = BTreeMap::new();
-    let mut order: Vec<&Sample> = Vec::new();
-    for s in samples {
-        let peers = by_case.entry(&s.case).or_default();
-        if peers.is_empty() {
-            order.push(s);
-        }
-        peers.entry(&s.peer).or_default().push(s.ms);
-    }
-    println!("| case | ferrograd ms |{} GFLOP/s |", if torch { " torch ms | torch ÷ ferrograd |" } else { "" });
-    println!("|---|---|{}---|", if torch { "---|---|" } else { "" });
-    for s in order {
-        let peers = &by_case[s.case.as_str()];
-        let Some(ours) = peers.get("ferrograd").map(|v| median(v)) else { continue };
-        let speed = if s.flops > 0.0 { format!("{:.0}", s.flops / ours / 1e6) } else { "–".into() };
-        match peers.get("torch").map(|v| median(v)) {
-            Some(theirs) if torch => {
-                println!("| {} | {ours:.3} | {theirs:.3} | {:.2} | {speed} |", s.case, theirs / ours)
+/// All rounds, group by group: the machine's limits, then ferrograd and each peer.
+fn time(options: &Options) -> Result<Vec<Record>> {
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    let us = Program::ferrograd()?;
+    let peers: Vec<Program> = options.peers.iter().map(|p| p.program()).collect::<Result<_>>()?;
+    let mut log = Log::new(options.json.as_ref())?;
+    for _ in 0..options.rounds {
+        for group in &options.groups {
+            log.add(us.limits(threads)?.into_iter().map(Record::Limits))?;
+            let ours = us.samples(group, options.seconds, threads)?;
+            log.add(ours.iter().cloned().map(Record::Sample))?;
+            for peer in &peers {
+                let theirs = peer.samples(group, options.seconds, threads)?;
+                check(peer.name, &theirs, &ours)?;
+                log.add(theirs.into_iter().map(Record::Sample))?;
             }
-            _ if torch => println!("| {} | {ours:.3} | – | – | {speed} |", s.case),
-            _ => println!("| {} | {ours:.3} | {speed} |", s.case),
         }
     }
+    Ok(log.records)
+}
+
+/// A case under a name that ferrograd does not have would silently be compared with nothing.
+fn check(peer: &str, theirs: &[Sample], ours: &[Sample]) -> Result<()> {
+    match theirs.iter().find(|t| ours.iter().all(|o| o.case != t.case)) {
+        Some(t) => Err(format!("{peer}: times {:?}, which ferrograd does not", t.case).into()),
+        None => Ok(()),
+    }
+}
+
+fn write(path: &PathBuf, text: &str) -> Result<()> {
+    Ok(std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?)
 }

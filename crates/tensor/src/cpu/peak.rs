@@ -3,6 +3,8 @@
 use super::level::{Level, level};
 use super::simd::simd_fn;
 use crate::cpu::parallel::*;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -12,15 +14,22 @@ use std::time::Instant;
 pub struct Peak {
     /// Single-precision floating-point operations per second, a fused multiply-add being two.
     pub flops: f64,
+    /// The same of products of bf16 summed in single precision: those of the dot product of pairs where the machine has
+    /// it, else [`flops`](Peak::flops).
+    pub bf16_flops: f64,
     /// Bytes per second that can be read from main memory.
     pub bandwidth: f64,
 }
 
-/// The machine's limits, measured at the first call (some 0.2 s) and kept.
+/// The machine's limits, measured at the first call (some 0.3 s) and kept.
 pub fn peak() -> Peak {
     super::threads::start();
     static PEAK: OnceLock<Peak> = OnceLock::new();
-    *PEAK.get_or_init(|| Peak { flops: flops(), bandwidth: bandwidth() })
+    *PEAK.get_or_init(|| Peak {
+        flops: flops(multiply_adds),
+        bf16_flops: flops(bf16_multiply_adds),
+        bandwidth: bandwidth(),
+    })
 }
 
 /// Independent sums of a thread: enough to cover the latency of the multiply-add, few enough for the registers.
@@ -48,6 +57,18 @@ macro_rules! multiply_adds {
 multiply_adds!(avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_cvtss_f32);
 #[cfg(target_arch = "x86_64")]
 multiply_adds!(avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_cvtss_f32);
+#[cfg(target_arch = "x86_64")]
+multiply_adds!(avx512_bf16, "avx512f,avx512bf16", _mm512_set1_ps, dot_pairs, _mm512_add_ps, _mm512_cvtss_f32);
+
+/// `sum + a · b`, where each 32 bits of `a` and `b` are two bf16.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn dot_pairs(sum: __m512, a: __m512, b: __m512) -> __m512 {
+    // SAFETY: vectors of one size, of which every bit pattern is a value.
+    let (a, b) = unsafe { (std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) };
+    _mm512_dpbf16_ps(sum, a, b)
+}
 
 fn portable(rounds: usize, x: f32) -> f32 {
     let mut sums = [[x; 4]; SUMS];
@@ -70,7 +91,17 @@ fn multiply_adds(rounds: usize, x: f32) -> (f32, usize) {
     }
 }
 
-fn flops() -> f64 {
+/// The same of bf16.
+fn bf16_multiply_adds(rounds: usize, x: f32) -> (f32, usize) {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
+        // SAFETY: the line above asks for both.
+        return (unsafe { avx512_bf16(rounds, x) }, SUMS * 32);
+    }
+    multiply_adds(rounds, x)
+}
+
+fn flops(multiply_adds: fn(usize, f32) -> (f32, usize)) -> f64 {
     const ROUNDS: usize = 1 << 18;
     let (_, lanes) = multiply_adds(1, 0.5);
     let work = (2 * lanes * ROUNDS * rayon::current_num_threads()) as f64;
@@ -111,6 +142,7 @@ mod tests {
     fn limits_are_plausible() {
         let peak = super::peak();
         assert!(peak.flops > 1e9 && peak.flops < 1e14, "{peak:?}");
+        assert!(peak.bf16_flops > 1e9 && peak.bf16_flops < 1e14, "{peak:?}");
         assert!(peak.bandwidth > 1e8 && peak.bandwidth < 1e13, "{peak:?}");
     }
 }
