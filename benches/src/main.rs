@@ -96,7 +96,8 @@ fn run(mut options: Options) -> Result<()> {
     }
     if options.worker || options.profile {
         let measure = if options.profile { Measure::Profile } else { Measure::Time(options.seconds) };
-        return options.groups.iter().try_for_each(|group| cases::run(group, measure));
+        let all = || options.groups.iter().try_for_each(|group| cases::run(group, measure));
+        return Ok(ferrograd::on_pool(|| all().map_err(|error| error.to_string()))?);
     }
     let records = if options.from.is_empty() { time(&options)? } else { read(&options.from)? };
     let report = Report::new(&records);

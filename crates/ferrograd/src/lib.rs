@@ -31,7 +31,7 @@ pub use ferrograd_optim as optim;
 pub use ferrograd_tensor as tensor;
 
 pub use ferrograd_tensor::profile::profile;
-pub use ferrograd_tensor::{Error, Result, catch, s};
+pub use ferrograd_tensor::{Error, Result, catch, on_pool, s};
 
 /// Everything that an application needs, under its usual name.
 pub mod prelude {

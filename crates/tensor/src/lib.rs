@@ -25,6 +25,7 @@ pub mod storage;
 mod tensor;
 mod view;
 
+pub use cpu::threads::on_pool;
 pub use create::Data;
 pub use device::Device;
 pub use dtype::{DType, Element};

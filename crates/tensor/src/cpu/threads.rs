@@ -16,6 +16,21 @@ pub fn start() {
     });
 }
 
+/// Runs `f` on one of the threads that kernels run on, and waits for it.
+///
+/// Kernels that `f` calls begin at once. Those that any other thread calls are handed over to the pool, and their caller
+/// sleeps until it is woken: tens of microseconds, for every kernel that is large enough to be shared. A program of
+/// small models does well to call its training loop this way.
+///
+/// ```
+/// let sum = ferrograd_tensor::on_pool(|| ferrograd_tensor::Tensor::ones([2, 3]).sum().item::<f32>());
+/// assert_eq!(sum, 6.0);
+/// ```
+pub fn on_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    start();
+    rayon::scope(|_| f())
+}
+
 /// What `FERROGRAD_THREADS` says.
 fn wanted() -> Option<usize> {
     let text = std::env::var("FERROGRAD_THREADS").ok()?;
@@ -25,5 +40,23 @@ fn wanted() -> Option<usize> {
             eprintln!("FERROGRAD_THREADS={text}: not a number of threads; ignored");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tensor, catch};
+
+    #[test]
+    fn kernels_run_on_the_pool_itself() {
+        assert!(rayon::current_thread_index().is_none());
+        let large = Tensor::ones([300, 300]);
+        let (index, sum) = on_pool(|| (rayon::current_thread_index(), large.matmul(&large).sum().item::<f32>()));
+        assert!(index.is_some() && sum == 300.0 * 300.0 * 300.0);
+        // Already there.
+        assert!(on_pool(|| on_pool(rayon::current_thread_index)).is_some());
+        let error = catch(|| on_pool(|| large.matmul(&Tensor::ones([2, 2])))).unwrap_err();
+        assert!(error.to_string().starts_with("matmul"), "{error}");
     }
 }
