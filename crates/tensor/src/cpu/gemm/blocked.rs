@@ -22,11 +22,18 @@ const FEW_ROWS: usize = 48;
 /// Most rows of `A` packed at once.
 const M_BLOCK: usize = 4096;
 /// Multiply-adds below which waking threads up costs more than they bring: 160³, some 70 µs of one core.
-pub const PARALLEL: usize = 4_000_000;
-/// Multiply-adds of a block of depth from which on threads pack together: 512³.
-const TOGETHER: usize = 1 << 27;
+const PARALLEL: usize = 4_000_000;
+/// The same on a thread of the pool, which need not be woken up itself.
+const PARALLEL_ON_POOL: usize = 1_500_000;
+/// Multiply-adds of a block of depth from which on threads pack together: 512 × 1024 × 512.
+const TOGETHER: usize = 1 << 28;
 /// Multiply-adds that are worth a task of their own.
 pub const TASK: usize = 1 << 19;
+
+/// Is a product of so many multiply-adds worth more than one thread?
+pub fn worth_sharing(work: usize) -> bool {
+    work >= if rayon::current_thread_index().is_some() { PARALLEL_ON_POOL } else { PARALLEL }
+}
 
 /// The product's shape and operands.
 #[derive(Clone, Copy)]
@@ -110,7 +117,7 @@ pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let work = x.m * x.n * x.k;
     let tasks = (work / TASK).min(threads * 4);
-    if threads == 1 || work < PARALLEL {
+    if threads == 1 || !worth_sharing(work) {
         return blocks::<S, T, O>(&kernel, x, out, 1);
     }
     // With few rows packing B is much of the work: each thread packs and uses its own columns, and none waits for

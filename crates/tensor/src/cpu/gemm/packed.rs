@@ -1,6 +1,6 @@
 //! A right operand that is packed once, for many products: the recurrent weights, which every step multiplies by.
 
-use super::blocked::{Block, KC_BYTES, Output, PARALLEL, Start, TASK, even, tiles};
+use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, tiles, worth_sharing};
 use super::buffer;
 use super::kernel::{Accumulator, Kernel};
 use super::pack::pack;
@@ -159,7 +159,7 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         a.check("A", m, k);
         let (depth, out) = (Self::depth(self.k), Output { c: c.as_mut_ptr(), ldc });
         let threads = if parallel { rayon::current_num_threads() } else { 1 };
-        let tasks = if m * n * k < PARALLEL { 1 } else { (m * n * k / TASK).min(threads * 4) };
+        let tasks = if worth_sharing(m * n * k) { (m * n * k / TASK).min(threads * 4) } else { 1 };
         let panels = self.panels.as_slice::<T>();
         let in_place = n <= 2 * kernel.nr || m * k * size_of::<T>() <= 32 << 10;
         buffer::with(if in_place { 0 } else { m * depth.min(k) }, |buf: &mut [T]| {
