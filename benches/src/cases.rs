@@ -45,6 +45,10 @@ fn gemm(measure: Measure) {
             measure.case(&format!("gemm {name} {m}×{k}×{n}"), 2.0 * (m * k * n) as f64, || drop(a.matmul(&b)));
         }
     }
+    for (m, k, n) in [(1024, 1024, 1024), (512, 768, 3072), (512, 3072, 768)] {
+        let [a, b] = [[m, k], [k, n]].map(|shape| Tensor::randint_on(-128, 128, shape, DType::I8, &Device::CPU));
+        measure.case(&format!("gemm int8 {m}×{k}×{n}"), 2.0 * (m * k * n) as f64, || drop(a.int_mm(&b)));
+    }
     // A weight as layers store it.
     for (name, dtype) in [("f32", DType::F32), ("bf16", DType::BF16)] {
         let [x, w] = [[1, 768], [50257, 768]].map(|shape| Tensor::randn(shape).to_dtype(dtype));

@@ -318,6 +318,10 @@ pub trait Backend: Send + Sync + 'static {
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
         None
     }
+    /// Provided: [`Tensor::int_mm`], `[M, K] × [K, N]` of i8 in i32, modulo 2³².
+    fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        None
+    }
     /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.
     /// See [`Tensor::attention_forward`].
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {

@@ -127,6 +127,10 @@ impl Backend for CpuBackend {
         kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul_bias(a, b, bias)))
     }
 
+    fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        kernel("int_mm", &[a, b], 2.0 * (a.numel() * b.dim(-1)) as f64, || Some(matmul::int_mm(a, b)))
+    }
+
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
         kernel("attention", &[q, k, v], attention_flops(q, k, v, args), || {
             Some(attention_tensor::forward(q, k, v, args))

@@ -14,6 +14,7 @@ pub mod elementwise;
 pub mod group_norm;
 pub mod gru;
 pub mod index;
+pub mod int_mm;
 pub mod interpolate;
 pub mod layer_norm;
 pub mod linear;

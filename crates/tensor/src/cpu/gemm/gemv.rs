@@ -1,8 +1,9 @@
 //! Matrix × vector: every element of the matrix is used once, so the memory's bandwidth is all that counts.
 
+use super::element::Rounded;
 use super::kernel::{Accumulator, DOT_ROWS, Kernel};
+use super::pack::Side;
 use super::scheme::Scheme;
-
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
 use crate::cpu::simd::simd_fn;
@@ -31,12 +32,12 @@ pub enum Bias<'a, A> {
 }
 
 /// `y (+)= mat · x + bias` for `mat` of `[y.len(), k]` and a column `x` of `[k, 1]`.
-pub fn gemv<S: Scheme<T>, T: GemmElement>(
+pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     level: Level,
     k: usize,
     mat: MatRef<T>,
     x: MatRef<T>,
-    y: &mut [T],
+    y: &mut [O],
     accumulate: bool,
     bias: Option<Bias<T::Acc>>,
     parallel: bool,
@@ -49,11 +50,11 @@ pub fn gemv<S: Scheme<T>, T: GemmElement>(
         for (p, v) in wide.iter_mut().enumerate() {
             *v = x.get(p, 0).widen();
         }
-        S::pack(&kernel, x.t(), 1, k, 1, packed);
+        S::pack(&kernel, Side::Right, x.t(), 1, k, 1, packed);
         let (x, packed) = (&*wide, &*packed);
         let by_rows = mat.cs == 1;
         let strip = if by_rows { (TASK / k).max(1).next_multiple_of(DOT_ROWS) } else { STRIP };
-        let task = |(t, y): (usize, &mut [T])| {
+        let task = |(t, y): (usize, &mut [O])| {
             let mat = mat.at(t * strip, 0);
             buffer::with(y.len(), |sums: &mut [T::Acc]| {
                 if by_rows {
@@ -68,7 +69,7 @@ pub fn gemv<S: Scheme<T>, T: GemmElement>(
                     }
                     Some(Bias::All(b)) => sums.iter_mut().for_each(|s| *s = T::Acc::add(*s, b)),
                 }
-                T::round(sums, y, accumulate);
+                O::round(sums, y, accumulate);
             });
         };
         if parallel {
@@ -94,9 +95,9 @@ fn dots<S: Scheme<T>, T: GemmElement>(
     let last = sums.len() - 1;
     for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
         let rows: [&[T]; DOT_ROWS] = array::from_fn(|r| row((g * DOT_ROWS + r).min(last)));
-        let dots = match rows.map(S::terms) {
+        let dots = match (kernel.dot, rows.map(S::terms)) {
             // SAFETY: the kernel's level was checked when it was chosen.
-            [Some(a), Some(b), Some(c), Some(d)] => unsafe { (kernel.dot)([a, b, c, d], packed, ahead) },
+            (Some(dot), [Some(a), Some(b), Some(c), Some(d)]) => unsafe { dot([a, b, c, d], packed, ahead) },
             _ => widening_dots::<T>(level, rows, x),
         };
         group.copy_from_slice(&dots[..group.len()]);

@@ -14,7 +14,7 @@ pub unsafe fn scalar<A: Accumulator>(src: *const A, stride: isize, w: usize, k: 
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{avx2_f32, avx2_f64};
+pub use x86::{avx2_f32, avx2_f64, avx2_i32};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -56,6 +56,14 @@ mod x86 {
     panel!(avx2_f32, f32, 8, block_8x8_f32, narrow_f32);
     panel!(narrow_f32, f32, 4, block_4x4_f32, scalar);
     panel!(avx2_f64, f64, 4, block_4x4_f64, scalar);
+
+    /// # Safety
+    /// As [`Kernel::transpose`](crate::cpu::gemm::kernel::Kernel::transpose).
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub unsafe fn avx2_i32(src: *const i32, stride: isize, w: usize, k: usize, dst: *mut i32) {
+        // SAFETY: the caller's promise; 32 bits that are moved, whatever they mean.
+        unsafe { avx2_f32(src.cast(), stride, w, k, dst.cast()) }
+    }
 
     /// # Safety
     /// 8 rows of 8 at `src`, `stride` apart, are readable, and 8 rows of 8 at `dst`, `w` apart, writable.
