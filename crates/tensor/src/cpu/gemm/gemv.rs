@@ -98,7 +98,7 @@ fn dots<S: Scheme<T>, T: GemmElement>(
         let dots = match (kernel.dot, rows.map(S::terms)) {
             // SAFETY: the kernel's level was checked when it was chosen.
             (Some(dot), [Some(a), Some(b), Some(c), Some(d)]) => unsafe { dot([a, b, c, d], packed, ahead) },
-            _ => widening_dots::<T>(level, rows, x),
+            _ => S::dots(level, rows, x, packed),
         };
         group.copy_from_slice(&dots[..group.len()]);
     }
@@ -109,7 +109,7 @@ const LANES: usize = 32;
 
 simd_fn! {
     /// The dot products of rows that are widened on the way: what memory delivers is half as wide as what is computed.
-    fn widening_dots[S]<T: GemmElement>(rows: [&[T]; DOT_ROWS], x: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
+    pub fn widening_dots[S]<T: GemmElement>(rows: [&[T]; DOT_ROWS], x: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
         let fma = |a, b, c| if S::FUSED { T::Acc::mul_add::<true>(a, b, c) } else { T::Acc::mul_add::<false>(a, b, c) };
         let whole = x.len() / LANES * LANES;
         let mut sums = [[T::Acc::ZERO; LANES]; DOT_ROWS];
@@ -134,6 +134,19 @@ simd_fn! {
         })
     }
 }
+
+simd_fn! {
+    /// The dot products of rows of 8-bit integers. Each is a plain sum, which the compiler may reorder as integers are
+    /// added in any order: it finds `pmaddwd` and its like in it. One row after another is one stream from memory.
+    pub fn int8_dots[S]<X: Small>(rows: [&[i8]; DOT_ROWS], x: &[X]) -> [i32; DOT_ROWS] {
+        rows.map(|row| row.iter().zip(x).fold(0i32, |sum, (&a, &x)| sum.wrapping_add(a as i32 * x.into())))
+    }
+}
+
+/// An integer of at most 16 bits.
+pub trait Small: Copy + Into<i32> {}
+impl Small for i8 {}
+impl Small for i16 {}
 
 /// [`axpys_body`], compiled for each level.
 fn axpys<T: GemmElement>(level: Level, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {

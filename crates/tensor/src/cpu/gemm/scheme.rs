@@ -1,6 +1,7 @@
 //! What panels hold, and which micro-kernel reads them.
 
-use super::kernel::{self, Accumulator, Kernel};
+use super::gemv::{int8_dots, widening_dots};
+use super::kernel::{self, Accumulator, DOT_ROWS, Kernel};
 use super::pack::{Side, elements, rows, runs, strips};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
@@ -19,6 +20,12 @@ pub trait Scheme<T: GemmElement>: Send + Sync {
     fn direct(data: &[T]) -> Option<&[T::Acc]>;
     /// Neighbouring terms of a sum as packed values, if that is what they are already.
     fn terms(data: &[T]) -> Option<&[T::Acc]>;
+    /// The dot products of some rows with x where rows are not what the kernel's own takes: `wide` are x's elements,
+    /// `packed` is x as the right operand of the kernel.
+    fn dots(level: Level, rows: [&[T]; DOT_ROWS], wide: &[T::Acc], packed: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
+        let _ = packed;
+        widening_dots::<T>(level, rows, wide)
+    }
     /// Packs `src`, `[total, k]`, into panels `width` wide; see [`pack`](super::pack::pack).
     fn pack(
         kernel: &Kernel<T::Acc>,
@@ -154,6 +161,9 @@ impl Scheme<i8> for Quads {
     fn terms(_: &[i8]) -> Option<&[i32]> {
         None
     }
+    fn dots(level: Level, rows: [&[i8]; DOT_ROWS], _: &[i32], packed: &[i32]) -> [i32; DOT_ROWS] {
+        int8_dots::<i8>(level, rows, bytemuck::cast_slice(packed))
+    }
     fn pack(kernel: &Kernel<i32>, side: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
         let offset = if side == Side::Left { -128 } else { 0 };
         neighbours::<4, i8>(kernel, src, total, k, width, dst, |x| x ^ offset);
@@ -179,6 +189,9 @@ impl Scheme<i8> for Words {
     fn terms(_: &[i8]) -> Option<&[i32]> {
         None
     }
+    fn dots(level: Level, rows: [&[i8]; DOT_ROWS], _: &[i32], packed: &[i32]) -> [i32; DOT_ROWS] {
+        int8_dots::<i16>(level, rows, bytemuck::cast_slice(packed))
+    }
     fn pack(kernel: &Kernel<i32>, _: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
         neighbours::<2, i16>(kernel, src, total, k, width, dst, i16::from);
     }
@@ -202,8 +215,15 @@ fn neighbours<const D: usize, W: Pod + Default>(
             let (out, _) = bytemuck::cast_slice_mut::<i32, W>(out).as_chunks_mut::<D>();
             if p < whole {
                 let rows: [&[i8]; D] = from_fn(|d| &src.data[src.at(i, D * p + d).offset..][..out.len()]);
-                for (j, o) in out.iter_mut().enumerate() {
-                    *o = from_fn(|d| to(rows[d][j]));
+                // Sixteen at a time, which is vector code on any CPU.
+                let (sixteens, rest) = out.as_chunks_mut::<16>();
+                let done = 16 * sixteens.len();
+                for (c, out) in sixteens.iter_mut().enumerate() {
+                    let rows: [&[i8; 16]; D] = from_fn(|d| rows[d][16 * c..][..16].try_into().expect("sixteen"));
+                    *out = from_fn(|j| from_fn(|d| to(rows[d][j])));
+                }
+                for (j, o) in rest.iter_mut().enumerate() {
+                    *o = from_fn(|d| to(rows[d][done + j]));
                 }
                 return;
             }
