@@ -32,6 +32,7 @@ pub mod optimizer;
 pub mod peak;
 mod plane;
 pub mod pool;
+pub(crate) mod quantized;
 pub mod random;
 mod recurrence;
 pub mod reduce;

@@ -21,6 +21,7 @@ pub mod linear;
 pub mod logsumexp;
 pub mod lstm;
 pub mod matmul;
+pub mod matmul_quantized;
 pub mod norm;
 pub mod optimizer;
 pub mod pad;
