@@ -18,7 +18,7 @@
 //! Per element of `A` and `B` that reaches the registers there are `NR` and `MR` multiply-adds; per element that leaves
 //! main memory there are hundreds, so the product runs at the speed of the arithmetic.
 //!
-//! - `kernel`: the micro-kernels, for AVX-512, AVX2 and any CPU; chosen at run time.
+//! - `kernel`: the micro-kernels, for AVX-512, AVX2, NEON and any CPU; chosen at run time.
 //! - `scheme`: what panels hold: elements, or some neighbours of a sum for the CPU's dot products of bf16 and int8.
 //! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
 //! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of

@@ -71,7 +71,10 @@ pub fn runs<A>(total: usize, steps: usize, width: usize, dst: &mut [A], put: imp
         14 => runs_of::<14, A>(total, steps, dst, put),
         32 => runs_of::<32, A>(total, steps, dst, put),
         16 => runs_of::<16, A>(total, steps, dst, put),
+        12 => runs_of::<12, A>(total, steps, dst, put),
+        8 => runs_of::<8, A>(total, steps, dst, put),
         6 => runs_of::<6, A>(total, steps, dst, put),
+        4 => runs_of::<4, A>(total, steps, dst, put),
         _ => short_runs(total, steps, width, 0, dst, put),
     }
 }

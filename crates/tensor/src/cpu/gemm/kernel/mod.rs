@@ -4,8 +4,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 mod transpose;
 
@@ -97,6 +99,9 @@ macro_rules! float {
                     Level::Avx512 => avx512::$t::KERNEL,
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::$t::KERNEL,
+                    #[cfg(target_arch = "aarch64")]
+                    _ => neon::$t::KERNEL,
+                    #[cfg(not(target_arch = "aarch64"))]
                     _ => $portable,
                 }
             }

@@ -179,7 +179,8 @@ macro_rules! simd_dot {
     };
 }
 
-/// Defines a module of one-instruction functions, so that the kernel's text is the same for every vector type.
+/// Defines a module of one-instruction functions of x86-64, so that the kernel's text is the same for every vector type.
+#[cfg(target_arch = "x86_64")]
 macro_rules! simd_ops {
     ($name:ident, $features:literal, $t:ident, $v:ident, $m:ident, $lanes:literal, $zero:ident, $splat:ident,
      |$a:ident, $b:ident, $c:ident| $fma:expr, $add:ident, |$l:ident| $load:expr, |$s:ident, $sv:ident| $store:expr, |$n:ident| $mask:expr, |$p:ident, $pm:ident| $load_mask:expr,
@@ -260,4 +261,6 @@ macro_rules! simd_ops {
     };
 }
 
-pub(super) use {simd_dot, simd_kernel, simd_ops};
+#[cfg(target_arch = "x86_64")]
+pub(super) use simd_ops;
+pub(super) use {simd_dot, simd_kernel};
