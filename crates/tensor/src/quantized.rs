@@ -3,7 +3,8 @@
 //! A model's crate may bring formats of its own: a [`BlockFormat`] says how a block is encoded and decoded, and that is all
 //! a product with activations needs. [`Q8_0`] is the one that is built in.
 
-use crate::cpu::quantized as kernels;
+use crate::cpu::level::level;
+use crate::cpu::quantized::q8_0;
 use crate::{DType, Device, Shape, Tensor, ensure, fail};
 use std::fmt;
 
@@ -90,19 +91,19 @@ impl BlockFormat for Q8_0 {
         "q8_0"
     }
     fn block_len(&self) -> usize {
-        kernels::Q8_0_LEN
+        q8_0::LEN
     }
     fn block_bytes(&self) -> usize {
-        kernels::Q8_0_BYTES
+        q8_0::BYTES
     }
     fn quantize(&self, x: &[f32], out: &mut [u8]) -> Result<(), String> {
-        kernels::q8_0_quantize(x, out)
+        q8_0::quantize(x, out)
     }
     fn dequantize(&self, blocks: &[u8], out: &mut [f32]) {
-        kernels::q8_0_dequantize(crate::cpu::level::level(), blocks, out)
+        q8_0::dequantize(level(), blocks, out)
     }
     fn matvec(&self, rows: &[u8], x: &[f32], y: &mut [f32]) {
-        kernels::q8_0_matvec(crate::cpu::level::level(), rows, x, y)
+        q8_0::matvec(level(), rows, x, y)
     }
 }
 

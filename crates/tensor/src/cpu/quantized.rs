@@ -1,19 +1,14 @@
-//! Products with quantised weights, and the kernels of the format q8_0.
+//! Products with quantised weights.
 
-use super::gemm::{GemmElement, MatRef, gemm};
-use super::simd::simd_fn;
+pub mod q8_0;
+
+use super::gemm::{MatRef, gemm};
 use crate::storage::CpuBuffer;
 use crate::{QuantizedTensor, Tensor};
-use half::f16;
 use rayon::prelude::*;
 
-/// Weights of a block of q8_0.
-pub const Q8_0_LEN: usize = 32;
-/// Its bytes: the scale and the weights.
-pub const Q8_0_BYTES: usize = 2 + Q8_0_LEN;
-
 /// Rows of activations for which the weights are used as they are: each costs what decoding costs once.
-const FEW_ROWS: usize = 4;
+const FEW_ROWS: usize = 2;
 /// Weights that are worth a task of their own.
 const TASK: usize = 1 << 16;
 /// Bytes of a panel of decoded weights: a part of the cache that all threads share.
@@ -76,100 +71,4 @@ pub fn matmul(x: &Tensor, w: &QuantizedTensor) -> Tensor {
         }
     }
     Tensor::from_cpu(out, [m, n], crate::DType::F32)
-}
-
-/// Whole blocks of finite numbers.
-pub fn q8_0_quantize(x: &[f32], out: &mut [u8]) -> Result<(), String> {
-    for (x, out) in x.chunks_exact(Q8_0_LEN).zip(out.chunks_exact_mut(Q8_0_BYTES)) {
-        let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        let d = largest / 127.0;
-        let scale = f16::from_f32(d);
-        if !scale.is_finite() {
-            return Err(format!("a block's largest magnitude is {largest:e}, beyond 127 × 65504, the largest f16"));
-        }
-        out[..2].copy_from_slice(&scale.to_le_bytes());
-        let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
-        for (q, x) in out[2..].iter_mut().zip(x) {
-            *q = (x * inverse).round() as i8 as u8;
-        }
-    }
-    Ok(())
-}
-
-/// A block's scale and weights.
-#[inline(always)]
-fn q8_0_block(block: &[u8]) -> (f32, &[u8; Q8_0_LEN]) {
-    let scale = f16::from_le_bytes([block[0], block[1]]).widen();
-    (scale, block[2..].try_into().expect("a whole block"))
-}
-
-simd_fn! {
-    /// Whole blocks.
-    pub fn q8_0_dequantize[S](blocks: &[u8], out: &mut [f32]) {
-        for (block, out) in blocks.chunks_exact(Q8_0_BYTES).zip(out.chunks_exact_mut(Q8_0_LEN)) {
-            let (scale, q) = q8_0_block(block);
-            for (o, &q) in out.iter_mut().zip(q) {
-                *o = scale * q as i8 as f32;
-            }
-        }
-    }
-}
-
-simd_fn! {
-    /// `y[i] = Σ_blocks d · Σ q·x`: the weights become numbers in registers, and are scaled once a block and lane.
-    pub fn q8_0_matvec[S](rows: &[u8], x: &[f32], y: &mut [f32]) {
-        const LANES: usize = Q8_0_LEN / 2;
-        let bytes = x.len() / Q8_0_LEN * Q8_0_BYTES;
-        for (i, y) in y.iter_mut().enumerate() {
-            let mut sums = [0f32; LANES];
-            let blocks = rows[i * bytes..][..bytes].chunks_exact(Q8_0_BYTES);
-            for (block, x) in blocks.zip(x.chunks_exact(Q8_0_LEN)) {
-                let (scale, q) = q8_0_block(block);
-                for l in 0..LANES {
-                    let first = q[l] as i8 as f32 * x[l];
-                    let both = S::mul_add(q[LANES + l] as i8 as f32, x[LANES + l], first);
-                    sums[l] = S::mul_add(scale, both, sums[l]);
-                }
-            }
-            let mut width = LANES / 2;
-            while width > 0 {
-                for l in 0..width {
-                    sums[l] += sums[l + width];
-                }
-                width /= 2;
-            }
-            *y = sums[0];
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::level::Level;
-    use crate::cpu::testing::{close, noise};
-
-    #[test]
-    fn every_level_and_number_of_blocks() {
-        for level in Level::ALL {
-            for (n, blocks) in [(1, 1), (3, 2), (5, 3), (2, 17), (4, 40)] {
-                let k = blocks * Q8_0_LEN;
-                let (w, x) = (noise::<f32>(n * k, 1), noise::<f32>(k, 2));
-                let mut bytes = vec![0; n * blocks * Q8_0_BYTES];
-                q8_0_quantize(&w, &mut bytes).unwrap();
-                // Exact: 11 bits times 7.
-                let want: Vec<f64> = bytes
-                    .chunks(Q8_0_BYTES)
-                    .flat_map(|b| b[2..].iter().map(|&q| f16::from_le_bytes([b[0], b[1]]).to_f64() * q as i8 as f64))
-                    .collect();
-                let mut got = vec![0f32; n * k];
-                q8_0_dequantize(level, &bytes, &mut got);
-                close(&got, &want, 0.0, 0.0);
-                let dot = |w: &[f64]| w.iter().zip(&x).map(|(w, &x)| w * x as f64).sum::<f64>();
-                let mut y = vec![0f32; n];
-                q8_0_matvec(level, &bytes, &x, &mut y);
-                close(&y, &want.chunks(k).map(dot).collect::<Vec<_>>(), 0.0, k as f64 * 6e-8);
-            }
-        }
-    }
 }
