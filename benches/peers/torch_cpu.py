@@ -61,6 +61,9 @@ def gemm():
             for m, k, n in shapes:
                 a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
                 timed(f"gemm {name} {m}×{k}×{n}", lambda: a @ b)
+        for m, k, n in [(1024, 1024, 1024), (512, 768, 3072), (512, 3072, 768)]:
+            a, b = (torch.randint(-128, 128, s, dtype=torch.int8) for s in [(m, k), (k, n)])
+            timed(f"gemm int8 {m}×{k}×{n}", lambda: torch._int_mm(a, b))
         for name, dtype in kinds.items():
             x, w = torch.randn(1, 768).to(dtype), torch.randn(50257, 768).to(dtype)
             timed(f"gemm {name} 1×768×50257, weight N×K", lambda: F.linear(x, w))

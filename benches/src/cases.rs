@@ -38,6 +38,10 @@ fn gemm(measure: Measure) {
             measure.case(&format!("gemm {name} {m}×{k}×{n}"), work, || drop(a.matmul(&b)));
         }
     }
+    for (m, k, n) in [(1024, 1024, 1024), (512, 768, 3072), (512, 3072, 768)] {
+        let [a, b] = [[m, k], [k, n]].map(|shape| Tensor::randint_on(-128, 128, shape, DType::I8, &Device::CPU));
+        measure.case(&format!("gemm int8 {m}×{k}×{n}"), work::int_gemm(m, k, n), || drop(a.int_mm(&b)));
+    }
     // A weight as layers store it.
     let (m, k, n) = shapes::GEMM_WEIGHT;
     for (name, dtype) in dtypes {

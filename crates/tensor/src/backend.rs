@@ -13,7 +13,7 @@ use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
-use crate::{DType, Layout, Shape, Tensor, storage::Buffer};
+use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
 /// Elementwise functions of one argument; the result has the argument's dtype. All but the first group need floats.
@@ -316,6 +316,14 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `[M, K] × [K, N] + bias`, the bias `[N]` added to each row before the sum is rounded; all of one float dtype.
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`Tensor::int_mm`], `[M, K] × [K, N]` of i8 in i32, modulo 2³².
+    fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: [`Tensor::matmul_quantized`] of `[M, K]` f32, `[M, N]`.
+    fn matmul_quantized(&self, x: &Tensor, weight: &QuantizedTensor) -> Option<Tensor> {
         None
     }
     /// Fused attention: the output `[B, H, Tq, Dᵥ]` and the logsumexp of the scores `[B, H, Tq]` in the accumulator dtype.

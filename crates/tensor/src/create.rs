@@ -137,7 +137,7 @@ macro_rules! scalar_data {
         }
     )*};
 }
-scalar_data!(f32 f64 half::f16 half::bf16 i64 i32 u8 bool);
+scalar_data!(f32 f64 half::f16 half::bf16 i64 i32 i8 u8 bool);
 impl<D: Data> Data for [D] {
     type Elem = D::Elem;
     #[track_caller]

@@ -139,6 +139,7 @@ mod tests {
     fn looks_like_numpy() {
         assert_eq!(Tensor::new([[1.0, 2.5], [-3.0, 4.0f32]]).to_string(), "[[ 1.0,  2.5],\n [-3.0,  4.0]]");
         assert_eq!(Tensor::new([1i64, 20, 300]).to_string(), "[  1,  20, 300]");
+        assert_eq!(Tensor::new([-128i8, 7]).to_string(), "[-128,    7]");
         assert_eq!(Tensor::new([true, false]).to_string(), "[ true, false]");
         assert_eq!(Tensor::scalar(3.0f64).to_string(), "3.0");
         assert_eq!(Tensor::zeros([2, 0]).to_string(), "[[],\n []]");

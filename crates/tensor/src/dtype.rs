@@ -18,6 +18,8 @@ pub enum DType {
     I64,
     /// 32-bit signed integer.
     I32,
+    /// 8-bit signed integer: what quantised numbers are.
+    I8,
     /// 8-bit unsigned integer.
     U8,
     /// Truth values, one byte each.
@@ -26,9 +28,9 @@ pub enum DType {
 
 impl DType {
     /// Every dtype.
-    pub const ALL: [DType; 8] = {
+    pub const ALL: [DType; 9] = {
         use DType::*;
-        [F32, F64, F16, BF16, I64, I32, U8, Bool]
+        [F32, F64, F16, BF16, I64, I32, I8, U8, Bool]
     };
 
     /// Bytes per element.
@@ -37,7 +39,7 @@ impl DType {
             DType::F64 | DType::I64 => 8,
             DType::F32 | DType::I32 => 4,
             DType::F16 | DType::BF16 => 2,
-            DType::U8 | DType::Bool => 1,
+            DType::I8 | DType::U8 | DType::Bool => 1,
         }
     }
     /// Is it f32, f64, f16 or bf16?
@@ -48,15 +50,15 @@ impl DType {
     pub const fn is_half(self) -> bool {
         matches!(self, DType::F16 | DType::BF16)
     }
-    /// Is it i64, i32 or u8?
+    /// Is it i64, i32, i8 or u8?
     pub const fn is_int(self) -> bool {
-        matches!(self, DType::I64 | DType::I32 | DType::U8)
+        matches!(self, DType::I64 | DType::I32 | DType::I8 | DType::U8)
     }
     /// The dtype in which sums of this one are accumulated: f32 for the half types, i64 for integers and bool.
     pub const fn accumulator(self) -> DType {
         match self {
             DType::F16 | DType::BF16 => DType::F32,
-            DType::I32 | DType::U8 | DType::Bool => DType::I64,
+            DType::I32 | DType::I8 | DType::U8 | DType::Bool => DType::I64,
             other => other,
         }
     }
@@ -77,6 +79,7 @@ impl DType {
             // The bounds are powers of two; i64::MAX itself is no f64.
             DType::I64 => (i64::MIN as f64..-(i64::MIN as f64)).contains(&s),
             DType::I32 => (i32::MIN as f64..=i32::MAX as f64).contains(&s),
+            DType::I8 => (-128.0..=127.0).contains(&s),
             DType::U8 => (0.0..=255.0).contains(&s),
             _ => false,
         }
@@ -85,14 +88,15 @@ impl DType {
     /// The dtype of a binary operation on `self` and `other`.
     ///
     /// The rule, as in PyTorch: bool < integers < floats, and the higher kind wins; within a kind the wider type wins
-    /// (u8 < i32 < i64, {f16, bf16} < f32 < f64); f16 with bf16, where neither holds the other, gives f32.
+    /// ({i8, u8} < i32 < i64, {f16, bf16} < f32 < f64). Where neither holds the other the next wider type does: f16 with
+    /// bf16 gives f32, i8 with u8 gives i32 (PyTorch: i16, which is no dtype here).
     /// A plain Rust number in an expression does not take part: it takes the tensor's dtype, except that a fractional
     /// number makes an integer tensor f32, and that a remainder by a number which an integer dtype does not hold is i64.
     pub fn promote(self, other: DType) -> DType {
         use DType::*;
         let rank = |d: DType| match d {
             Bool => 0,
-            U8 => 1,
+            I8 | U8 => 1,
             I32 => 2,
             I64 => 3,
             F16 | BF16 => 4,
@@ -101,6 +105,7 @@ impl DType {
         };
         match (self, other) {
             (F16, BF16) | (BF16, F16) => F32,
+            (I8, U8) | (U8, I8) => I32,
             (a, b) if rank(a) >= rank(b) => a,
             (_, b) => b,
         }
@@ -116,6 +121,7 @@ impl fmt::Display for DType {
             DType::BF16 => "bf16",
             DType::I64 => "i64",
             DType::I32 => "i32",
+            DType::I8 => "i8",
             DType::U8 => "u8",
             DType::Bool => "bool",
         })
@@ -125,10 +131,9 @@ impl fmt::Display for DType {
 impl std::str::FromStr for DType {
     type Err = crate::Error;
     fn from_str(s: &str) -> crate::Result<Self> {
-        DType::ALL
-            .into_iter()
-            .find(|d| d.to_string() == s)
-            .ok_or_else(|| crate::Error::format("dtype", format!("{s:?} is none of f32 f64 f16 bf16 i64 i32 u8 bool")))
+        DType::ALL.into_iter().find(|d| d.to_string() == s).ok_or_else(|| {
+            crate::Error::format("dtype", format!("{s:?} is none of f32 f64 f16 bf16 i64 i32 i8 u8 bool"))
+        })
     }
 }
 
@@ -174,6 +179,7 @@ element! {
     bf16 BF16: bf16::to_f64, bf16::from_f64, |x: bf16| x.to_f32() as i64, |x: i64| bf16::from_f64(x as f64);
     i64 I64: |x| x as f64, |x| x as i64, |x| x, |x| x;
     i32 I32: |x| x as f64, |x| x as i32, |x| x as i64, |x| x as i32;
+    i8 I8: |x| x as f64, |x| x as i8, |x| x as i64, |x| x as i8;
     u8 U8: |x| x as f64, |x| x as u8, |x| x as i64, |x| x as u8;
 }
 impl Element for bool {
@@ -234,6 +240,10 @@ macro_rules! dispatch {
                 type $T = i32;
                 $body
             }
+            $crate::DType::I8 => {
+                type $T = i8;
+                $body
+            }
             $crate::DType::U8 => {
                 type $T = u8;
                 $body
@@ -263,6 +273,9 @@ mod tests {
         assert_eq!(I64.promote(F16), F16);
         assert_eq!(U8.promote(Bool), U8);
         assert_eq!(U8.promote(I32), I32);
+        assert_eq!(I8.promote(U8), I32);
+        assert_eq!(I8.promote(Bool), I8);
+        assert_eq!(I8.promote(I32), I32);
         assert_eq!(F64.promote(F32), F64);
     }
 }

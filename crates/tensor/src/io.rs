@@ -139,6 +139,7 @@ fn file_dtype(dtype: DType) -> &'static str {
         DType::BF16 => "BF16",
         DType::I64 => "I64",
         DType::I32 => "I32",
+        DType::I8 => "I8",
         DType::U8 => "U8",
         DType::Bool => "BOOL",
     }
@@ -152,6 +153,7 @@ fn from_file_dtype(dtype: FileDtype) -> Option<DType> {
         FileDtype::BF16 => DType::BF16,
         FileDtype::I64 => DType::I64,
         FileDtype::I32 => DType::I32,
+        FileDtype::I8 => DType::I8,
         FileDtype::U8 => DType::U8,
         FileDtype::BOOL => DType::Bool,
         _ => return None,

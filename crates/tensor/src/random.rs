@@ -174,6 +174,7 @@ impl Tensor {
         ensure!(low < high, Value, OP, "[{low}, {high}) holds no integer");
         ensure!(dtype != DType::Bool, DType, OP, "not for bool (use bernoulli)");
         let range = match dtype {
+            DType::I8 => -128..=127,
             DType::U8 => 0..=255,
             DType::I32 => i32::MIN as i64..=i32::MAX as i64,
             _ => i64::MIN..=i64::MAX,

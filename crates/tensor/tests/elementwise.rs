@@ -224,6 +224,7 @@ fn half_types_widen_exactly_and_round_once() {
 fn casts_saturate_from_floats_and_wrap_between_integers() {
     let x = Tensor::new([-1.0f64, 300.7, 3e9, -1e20, 1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2.9]);
     assert_eq!(x.to_dtype(DType::U8).to_vec::<u8>(), [0, 255, 255, 0, 255, 0, 255, 0, 2]);
+    assert_eq!(x.to_dtype(DType::I8).to_vec::<i8>(), [-1, 127, 127, -128, 127, 0, 127, -128, 2]);
     let (low, high) = (i32::MIN, i32::MAX);
     assert_eq!(x.to_dtype(DType::I32).to_vec::<i32>(), [-1, 300, high, low, high, 0, high, low, 2]);
     let (low, high) = (i64::MIN, i64::MAX);
@@ -233,6 +234,7 @@ fn casts_saturate_from_floats_and_wrap_between_integers() {
     }
     let x = Tensor::new([-1i64, 300, 1 << 32, 7]);
     assert_eq!(x.to_dtype(DType::U8).to_vec::<u8>(), [255, 44, 0, 7]);
+    assert_eq!(x.to_dtype(DType::I8).to_vec::<i8>(), [-1, 44, 0, 7]);
     assert_eq!(x.to_dtype(DType::I32).to_vec::<i32>(), [-1, 300, 0, 7]);
     assert_eq!(Tensor::full_on([1], 300.0, DType::U8, &x.device()).to_vec::<u8>(), [255]);
 }
@@ -251,6 +253,11 @@ fn numbers_beyond_the_integer_types() {
     assert_eq!((&x % 7.0).to_vec::<u8>(), [4, 3]);
     assert_eq!((&x % 2.5).to_vec::<f32>(), [0.0, 0.5]);
     assert_eq!((Tensor::new([5i32]) % 3e9).to_vec::<i64>(), [5]);
+    let y = Tensor::new([-100i8, 3, -128]);
+    assert_eq!((&y % 300.0).to_vec::<i64>(), [200, 3, 172]);
+    assert_eq!((&y + 200.0).to_vec::<i8>(), [100, -53, 72]);
+    assert_eq!((y.abs().to_vec::<i8>(), y.sign().to_vec::<i8>()), (vec![100, 3, -128], vec![-1, 1, -1]));
+    assert_eq!((&y + Tensor::new([200u8])).to_vec::<i32>(), [100, 203, 72]);
     assert_eq!(
         catch(|| &x % 1e30).unwrap_err().to_string(),
         "rem: 1000000000000000000000000000000 lies outside of the integers that i64 holds"
@@ -259,7 +266,7 @@ fn numbers_beyond_the_integer_types() {
 
     let (inf, nan) = (f64::INFINITY, f64::NAN);
     let numbers = [-inf, -1e30, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 255.0, 256.0, 300.5, 1e30, inf, nan];
-    for dtype in [DType::Bool, DType::U8, DType::I32, DType::I64] {
+    for dtype in [DType::Bool, DType::U8, DType::I8, DType::I32, DType::I64] {
         let x = Tensor::new([0i64, 1, 2, 200]).to_dtype(dtype);
         let ops: [(&str, WithNumber, Relation); 6] = [
             ("eq", Tensor::eq_scalar, f64::eq),

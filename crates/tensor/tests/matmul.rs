@@ -34,7 +34,7 @@ proptest! {
     #[test]
     fn products_of_any_layout(seed: u64) {
         let mut random = Random(seed);
-        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::U8] {
+        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16, DType::I64, DType::I32, DType::I8, DType::U8] {
             let [m, k, n] = [random.below(7), random.below(9), random.below(7)];
             let batch: Vec<usize> = (0..random.below(3)).map(|_| random.below(4)).collect();
             let lead = |random: &mut Random| -> Vec<usize> {
@@ -52,10 +52,21 @@ proptest! {
             let shape = [&lead[..], &[m, n]].concat();
             prop_assert_eq!((c.dims(), c.dtype()), (&shape[..], dtype));
             for (got, (want, size)) in c.to_f64_vec().into_iter().zip(definition(&a, &b, &shape)) {
-                let want = if dtype == DType::U8 { want.rem_euclid(256.0) } else { want };
+                let want = match dtype {
+                    DType::U8 => want.rem_euclid(256.0),
+                    DType::I8 => (want + 128.0).rem_euclid(256.0) - 128.0,
+                    _ => want,
+                };
                 let wide = dtype.accumulator().epsilon();
                 let bound = if dtype.is_float() { k as f64 * wide * size + dtype.epsilon() * want.abs() } else { 0.0 };
                 prop_assert!((got - want).abs() <= bound, "{dtype} {shape:?}: {got}, not {want}");
+            }
+            // Eight bits in 32: no wrapping.
+            if dtype == DType::I8 {
+                let (a, b) = (random.strided(&[m, k], dtype), random.strided(&[k, n], dtype));
+                let want: Vec<i32> = definition(&a, &b, &[m, n]).iter().map(|&(sum, _)| sum as i32).collect();
+                let c = a.int_mm(&b);
+                prop_assert_eq!((c.dims(), c.dtype(), c.to_vec::<i32>()), (&[m, n][..], DType::I32, want));
             }
             // A vector is a row on the left and a column on the right.
             let (v, w) = (random.strided(&[k], dtype), random.strided(&[k], dtype));
@@ -139,5 +150,15 @@ fn mistakes_are_named() {
     assert_eq!(
         error(|| Tensor::new([[true]]).matmul(&Tensor::new([[true]]))),
         "matmul: not defined for bool (cast with to_dtype)"
+    );
+    let i = |s: &[usize]| Tensor::zeros(s).to_dtype(DType::I8);
+    assert_eq!(error(|| i(&[2, 3]).int_mm(&i(&[4, 5]))), "int_mm: inner dimensions differ: [2, 3] × [4, 5] (3 ≠ 4)");
+    assert_eq!(
+        error(|| i(&[1, 2, 3]).int_mm(&i(&[3, 5]))),
+        "int_mm: operands must be matrices, [M, K] × [K, N]: [1, 2, 3] × [3, 5]"
+    );
+    assert_eq!(
+        error(|| i(&[2, 3]).int_mm(&z(&[3, 5]))),
+        "int_mm: both operands must be i8: [2, 3] i8 × [3, 5] f32 (cast with to_dtype, or use matmul)"
     );
 }

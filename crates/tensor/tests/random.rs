@@ -98,7 +98,7 @@ fn distributions() {
         assert_eq!(x.dtype(), dtype);
         assert!((moments(&x).0 - 0.3).abs() < 5.0 * sigma);
     }
-    for dtype in [DType::I64, DType::I32, DType::U8, DType::F32] {
+    for dtype in [DType::I64, DType::I32, DType::I8, DType::U8, DType::F32] {
         let x = with_seed(13, || Tensor::randint_on(2, 7, n, dtype, &Device::CPU)).to_f64_vec();
         for k in 2..7 {
             let share = x.iter().filter(|&&v| v == k as f64).count() as f64 / n as f64;
@@ -180,6 +180,7 @@ fn mistakes() {
     assert_eq!(message(&|| Tensor::randn_on(2, DType::I64, &on)), "randn: only for floats, got i64");
     assert_eq!(message(&|| Tensor::randint(3, 3, 2)), "randint: [3, 3) holds no integer");
     assert_eq!(message(&|| Tensor::randint_on(0, 257, 2, DType::U8, &on)), "randint: u8 does not hold [0, 257)");
+    assert_eq!(message(&|| Tensor::randint_on(-129, 0, 2, DType::I8, &on)), "randint: i8 does not hold [-129, 0)");
     assert_eq!(
         message(&|| Tensor::normal(2, 0.0, -1.0)),
         "normal: mean 0 and standard deviation -1 must be finite, the latter not negative"

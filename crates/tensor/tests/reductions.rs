@@ -97,7 +97,7 @@ proptest! {
     #[test]
     fn whole_numbers_are_exact(seed: u64) {
         let mut random = Random(seed);
-        for dtype in [DType::I64, DType::I32, DType::U8, DType::Bool] {
+        for dtype in [DType::I64, DType::I32, DType::I8, DType::U8, DType::Bool] {
             let shape = random.shape(4);
             let x = random.strided(&shape, dtype);
             let dims: Vec<usize> = (0..shape.len()).filter(|_| random.below(2) == 0).collect();

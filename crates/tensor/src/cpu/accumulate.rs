@@ -64,4 +64,4 @@ macro_rules! accumulate_integer {
         }
     )*};
 }
-accumulate_integer!(i32 i64 u8);
+accumulate_integer!(i32 i64 i8 u8);

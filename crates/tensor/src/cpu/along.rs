@@ -46,6 +46,10 @@ macro_rules! ordered {
                 type $T = i32;
                 $body
             }
+            DType::I8 => {
+                type $T = i8;
+                $body
+            }
             // Truth is a byte that is 0 or 1.
             DType::U8 | DType::Bool => {
                 type $T = u8;

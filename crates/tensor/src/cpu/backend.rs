@@ -4,7 +4,7 @@ use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
     along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer,
-    plane, reduce, sequence_tensor, strided,
+    plane, quantized, reduce, sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
@@ -17,7 +17,7 @@ use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::profile::kernel;
 use crate::storage::{Buffer, CpuBuffer};
-use crate::{DType, Layout, Shape, Tensor, dispatch};
+use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, dispatch};
 use std::sync::Arc;
 
 /// The CPU backend. It has no state of its own: threads are rayon's, memory is the pool's.
@@ -130,6 +130,15 @@ impl Backend for CpuBackend {
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul_bias(a, b, bias)))
+    }
+
+    fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        kernel("int_mm", &[a, b], 2.0 * (a.numel() * b.dim(-1)) as f64, || Some(matmul::int_mm(a, b)))
+    }
+
+    fn matmul_quantized(&self, x: &Tensor, weight: &QuantizedTensor) -> Option<Tensor> {
+        let flops = 2.0 * (x.numel() * weight.shape()[0]) as f64;
+        kernel("matmul_quantized", &[x, weight.blocks()], flops, || Some(quantized::matmul(x, weight)))
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {

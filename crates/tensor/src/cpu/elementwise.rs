@@ -52,6 +52,7 @@ pub fn unary(op: Unary, x: &Tensor) -> Tensor {
         DType::BF16 => half1::<bf16>(x, |x, out| unary_real::<f32>(level, op, x, out)),
         DType::I64 => map1(x, |x, out| unary_int::<i64>(op, x, out)),
         DType::I32 => map1(x, |x, out| unary_int::<i32>(op, x, out)),
+        DType::I8 => map1(x, |x, out| unary_int::<i8>(op, x, out)),
         DType::U8 => map1(x, |x, out| unary_int::<u8>(op, x, out)),
         DType::Bool => unreachable!("the op floor lets no bool through"),
     };
@@ -151,6 +152,7 @@ macro_rules! int {
 int! {
     i64: |x: i64| x.wrapping_abs(), |x: i64| Signed::signum(&x);
     i32: |x: i32| x.wrapping_abs(), |x: i32| Signed::signum(&x);
+    i8: |x: i8| x.wrapping_abs(), |x: i8| Signed::signum(&x);
     u8: |x| x, |x: u8| x.min(1);
 }
 
@@ -193,6 +195,7 @@ pub fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
         DType::BF16 => half2::<bf16>(a, b, |a, b, out| binary_real::<f32>(level, op, a, b, out)),
         DType::I64 => map2(a, b, |a, b, out| binary_int::<i64>(op, a, b, out)),
         DType::I32 => map2(a, b, |a, b, out| binary_int::<i32>(op, a, b, out)),
+        DType::I8 => map2(a, b, |a, b, out| binary_int::<i8>(op, a, b, out)),
         DType::U8 => map2(a, b, |a, b, out| binary_int::<u8>(op, a, b, out)),
         DType::Bool => unreachable!("the op floor lets no bool through"),
     };

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 /// A set of vector instructions. The order is that of strength, so `a.min(b)` is the weaker of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// What every machine of the compilation target has (SSE2 on x86-64, NEON on aarch64); no fused multiply-add assumed.
+    /// What every machine of the compilation target has: SSE2 without a fused multiply-add on x86-64; on aarch64 NEON, whose
+    /// matrix kernels are written for it (128-bit vectors, fused multiply-add).
     Portable,
     /// AVX2 with FMA and F16C: 256-bit vectors.
     Avx2,
@@ -26,6 +27,7 @@ impl Level {
     /// The name that `FERROGRAD_SIMD` knows it by.
     pub fn name(self) -> &'static str {
         match self {
+            Level::Portable if cfg!(target_arch = "aarch64") => "neon",
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
@@ -40,7 +42,8 @@ pub fn hardware() -> Level {
 }
 
 /// The level that kernels run at: the machine's strongest, capped by the environment variable
-/// `FERROGRAD_SIMD=portable|avx2|avx512` (any other value is ignored, with a line on stderr). Read once per process.
+/// `FERROGRAD_SIMD=portable|avx2|avx512` (any other value is ignored, with a line on stderr). Read once per process. On
+/// aarch64 there is one level, which goes by `neon` as well.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| match std::env::var("FERROGRAD_SIMD") {
@@ -56,7 +59,11 @@ pub fn level() -> Level {
 }
 
 fn parse(name: &str) -> Option<Level> {
-    Level::ALL.into_iter().find(|l| l.name().eq_ignore_ascii_case(name.trim()))
+    let name = name.trim();
+    if name.eq_ignore_ascii_case("portable") {
+        return Some(Level::Portable);
+    }
+    Level::ALL.into_iter().find(|l| l.name().eq_ignore_ascii_case(name))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -88,6 +95,7 @@ mod tests {
             assert_eq!(parse(l.name()), Some(l));
         }
         assert_eq!(parse(" AVX2 "), Some(Level::Avx2));
+        assert_eq!(parse("portable"), Some(Level::Portable));
         assert_eq!(parse("sse9"), None);
     }
 

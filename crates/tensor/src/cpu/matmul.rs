@@ -1,6 +1,6 @@
 //! Matrix products of tensors: dtypes, strides and batches on top of [`gemm`](super::gemm).
 
-use super::gemm::{GemmElement, MatRef, gemm_batched, gemm_bias};
+use super::gemm::{GemmElement, MatRef, gemm_batched, gemm_bias, gemm_wide};
 use crate::dtype::Element;
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
@@ -15,6 +15,7 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
         DType::BF16 => run::<bf16>(a, b),
         DType::I64 => run::<i64>(a, b),
         DType::I32 => run::<i32>(a, b),
+        DType::I8 => run::<i8>(a, b),
         DType::U8 => run::<u8>(a, b),
         DType::Bool => unreachable!("the op floor lets no bool through"),
     }
@@ -47,6 +48,14 @@ fn run_bias<T: GemmElement<Acc: Element<Stored = T::Acc>>>(a: &Tensor, b: &Tenso
     let mut out = CpuBuffer::scratch::<T>(m * n);
     gemm_bias(m, n, k, matrix(a), matrix(b), bias.contiguous_slice::<T::Acc>(), out.as_mut_slice::<T>());
     Tensor::from_cpu(out, [m, n], a.dtype())
+}
+
+/// `[M, K] × [K, N]` of i8, in i32.
+pub fn int_mm(a: &Tensor, b: &Tensor) -> Tensor {
+    let ([m, k], n) = (a.dims_of("int_mm"), b.dim(1));
+    let mut out = CpuBuffer::scratch::<i32>(m * n);
+    gemm_wide::<i8>(m, n, k, matrix(a), matrix(b), out.as_mut_slice::<i32>());
+    Tensor::from_cpu(out, [m, n], DType::I32)
 }
 
 /// The last two dimensions.

@@ -33,6 +33,7 @@ mod parallel;
 pub mod peak;
 mod plane;
 pub mod pool;
+pub(crate) mod quantized;
 pub mod random;
 mod recurrence;
 pub mod reduce;

@@ -304,6 +304,7 @@ pub fn reduce_tensor(op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
             match d {
                 DType::I64 => whole(&x, groups, zero, |x: i64| x, add),
                 DType::I32 => whole(&x, groups, zero, |x: i32| x as i64, add),
+                DType::I8 => whole(&x, groups, zero, |x: i8| x as i64, add),
                 _ => whole(&x, groups, zero, |x: u8| x as i64, add),
             }
         }
@@ -312,6 +313,7 @@ pub fn reduce_tensor(op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
             match d {
                 DType::I64 => whole(&x, groups, one, |x: i64| x, mul),
                 DType::I32 => whole(&x, groups, one, |x: i32| x as i64, mul),
+                DType::I8 => whole(&x, groups, one, |x: i8| x as i64, mul),
                 _ => whole(&x, groups, one, |x: u8| x as i64, mul),
             }
         }
@@ -319,11 +321,13 @@ pub fn reduce_tensor(op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
         (d, Reduce::Max | Reduce::Any) => match d {
             DType::I64 => whole(&x, groups, i64::MIN, |x: i64| x, i64::max),
             DType::I32 => whole(&x, groups, i32::MIN, |x: i32| x, i32::max),
+            DType::I8 => whole(&x, groups, i8::MIN, |x: i8| x, i8::max),
             _ => whole(&x, groups, u8::MIN, |x: u8| x, u8::max),
         },
         (d, Reduce::Min | Reduce::All) => match d {
             DType::I64 => whole(&x, groups, i64::MAX, |x: i64| x, i64::min),
             DType::I32 => whole(&x, groups, i32::MAX, |x: i32| x, i32::min),
+            DType::I8 => whole(&x, groups, i8::MAX, |x: i8| x, i8::min),
             _ => whole(&x, groups, u8::MAX, |x: u8| x, u8::min),
         },
     };

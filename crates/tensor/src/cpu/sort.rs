@@ -41,7 +41,7 @@ macro_rules! total_order_integer {
         }
     )*};
 }
-total_order_integer!(i64 i32 u8);
+total_order_integer!(i64 i32 i8 u8);
 
 /// The order of two values, the other way round if `descending`.
 #[inline]

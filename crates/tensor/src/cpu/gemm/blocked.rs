@@ -3,7 +3,7 @@
 use super::buffer;
 use super::element::Rounded;
 use super::kernel::{Accumulator, Kernel, Tile};
-use super::pack::pack;
+use super::pack::{Side, correct, pack};
 use super::scheme::Scheme;
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
@@ -176,9 +176,11 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let direct_b = S::direct(b.data).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
     let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
+    let fix_len = if S::OFFSET { nc.min(n) } else { 0 };
 
-    buffer::with(a_len + b_len, |buf: &mut [T::Acc]| {
-        let (a_buf, b_buf) = buf.split_at_mut(a_len);
+    buffer::with(a_len + b_len + fix_len, |buf: &mut [T::Acc]| {
+        let (a_buf, rest) = buf.split_at_mut(a_len);
+        let (b_buf, fix) = rest.split_at_mut(b_len);
         for j in (0..n).step_by(nc) {
             let nc = nc.min(n - j);
             for p in (0..k).step_by(kc) {
@@ -186,20 +188,29 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                 // The same in terms of the sum.
                 let first = p * S::DEPTH;
                 let terms = (kc * S::DEPTH).min(x.k - first);
-                let pack_b = |buf: &mut [T::Acc]| {
+                let bias = x.bias.filter(|_| p == 0).map(|b| &b[j..j + nc]);
+                let pack_b = |buf: &mut [T::Acc], fix: &mut [T::Acc]| {
                     if direct_b.is_none() {
-                        pack::<S, T>(kernel, b.at(first, j).t(), nc, terms, nr, buf, parallel);
+                        pack::<S, T>(kernel, Side::Right, b.at(first, j).t(), nc, terms, nr, buf, parallel);
+                    }
+                    if S::OFFSET {
+                        // The correction is one more bias.
+                        match bias {
+                            Some(bias) => fix[..nc].copy_from_slice(bias),
+                            None => fix[..nc].fill(T::Acc::ZERO),
+                        }
+                        correct::<S, T>(&buf[..nc * kc], kc, nr, &mut fix[..nc], parallel);
                     }
                 };
                 let pack_a = |i: usize, buf: &mut [T::Acc]| {
                     if direct_a.is_none() {
-                        pack::<S, T>(kernel, a.at(i, first), mb.min(m - i), terms, mr, buf, parallel);
+                        pack::<S, T>(kernel, Side::Left, a.at(i, first), mb.min(m - i), terms, mr, buf, parallel);
                     }
                 };
                 if parallel {
-                    rayon::join(|| pack_b(b_buf), || pack_a(0, a_buf));
+                    rayon::join(|| pack_b(b_buf, fix), || pack_a(0, a_buf));
                 } else {
-                    pack_b(b_buf);
+                    pack_b(b_buf, fix);
                     pack_a(0, a_buf);
                 }
                 for i in (0..m).step_by(mb) {
@@ -218,7 +229,7 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                     let out = Output { c: out.c.wrapping_add(i * out.ldc + j), ..out };
                     let start = Start {
                         accumulate: x.accumulate || p > 0,
-                        bias: x.bias.filter(|_| p == 0).map(|b| &b[j..j + nc]),
+                        bias: if S::OFFSET { Some(&fix[..nc]) } else { bias },
                     };
                     tiles(kernel, (mb, nc, kc), a_block, b_block, out, start, tasks);
                 }

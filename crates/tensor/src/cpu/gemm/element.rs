@@ -1,7 +1,7 @@
 //! The element types a product can be made of, and what each is summed in.
 
 use super::kernel::{self, Accumulator};
-use super::scheme::{Pairs, Scheme, Widened};
+use super::scheme::{Pairs, Quads, Scheme, Widened, Words};
 use crate::cpu::half::Half;
 use crate::cpu::level::Level;
 
@@ -18,8 +18,10 @@ pub trait Rounded<A>: bytemuck::Pod + Send + Sync {
 /// Products are summed in [`Acc`](GemmElement::Acc) over the whole of `k` and rounded to the element type once.
 /// Integers wrap around.
 pub trait GemmElement: Rounded<<Self as GemmElement>::Acc> {
-    /// The type of the sum: `f32` for the half precisions, the type itself for all others.
+    /// The type of the sum: `f32` for the half precisions, `i32` for `i8`, the type itself for all others.
     type Acc: Accumulator;
+    /// The scheme for any CPU.
+    type Plain: Scheme<Self>;
     /// The scheme for CPUs that have instructions of their own for this type.
     type Fast: Scheme<Self>;
     /// Does this CPU have them, at this level?
@@ -30,7 +32,7 @@ pub trait GemmElement: Rounded<<Self as GemmElement>::Acc> {
     const ZERO: Self;
     /// This number in the accumulator's type: always exact.
     fn widen(self) -> Self::Acc;
-    /// Back to this type, rounded to nearest even.
+    /// Back to this type, rounded to nearest even; integers wrap.
     fn narrow(sum: Self::Acc) -> Self;
     /// [`widen`](GemmElement::widen) for a whole slice: 16 at a time, which is vector code on any CPU and, for a run as
     /// short as a packed row, cheaper than a call of `memcpy`.
@@ -62,6 +64,7 @@ macro_rules! own_accumulator {
         }
         impl GemmElement for $t {
             type Acc = $t;
+            type Plain = Widened;
             type Fast = Widened;
             const ZERO: Self = <$t as Accumulator>::ZERO;
             #[inline(always)]
@@ -98,6 +101,7 @@ rounded_half!(half::bf16, half::f16);
 
 impl GemmElement for half::bf16 {
     type Acc = f32;
+    type Plain = Widened;
     type Fast = Pairs;
     fn fast(level: Level) -> bool {
         kernel::has_bf16_pairs(level)
@@ -118,6 +122,7 @@ impl GemmElement for half::bf16 {
 
 impl GemmElement for half::f16 {
     type Acc = f32;
+    type Plain = Widened;
     type Fast = Widened;
     const ZERO: Self = half::f16::ZERO;
     /// Without a branch, so that loops over it become vector code: the exponent and mantissa move to their places in an
@@ -139,6 +144,36 @@ impl GemmElement for half::f16 {
         half::f16::from_f32(sum)
     }
     fn as_acc(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
+
+impl Rounded<i32> for i8 {
+    const SAME: bool = false;
+    fn round(sums: &mut [i32], out: &mut [i8], accumulate: bool) {
+        for (o, &s) in out.iter_mut().zip(sums.iter()) {
+            *o = if accumulate { s.wrapping_add(*o as i32) } else { s } as i8;
+        }
+    }
+}
+
+impl GemmElement for i8 {
+    type Acc = i32;
+    type Plain = Words;
+    type Fast = Quads;
+    fn fast(level: Level) -> bool {
+        kernel::has_i8_quads(level)
+    }
+    const ZERO: Self = 0;
+    #[inline(always)]
+    fn widen(self) -> i32 {
+        self as i32
+    }
+    #[inline(always)]
+    fn narrow(sum: i32) -> Self {
+        sum as i8
+    }
+    fn as_acc(_: &[Self]) -> Option<&[i32]> {
         None
     }
 }

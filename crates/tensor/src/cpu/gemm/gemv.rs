@@ -1,8 +1,9 @@
 //! Matrix × vector: every element of the matrix is used once, so the memory's bandwidth is all that counts.
 
+use super::element::Rounded;
 use super::kernel::{Accumulator, DOT_ROWS, Kernel};
+use super::pack::Side;
 use super::scheme::Scheme;
-
 use super::{GemmElement, MatRef, buffer};
 use crate::cpu::level::Level;
 use crate::cpu::parallel::*;
@@ -31,12 +32,12 @@ pub enum Bias<'a, A> {
 }
 
 /// `y (+)= mat · x + bias` for `mat` of `[y.len(), k]` and a column `x` of `[k, 1]`.
-pub fn gemv<S: Scheme<T>, T: GemmElement>(
+pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     level: Level,
     k: usize,
     mat: MatRef<T>,
     x: MatRef<T>,
-    y: &mut [T],
+    y: &mut [O],
     accumulate: bool,
     bias: Option<Bias<T::Acc>>,
     parallel: bool,
@@ -49,11 +50,11 @@ pub fn gemv<S: Scheme<T>, T: GemmElement>(
         for (p, v) in wide.iter_mut().enumerate() {
             *v = x.get(p, 0).widen();
         }
-        S::pack(&kernel, x.t(), 1, k, 1, packed);
+        S::pack(&kernel, Side::Right, x.t(), 1, k, 1, packed);
         let (x, packed) = (&*wide, &*packed);
         let by_rows = mat.cs == 1;
         let strip = if by_rows { (TASK / k).max(1).next_multiple_of(DOT_ROWS) } else { STRIP };
-        let task = |(t, y): (usize, &mut [T])| {
+        let task = |(t, y): (usize, &mut [O])| {
             let mat = mat.at(t * strip, 0);
             buffer::with(y.len(), |sums: &mut [T::Acc]| {
                 if by_rows {
@@ -68,7 +69,7 @@ pub fn gemv<S: Scheme<T>, T: GemmElement>(
                     }
                     Some(Bias::All(b)) => sums.iter_mut().for_each(|s| *s = T::Acc::add(*s, b)),
                 }
-                T::round(sums, y, accumulate);
+                O::round(sums, y, accumulate);
             });
         };
         if parallel {
@@ -94,10 +95,10 @@ fn dots<S: Scheme<T>, T: GemmElement>(
     let last = sums.len() - 1;
     for (g, group) in sums.chunks_mut(DOT_ROWS).enumerate() {
         let rows: [&[T]; DOT_ROWS] = array::from_fn(|r| row((g * DOT_ROWS + r).min(last)));
-        let dots = match rows.map(S::terms) {
+        let dots = match (kernel.dot, rows.map(S::terms)) {
             // SAFETY: the kernel's level was checked when it was chosen.
-            [Some(a), Some(b), Some(c), Some(d)] => unsafe { (kernel.dot)([a, b, c, d], packed, ahead) },
-            _ => widening_dots::<T>(level, rows, x),
+            (Some(dot), [Some(a), Some(b), Some(c), Some(d)]) => unsafe { dot([a, b, c, d], packed, ahead) },
+            _ => S::dots(level, rows, x, packed),
         };
         group.copy_from_slice(&dots[..group.len()]);
     }
@@ -108,7 +109,7 @@ const LANES: usize = 32;
 
 simd_fn! {
     /// The dot products of rows that are widened on the way: what memory delivers is half as wide as what is computed.
-    fn widening_dots[S]<T: GemmElement>(rows: [&[T]; DOT_ROWS], x: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
+    pub fn widening_dots[S]<T: GemmElement>(rows: [&[T]; DOT_ROWS], x: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
         let fma = |a, b, c| if S::FUSED { T::Acc::mul_add::<true>(a, b, c) } else { T::Acc::mul_add::<false>(a, b, c) };
         let whole = x.len() / LANES * LANES;
         let mut sums = [[T::Acc::ZERO; LANES]; DOT_ROWS];
@@ -133,6 +134,19 @@ simd_fn! {
         })
     }
 }
+
+simd_fn! {
+    /// The dot products of rows of 8-bit integers. Each is a plain sum, which the compiler may reorder as integers are
+    /// added in any order: it finds `pmaddwd` and its like in it. One row after another is one stream from memory.
+    pub fn int8_dots[S]<X: Small>(rows: [&[i8]; DOT_ROWS], x: &[X]) -> [i32; DOT_ROWS] {
+        rows.map(|row| row.iter().zip(x).fold(0i32, |sum, (&a, &x)| sum.wrapping_add(a as i32 * x.into())))
+    }
+}
+
+/// An integer of at most 16 bits.
+pub trait Small: Copy + Into<i32> {}
+impl Small for i8 {}
+impl Small for i16 {}
 
 /// [`axpys_body`], compiled for each level.
 fn axpys<T: GemmElement>(level: Level, mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {

@@ -18,8 +18,8 @@
 //! Per element of `A` and `B` that reaches the registers there are `NR` and `MR` multiply-adds; per element that leaves
 //! main memory there are hundreds, so the product runs at the speed of the arithmetic.
 //!
-//! - `kernel`: the micro-kernels, for AVX-512, AVX2 and any CPU; chosen at run time.
-//! - `scheme`: what panels hold: elements, or pairs of bf16 for the CPU's dot product.
+//! - `kernel`: the micro-kernels, for AVX-512, AVX2, NEON and any CPU; chosen at run time.
+//! - `scheme`: what panels hold: elements, or some neighbours of a sum for the CPU's dot products of bf16 and int8.
 //! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
 //! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
@@ -45,8 +45,9 @@ pub use packed::{Packed, Panel};
 use crate::cpu::level::{Level, level};
 use crate::cpu::parallel::*;
 use blocked::Product;
+use element::Rounded;
 use gemv::Bias;
-use scheme::{Scheme, Widened};
+use scheme::Scheme;
 
 /// A matrix inside a slice: element `(i, j)` is `data[offset + i * rs + j * cs]`. Strides may be zero or negative.
 #[derive(Clone, Copy)]
@@ -136,6 +137,14 @@ pub fn gemm_bias<T: GemmElement>(
     gemm_at(level(), Product { m, n, k, a, b, accumulate: false, bias: Some(bias) }, c, n, true);
 }
 
+/// `C = A·B` with `C` in the sum's type, which nothing is rounded to: `i8 × i8 → i32`, for instance. Row-major `C`.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn gemm_wide<T: GemmElement>(m: usize, n: usize, k: usize, a: MatRef<T>, b: MatRef<T>, c: &mut [T::Acc]) {
+    gemm_at(level(), Product { m, n, k, a, b, accumulate: false, bias: None }, c, n, true);
+}
+
 /// `C[i] = A[i]·B[i]` (or `+=` if `accumulate`) for each `i` below `batch`; C is a contiguous `[batch, m, n]`.
 ///
 /// `a_batch(i)` and `b_batch(i)` are the indices of `A[i][0][0]` in `a.data` and `B[i][0][0]` in `b.data`; the offsets in
@@ -188,7 +197,9 @@ pub fn gemm_batched<T: GemmElement>(
 const BATCH_TASK: usize = 1 << 18;
 
 /// [`gemm`] at a given level, which this CPU must have.
-fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
+///
+/// `C` is of the operands' type or of the sum's.
+fn gemm_at<T: GemmElement, O: Rounded<T::Acc>>(level: Level, x: Product<T>, c: &mut [O], ldc: usize, parallel: bool) {
     let Product { m, n, k, a, b, accumulate, bias } = x;
     if m == 0 || n == 0 {
         return;
@@ -203,15 +214,15 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
     if k == 0 {
         for row in c.chunks_mut(ldc.max(n)) {
             let mut sums: Vec<T::Acc> = bias.map_or_else(|| vec![T::Acc::ZERO; n], <[T::Acc]>::to_vec);
-            T::round(&mut sums, &mut row[..n], accumulate);
+            O::round(&mut sums, &mut row[..n], accumulate);
         }
         return;
     }
     a.check("A", m, k);
     b.check("B", k, n);
     let gemv = match T::fast(level) {
-        true => gemv::gemv::<T::Fast, T>,
-        false => gemv::gemv::<Widened, T>,
+        true => gemv::gemv::<T::Fast, T, O>,
+        false => gemv::gemv::<T::Plain, T, O>,
     };
     if m == 1 && gemv::supports(&b.t()) {
         return gemv(level, k, b.t(), a.t(), c, accumulate, bias.map(Bias::Each), parallel);
@@ -221,32 +232,38 @@ fn gemm_at<T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize,
         if ldc == 1 {
             return gemv(level, k, a, b, c, accumulate, bias, parallel);
         }
-        return buffer::with(m, |column: &mut [T]| {
+        return buffer::with(m, |column: &mut [O]| {
             column.iter_mut().zip(c.iter().step_by(ldc)).for_each(|(t, c)| *t = *c);
             gemv(level, k, a, b, column, accumulate, bias, parallel);
             c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
         });
     }
     if T::fast(level) {
-        return product::<T::Fast, T>(level, x, c, ldc.max(n), parallel);
+        return product::<T::Fast, T, O>(level, x, c, ldc.max(n), parallel);
     }
-    product::<Widened, T>(level, x, c, ldc.max(n), parallel)
+    product::<T::Plain, T, O>(level, x, c, ldc.max(n), parallel)
 }
 
 /// The product by one scheme.
-fn product<S: Scheme<T>, T: GemmElement>(level: Level, x: Product<T>, c: &mut [T], ldc: usize, parallel: bool) {
-    if T::SAME || x.k <= blocked::one_block::<S, T>() {
-        return blocked::run::<S, T, T>(level, x, c, ldc, parallel);
+fn product<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
+    level: Level,
+    x: Product<T>,
+    c: &mut [O],
+    ldc: usize,
+    parallel: bool,
+) {
+    if O::SAME || x.k <= blocked::one_block::<S, T>() {
+        return blocked::run::<S, T, O>(level, x, c, ldc, parallel);
     }
-    through_accumulator::<S, T>(level, x, c, ldc, parallel)
+    through_accumulator::<S, T, O>(level, x, c, ldc, parallel)
 }
 
 /// A product of long sums of a type that is not its own accumulator: in pieces of `C` that are summed apart and rounded
 /// once.
-fn through_accumulator<S: Scheme<T>, T: GemmElement>(
+fn through_accumulator<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     level: Level,
     x: Product<T>,
-    c: &mut [T],
+    c: &mut [O],
     ldc: usize,
     parallel: bool,
 ) {
@@ -262,7 +279,7 @@ fn through_accumulator<S: Scheme<T>, T: GemmElement>(
                 let piece = Product { m, n, a, b, bias, accumulate: false, ..x };
                 blocked::run::<S, T, T::Acc>(level, piece, sums, n, parallel);
                 let rows = sums.chunks_exact_mut(n).zip(c[i * ldc..].chunks_mut(ldc));
-                let finish = |(sums, c): (&mut [T::Acc], &mut [T])| T::round(sums, &mut c[j..j + n], x.accumulate);
+                let finish = |(sums, c): (&mut [T::Acc], &mut [O])| O::round(sums, &mut c[j..j + n], x.accumulate);
                 if parallel && m * n >= 1 << 16 {
                     let rows = sums.par_chunks_mut(n).zip(c[i * ldc..].par_chunks_mut(ldc));
                     rows.with_min_len(16).for_each(finish);

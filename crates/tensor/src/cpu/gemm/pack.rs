@@ -14,10 +14,20 @@ const GROUP: usize = 8;
 /// Elements that are worth packing in parallel.
 const PARALLEL: usize = 1 << 16;
 
+/// Which operand is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// `A`: a micro-kernel broadcasts its values.
+    Left,
+    /// `B`: a micro-kernel loads vectors of it.
+    Right,
+}
+
 /// Packs `src`, whose rows run across the panels and whose columns are the terms of the sum, into
 /// `dst[..total * steps]`, where `steps = ⌈k / DEPTH⌉`.
 pub fn pack<S: Scheme<T>, T: GemmElement>(
     kernel: &Kernel<T::Acc>,
+    side: Side,
     src: MatRef<T>,
     total: usize,
     k: usize,
@@ -29,7 +39,7 @@ pub fn pack<S: Scheme<T>, T: GemmElement>(
     let dst = &mut dst[..total * steps];
     let group = |(g, dst): (usize, &mut [T::Acc])| {
         let first = g * GROUP * width;
-        S::pack(kernel, src.at(first, 0), (GROUP * width).min(total - first), k, width, dst);
+        S::pack(kernel, side, src.at(first, 0), (GROUP * width).min(total - first), k, width, dst);
     };
     let chunk = GROUP * width * steps;
     if parallel && total > GROUP * width && total * k >= PARALLEL {
@@ -39,6 +49,21 @@ pub fn pack<S: Scheme<T>, T: GemmElement>(
     }
 }
 
+/// [`Scheme::correct`] for panels that [`pack`] made of the right operand.
+pub fn correct<S: Scheme<T>, T: GemmElement>(
+    panels: &[T::Acc],
+    steps: usize,
+    width: usize,
+    sums: &mut [T::Acc],
+    parallel: bool,
+) {
+    if !parallel || panels.len() < PARALLEL {
+        return S::correct(panels, steps, width, sums);
+    }
+    let (panels, sums) = (panels.par_chunks(GROUP * width * steps), sums.par_chunks_mut(GROUP * width));
+    panels.zip(sums).for_each(|(panels, sums)| S::correct(panels, steps, width, sums));
+}
+
 /// Neighbours across the panels are neighbours in memory: `put(i, p, out)` writes those from row `i` at step `p`.
 pub fn runs<A>(total: usize, steps: usize, width: usize, dst: &mut [A], put: impl Fn(usize, usize, &mut [A])) {
     // With a length that the compiler knows a run is a few vector moves.
@@ -46,7 +71,10 @@ pub fn runs<A>(total: usize, steps: usize, width: usize, dst: &mut [A], put: imp
         14 => runs_of::<14, A>(total, steps, dst, put),
         32 => runs_of::<32, A>(total, steps, dst, put),
         16 => runs_of::<16, A>(total, steps, dst, put),
+        12 => runs_of::<12, A>(total, steps, dst, put),
+        8 => runs_of::<8, A>(total, steps, dst, put),
         6 => runs_of::<6, A>(total, steps, dst, put),
+        4 => runs_of::<4, A>(total, steps, dst, put),
         _ => short_runs(total, steps, width, 0, dst, put),
     }
 }

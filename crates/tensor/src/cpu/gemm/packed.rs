@@ -3,7 +3,7 @@
 use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, tiles, worth_sharing};
 use super::buffer;
 use super::kernel::{Accumulator, Kernel};
-use super::pack::pack;
+use super::pack::{Side, pack};
 use super::scheme::{Scheme, Widened};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
@@ -53,8 +53,8 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
             b.check("B", k, n);
             let (kc, data) = (Self::depth(k), packed.panels.as_mut_slice::<T>());
             for p in (0..k).step_by(kc) {
-                let (b, kc, kernel) = (b.at(p, 0).t(), kc.min(k - p), &packed.kernel);
-                pack::<Widened, T>(kernel, b, n, kc, kernel.nr, &mut data[p * n..], false);
+                let (b, kc, kernel, panels) = (b.at(p, 0).t(), kc.min(k - p), &packed.kernel, &mut data[p * n..]);
+                pack::<Widened, T>(kernel, Side::Right, b, n, kc, kernel.nr, panels, false);
             }
         }
         packed
@@ -168,7 +168,7 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
                 let a_block = if in_place {
                     Block::Direct(a.at(0, p))
                 } else {
-                    pack::<Widened, T>(kernel, a.at(0, p), m, kc, kernel.mr, buf, tasks > 1);
+                    pack::<Widened, T>(kernel, Side::Left, a.at(0, p), m, kc, kernel.mr, buf, tasks > 1);
                     Block::Packed { data: &*buf, total: m, steps: kc }
                 };
                 let b_block =

@@ -1,10 +1,13 @@
 //! What panels hold, and which micro-kernel reads them.
 
-use super::kernel::{self, Accumulator, Kernel};
-use super::pack::{elements, rows, runs, strips};
+use super::gemv::{int8_dots, widening_dots};
+use super::kernel::{self, Accumulator, DOT_ROWS, Kernel};
+use super::pack::{Side, elements, rows, runs, strips};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
+use bytemuck::Pod;
 use half::bf16;
+use std::array::from_fn;
 
 /// A way to make products of elements `T`: the operands are packed into panels of [`GemmElement::Acc`], `DEPTH` terms
 /// of the sum to each packed value, and multiplied by a micro-kernel that knows what it reads.
@@ -17,8 +20,29 @@ pub trait Scheme<T: GemmElement>: Send + Sync {
     fn direct(data: &[T]) -> Option<&[T::Acc]>;
     /// Neighbouring terms of a sum as packed values, if that is what they are already.
     fn terms(data: &[T]) -> Option<&[T::Acc]>;
+    /// The dot products of some rows with x where rows are not what the kernel's own takes: `wide` are x's elements,
+    /// `packed` is x as the right operand of the kernel.
+    fn dots(level: Level, rows: [&[T]; DOT_ROWS], wide: &[T::Acc], packed: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
+        let _ = packed;
+        widening_dots::<T>(level, rows, wide)
+    }
     /// Packs `src`, `[total, k]`, into panels `width` wide; see [`pack`](super::pack::pack).
-    fn pack(kernel: &Kernel<T::Acc>, src: MatRef<T>, total: usize, k: usize, width: usize, dst: &mut [T::Acc]);
+    fn pack(
+        kernel: &Kernel<T::Acc>,
+        side: Side,
+        src: MatRef<T>,
+        total: usize,
+        k: usize,
+        width: usize,
+        dst: &mut [T::Acc],
+    );
+    /// Is something added to each packed value of the left operand? Then both operands are always packed, and
+    /// [`correct`](Scheme::correct) says what the sums have too much.
+    const OFFSET: bool = false;
+    /// Takes off each column's sum what the offset adds to it in the packed `panels` of the right operand.
+    fn correct(panels: &[T::Acc], steps: usize, width: usize, sums: &mut [T::Acc]) {
+        let _ = (panels, steps, width, sums);
+    }
 }
 
 /// Every element by itself, in the type of the sum: exact.
@@ -36,7 +60,15 @@ impl<T: GemmElement> Scheme<T> for Widened {
     fn terms(data: &[T]) -> Option<&[T::Acc]> {
         T::as_acc(data)
     }
-    fn pack(kernel: &Kernel<T::Acc>, src: MatRef<T>, total: usize, k: usize, width: usize, dst: &mut [T::Acc]) {
+    fn pack(
+        kernel: &Kernel<T::Acc>,
+        _: Side,
+        src: MatRef<T>,
+        total: usize,
+        k: usize,
+        width: usize,
+        dst: &mut [T::Acc],
+    ) {
         let start = |i: usize, p: usize| src.at(i, p).offset;
         if src.rs == 1 {
             return runs(total, k, width, dst, |i, p, out| T::widen_slice(&src.data[start(i, p)..][..out.len()], out));
@@ -77,7 +109,7 @@ impl Scheme<bf16> for Pairs {
         // None for an odd number, and where the first does not begin at a multiple of 32 bits.
         bytemuck::try_cast_slice(data).ok()
     }
-    fn pack(kernel: &Kernel<f32>, src: MatRef<bf16>, total: usize, k: usize, width: usize, dst: &mut [f32]) {
+    fn pack(kernel: &Kernel<f32>, _: Side, src: MatRef<bf16>, total: usize, k: usize, width: usize, dst: &mut [f32]) {
         let steps = k.div_ceil(2);
         // A sum of odd length ends with a zero.
         let get = |i: usize, p: usize| if p < k { src.get(i, p) } else { bf16::ZERO };
@@ -103,4 +135,116 @@ impl Scheme<bf16> for Pairs {
             out[len..].fill(bf16::ZERO);
         })
     }
+}
+
+/// Four neighbours of a sum in the 32 bits of one packed value, for the CPU's int8 dot product (VNNI's `vpdpbusd`), which
+/// multiplies *unsigned* bytes by signed ones and adds four products to an `i32`.
+///
+/// `A`'s bytes are packed with 128 added, which is one flipped bit, and the sums are freed of it afterwards:
+///
+/// ```text
+/// Σ a·b = Σ (a + 128)·b − 128·Σ b
+/// ```
+///
+/// The last sum is one number for each column of `B`. Nothing saturates on the way (four products are within ±4·255·128),
+/// so everything is exact modulo 2³².
+pub struct Quads;
+
+impl Scheme<i8> for Quads {
+    const DEPTH: usize = 4;
+    fn kernel(level: Level) -> Kernel<i32> {
+        kernel::i8_quads(level)
+    }
+    fn direct(_: &[i8]) -> Option<&[i32]> {
+        None
+    }
+    fn terms(_: &[i8]) -> Option<&[i32]> {
+        None
+    }
+    fn dots(level: Level, rows: [&[i8]; DOT_ROWS], _: &[i32], packed: &[i32]) -> [i32; DOT_ROWS] {
+        int8_dots::<i8>(level, rows, bytemuck::cast_slice(packed))
+    }
+    fn pack(kernel: &Kernel<i32>, side: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
+        let offset = if side == Side::Left { -128 } else { 0 };
+        neighbours::<4, i8>(kernel, src, total, k, width, dst, |x| x ^ offset);
+    }
+    const OFFSET: bool = true;
+    fn correct(panels: &[i32], steps: usize, width: usize, sums: &mut [i32]) {
+        kernel::take_off_128(panels, steps, width, sums)
+    }
+}
+
+/// Two neighbours of a sum, widened to 16 bits, in one packed value: `pmaddwd` of AVX2 and AVX-512 multiplies them and
+/// adds both products, exactly; plain code does the same.
+pub struct Words;
+
+impl Scheme<i8> for Words {
+    const DEPTH: usize = 2;
+    fn kernel(level: Level) -> Kernel<i32> {
+        kernel::i16_pairs(level)
+    }
+    fn direct(_: &[i8]) -> Option<&[i32]> {
+        None
+    }
+    fn terms(_: &[i8]) -> Option<&[i32]> {
+        None
+    }
+    fn dots(level: Level, rows: [&[i8]; DOT_ROWS], _: &[i32], packed: &[i32]) -> [i32; DOT_ROWS] {
+        int8_dots::<i16>(level, rows, bytemuck::cast_slice(packed))
+    }
+    fn pack(kernel: &Kernel<i32>, _: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
+        neighbours::<2, i16>(kernel, src, total, k, width, dst, i16::from);
+    }
+}
+
+/// Packs `D` neighbours of a sum into the 32 bits of one value, the first in the lowest bits, each made a `W` by `to`. A
+/// sum whose length is no multiple of `D` ends with zeros.
+fn neighbours<const D: usize, W: Pod + Default>(
+    kernel: &Kernel<i32>,
+    src: MatRef<i8>,
+    total: usize,
+    k: usize,
+    width: usize,
+    dst: &mut [i32],
+    to: impl Fn(i8) -> W,
+) {
+    let steps = k.div_ceil(D);
+    let whole = k / D;
+    if src.rs == 1 {
+        return runs(total, steps, width, dst, |i, p, out| {
+            let (out, _) = bytemuck::cast_slice_mut::<i32, W>(out).as_chunks_mut::<D>();
+            if p < whole {
+                let rows: [&[i8]; D] = from_fn(|d| &src.data[src.at(i, D * p + d).offset..][..out.len()]);
+                // Sixteen at a time, which is vector code on any CPU.
+                let (sixteens, rest) = out.as_chunks_mut::<16>();
+                let done = 16 * sixteens.len();
+                for (c, out) in sixteens.iter_mut().enumerate() {
+                    let rows: [&[i8; 16]; D] = from_fn(|d| rows[d][16 * c..][..16].try_into().expect("sixteen"));
+                    *out = from_fn(|j| from_fn(|d| to(rows[d][j])));
+                }
+                for (j, o) in rest.iter_mut().enumerate() {
+                    *o = from_fn(|d| to(rows[d][done + j]));
+                }
+                return;
+            }
+            out.fill([W::default(); D]);
+            for d in 0..k - D * p {
+                let row = &src.data[src.at(i, D * p + d).offset..][..out.len()];
+                out.iter_mut().zip(row).for_each(|(o, &x)| o[d] = to(x));
+            }
+        });
+    }
+    if src.cs != 1 {
+        return elements(total, steps, width, dst, |i, p| {
+            let value: [W; D] = from_fn(|d| if D * p + d < k { to(src.get(i, D * p + d)) } else { W::default() });
+            bytemuck::pod_read_unaligned(bytemuck::cast_slice(&value))
+        });
+    }
+    strips(kernel, total, steps, width, dst, |i, p, out| {
+        let len = (D * out.len()).min(k - D * p);
+        let row = &src.data[src.at(i, D * p).offset..][..len];
+        let out: &mut [W] = bytemuck::cast_slice_mut(out);
+        out.iter_mut().zip(row).for_each(|(o, &x)| *o = to(x));
+        out[len..].fill(W::default());
+    });
 }

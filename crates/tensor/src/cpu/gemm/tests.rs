@@ -33,6 +33,7 @@ case!(f16, F32, 1.0 / 2048.0, f16::from_f64, f16::to_f64);
 case!(bf16, F32, 1.0 / 256.0, bf16::from_f64, bf16::to_f64);
 case!(i32, 0.0, 0.0, |x: f64| (x * 10.0) as i32, |x| x as f64);
 case!(i64, 0.0, 0.0, |x: f64| (x * 10.0) as i64, |x: i64| x as f64);
+case!(i8, 0.0, 0.0, |x: f64| (x * 140.0) as i8, |x| x as f64);
 case!(u8, 0.0, 0.0, |x: f64| (x * 100.0) as i64 as u8, |x| x as f64);
 
 /// Numbers of mixed sign and size, the same on every run.
@@ -183,6 +184,8 @@ proptest! {
     #[test]
     fn i64_any_shape(s in shape()) { check::<i64>(s) }
     #[test]
+    fn i8_any_shape(s in shape()) { check::<i8>(s) }
+    #[test]
     fn u8_any_shape(s in shape()) { check::<u8>(s) }
 }
 
@@ -196,6 +199,7 @@ fn blocks_and_vectors() {
                 check::<f32>(Shape { m, n, k, a, b, accumulate, pad: 2, ..plain });
             }
             check::<bf16>(Shape { m, n, k, a, b, ..plain });
+            check::<i8>(Shape { m, n, k, a, b, accumulate: true, ..plain });
             check::<f64>(Shape { m, n, k, a, b, ..plain });
         }
     }
@@ -356,5 +360,60 @@ fn with_a_bias() {
     {
         run::<f32>(m, n, k);
         run::<bf16>(m, n, k);
+    }
+}
+
+/// Every way of multiplying 8-bit integers at every level, in sums of 32 bits, against sums of 64 bits.
+fn check_wide(a: &[i8], b: &[i8], (m, n, k): (usize, usize, usize), b_columns: bool) {
+    let b_ref = if b_columns { MatRef::row_major(b, k).t() } else { MatRef::row_major(b, n) };
+    let x = Product { m, n, k, a: MatRef::row_major(a, k), b: b_ref, accumulate: false, bias: None };
+    let want: Vec<i32> = (0..m * n)
+        .map(|e| (0..k).map(|p| x.a.get(e / n, p) as i64 * b_ref.get(p, e % n) as i64).sum::<i64>() as i32)
+        .collect();
+    for level in levels() {
+        for parallel in [false, true] {
+            let at = format!("{m}×{n}×{k} at {level:?}");
+            let mut c = vec![7; m * n];
+            gemm_at(level, x, &mut c, n, parallel);
+            assert!(c == want, "{at}");
+            let mut c = vec![7; m * n];
+            product::<scheme::Words, i8, i32>(level, x, &mut c, n, parallel);
+            assert!(c == want, "pairs, {at}");
+            if kernel::has_i8_quads(level) {
+                let mut c = vec![7; m * n];
+                product::<scheme::Quads, i8, i32>(level, x, &mut c, n, parallel);
+                assert!(c == want, "fours, {at}");
+            }
+        }
+    }
+}
+
+/// Sums of 8-bit integers are exact: extremes of both signs, sums as long as 32 bits hold and longer ones, which wrap,
+/// depths that are no multiple of what a packed value holds, and several blocks of depth, rows and columns.
+#[test]
+fn int8_is_exact() {
+    for k in [1, 2, 3, 4, 5, 2047, 2048, 2049, 131_071, 131_072, 140_001] {
+        for (x, y) in [(-128, -128), (-128, 127), (127, -128), (127, 127), (-1, 1)] {
+            check_wide(&vec![x; 2 * k], &vec![y; 2 * k], (2, 2, k), k % 2 == 0);
+        }
+    }
+    assert_eq!(131_071 * 128 * 128, 2_147_467_264, "the longest sum that cannot overflow");
+    for (m, n, k) in [
+        (1, 1, 1),
+        (1, 70, 65),
+        (70, 1, 65),
+        (7, 16, 15),
+        (15, 17, 31),
+        (14, 32, 64),
+        (15, 33, 63),
+        (29, 65, 130),
+        (31, 31, 4099),
+        (300, 70, 600),
+        (130, 2100, 70),
+        (257, 300, 1030),
+    ] {
+        for b_columns in [false, true] {
+            check_wide(&numbers::<i8>(m * k, 1), &numbers::<i8>(k * n, 2), (m, n, k), b_columns);
+        }
     }
 }

@@ -64,6 +64,7 @@ macro_rules! adding {
             DType::F64 => $run::<f64>($x, $src, $($argument),*),
             DType::I64 => $run::<i64>($x, $src, $($argument),*),
             DType::I32 => $run::<i32>($x, $src, $($argument),*),
+            DType::I8 => $run::<i8>($x, $src, $($argument),*),
             DType::U8 => $run::<u8>($x, $src, $($argument),*),
             DType::F16 | DType::BF16 => {
                 let (wide, src) = (cast($x, DType::F32), cast($src, DType::F32));

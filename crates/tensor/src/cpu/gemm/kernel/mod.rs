@@ -4,12 +4,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 mod transpose;
 
-use crate::cpu::level::Level;
+use crate::cpu::level::{Level, hardware};
 
 /// One micro-tile's operands: `C[i][j] (+)= Σ_p A[i][p] · B[p][j]`.
 pub struct Tile<A> {
@@ -50,11 +52,12 @@ pub struct Kernel<A> {
     /// readable and every element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
     pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
     /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
-    /// Each row `ahead` elements further on is prefetched; any value will do.
+    /// Each row `ahead` elements further on is prefetched; any value will do. None where no rows are as the kernel takes
+    /// them: they are widened on the way instead.
     ///
     /// # Safety
     /// The CPU has the kernel's instructions.
-    pub dot: Dot<A>,
+    pub dot: Option<Dot<A>>,
     /// `dst[p * w + i] = src[i * stride + p]` for `i < w`, `p < k`.
     ///
     /// # Safety
@@ -96,6 +99,9 @@ macro_rules! float {
                     Level::Avx512 => avx512::$t::KERNEL,
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx2 => avx2::$t::KERNEL,
+                    #[cfg(target_arch = "aarch64")]
+                    _ => neon::$t::KERNEL,
+                    #[cfg(not(target_arch = "aarch64"))]
                     _ => $portable,
                 }
             }
@@ -147,4 +153,42 @@ pub fn bf16_pairs(level: Level) -> Kernel<f32> {
     return avx512::pairs::f32::KERNEL;
     #[cfg(not(target_arch = "x86_64"))]
     unreachable!("checked above")
+}
+
+/// Whether this CPU multiplies fours of 8-bit integers, at this level.
+pub fn has_i8_quads(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level == Level::Avx512 && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    return level > Level::Avx512;
+}
+
+/// The micro-kernel of packed fours of 8-bit integers, where [`has_i8_quads`].
+pub fn i8_quads(level: Level) -> Kernel<i32> {
+    assert!(has_i8_quads(level), "gemm: this CPU has no int8 products");
+    #[cfg(target_arch = "x86_64")]
+    return avx512::quads::i32::KERNEL;
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("checked above")
+}
+
+/// `sums[j] −= 128 · Σ` of the bytes of column `j` of a packed block of fours; where [`has_i8_quads`].
+pub fn take_off_128(panels: &[i32], steps: usize, width: usize, sums: &mut [i32]) {
+    assert!(has_i8_quads(hardware()), "gemm: this CPU has no int8 products");
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: checked above.
+    return unsafe { avx512::quads::take_off_128(panels, steps, width, sums) };
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("checked above, for {} of {steps} × {width} and {}", panels.len(), sums.len())
+}
+
+/// The micro-kernel of packed pairs of 16-bit integers.
+pub fn i16_pairs(level: Level) -> Kernel<i32> {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512::words::i32::KERNEL,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::words::i32::KERNEL,
+        _ => portable::kernel_of::<i32, portable::Words, 4, 8>(),
+    }
 }

@@ -4,7 +4,39 @@ use super::{Accumulator, DOT_ROWS, Kernel, Tile, transpose};
 
 /// The kernel for tiles of up to `MR × NR`.
 pub const fn kernel<A: Accumulator, const MR: usize, const NR: usize>() -> Kernel<A> {
-    Kernel { mr: MR, nr: NR, run: run::<A, MR, NR>, dot: dot::<A>, transpose: transpose::scalar::<A> }
+    Kernel { dot: Some(dot::<A>), ..kernel_of::<A, One, MR, NR>() }
+}
+
+/// The same for packed values that hold more than one term.
+pub const fn kernel_of<A: Accumulator, P: Packing<A>, const MR: usize, const NR: usize>() -> Kernel<A> {
+    Kernel { mr: MR, nr: NR, run: run::<A, P, MR, NR>, dot: None, transpose: transpose::scalar::<A> }
+}
+
+/// What packed values hold.
+pub trait Packing<A> {
+    /// The sum of the products of their terms, and `c`.
+    fn mul_add(a: A, b: A, c: A) -> A;
+}
+
+/// One term.
+pub struct One;
+
+impl<A: Accumulator> Packing<A> for One {
+    #[inline(always)]
+    fn mul_add(a: A, b: A, c: A) -> A {
+        A::mul_add::<false>(a, b, c)
+    }
+}
+
+/// Two 16-bit integers.
+pub struct Words;
+
+impl Packing<i32> for Words {
+    #[inline(always)]
+    fn mul_add(a: i32, b: i32, c: i32) -> i32 {
+        let (low, high) = (a as i16 as i32 * b as i16 as i32, (a >> 16) * (b >> 16));
+        c.wrapping_add(low).wrapping_add(high)
+    }
 }
 
 /// The same loops, compiled for AVX2: what integers use there.
@@ -15,7 +47,7 @@ pub const fn kernel_avx2<A: Accumulator, const MR: usize, const NR: usize>() -> 
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn run_avx2<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
         // SAFETY: the caller's promise is this function's.
-        unsafe { run::<A, MR, NR>(rows, cols, t) }
+        unsafe { run::<A, One, MR, NR>(rows, cols, t) }
     }
     Kernel { run: run_avx2::<A, MR, NR>, ..kernel::<A, MR, NR>() }
 }
@@ -23,9 +55,11 @@ pub const fn kernel_avx2<A: Accumulator, const MR: usize, const NR: usize>() -> 
 /// # Safety
 /// As [`Kernel::run`].
 #[inline(always)]
-unsafe fn run<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
+unsafe fn run<A: Accumulator, P: Packing<A>, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
     // SAFETY: the caller's promise is this function's.
-    unsafe { if (rows, cols) == (MR, NR) { tile::<A, MR, NR>(MR, NR, t) } else { tile::<A, MR, NR>(rows, cols, t) } }
+    unsafe {
+        if (rows, cols) == (MR, NR) { tile::<A, P, MR, NR>(MR, NR, t) } else { tile::<A, P, MR, NR>(rows, cols, t) }
+    }
 }
 
 /// Inlined once with constant `rows` and `cols`, which become vector code, and once for the edges.
@@ -33,7 +67,7 @@ unsafe fn run<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, col
 /// # Safety
 /// As [`Kernel::run`].
 #[inline(always)]
-unsafe fn tile<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
+unsafe fn tile<A: Accumulator, P: Packing<A>, const MR: usize, const NR: usize>(rows: usize, cols: usize, t: &Tile<A>) {
     let mut acc = [[A::ZERO; NR]; MR];
     let (mut a, mut b) = (t.a, t.b);
     for _ in 0..t.k {
@@ -46,7 +80,7 @@ unsafe fn tile<A: Accumulator, const MR: usize, const NR: usize>(rows: usize, co
             // SAFETY: `i < rows` and `a` is at a column below `k`.
             let ai = unsafe { *a.offset(i as isize * t.a_rs) };
             for j in 0..NR {
-                acc[i][j] = A::mul_add::<false>(ai, bv[j], acc[i][j]);
+                acc[i][j] = P::mul_add(ai, bv[j], acc[i][j]);
             }
         }
         a = a.wrapping_offset(t.a_cs);

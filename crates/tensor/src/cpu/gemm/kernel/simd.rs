@@ -9,13 +9,13 @@
 /// `R` and `NV` are compile-time constants, so an edge tile is as fast as its size allows and nothing is padded.
 /// `A` may have any strides and `B` any row stride, so that small matrices need no packing.
 macro_rules! simd_kernel {
-    ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], [$($i:literal)*], $transpose:ident) => {
+    ($t:ident, $features:literal, $ops:ident, $mr:literal, [$($r:literal)*], [$($i:literal)*], $dot:expr, $transpose:ident) => {
         pub mod $t {
             use super::$ops as ops;
-            use crate::cpu::gemm::kernel::{DOT_ROWS, Kernel, Tile, transpose};
+            use crate::cpu::gemm::kernel::{Kernel, Tile, transpose};
 
             /// The kernel of this type at this level.
-            pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, dot, transpose: transpose::$transpose };
+            pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, dot: $dot, transpose: transpose::$transpose };
 
             /// # Safety
             /// As [`Kernel::run`].
@@ -31,65 +31,6 @@ macro_rules! simd_kernel {
                         _ => unreachable!("a {rows}×{cols} tile for a kernel of {}×{}", $mr, 2 * ops::LANES),
                     }
                 }
-            }
-
-            /// Whether a vector is a whole cache line, or two of them are.
-            const PREFETCH_EVERY_LINE: bool = ops::LANES * size_of::<$t>() == 64;
-
-            /// # Safety
-            /// As [`Kernel::dot`].
-            #[target_feature(enable = $features)]
-            unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t], ahead: isize) -> [$t; DOT_ROWS] {
-                for row in rows {
-                    assert_eq!(row.len(), x.len());
-                }
-                // Two running sums a row: eight chains cover the latency of the FMA.
-                let mut acc = [[ops::zero(); 2]; DOT_ROWS];
-                let step = 2 * ops::LANES;
-                let whole = x.len() / step * step;
-                // Rows are shorter than what the hardware needs to see a stream.
-                let next = rows.map(|row| row.as_ptr().wrapping_offset(ahead));
-                for p in (0..whole).step_by(step) {
-                    for v in 0..2 {
-                        let p = p + v * ops::LANES;
-                        if PREFETCH_EVERY_LINE || v == 0 {
-                            for next in next {
-                                ops::prefetch(next.wrapping_add(p));
-                            }
-                        }
-                        // SAFETY: `p + LANES` is at most the length of `x` and of every row.
-                        unsafe {
-                            let xs = ops::load(x.as_ptr().add(p));
-                            acc[0][v] = ops::fma(ops::load(rows[0].as_ptr().add(p)), xs, acc[0][v]);
-                            acc[1][v] = ops::fma(ops::load(rows[1].as_ptr().add(p)), xs, acc[1][v]);
-                            acc[2][v] = ops::fma(ops::load(rows[2].as_ptr().add(p)), xs, acc[2][v]);
-                            acc[3][v] = ops::fma(ops::load(rows[3].as_ptr().add(p)), xs, acc[3][v]);
-                        }
-                    }
-                }
-                for (v, p) in (whole..x.len()).step_by(ops::LANES).enumerate() {
-                    let mask = ops::mask((x.len() - p).min(ops::LANES));
-                    // SAFETY: the mask hides what is past the end.
-                    let xs = unsafe { ops::load_mask(x.as_ptr().add(p), mask) };
-                    for r in 0..DOT_ROWS {
-                        // SAFETY: as above.
-                        let row = unsafe { ops::load_mask(rows[r].as_ptr().add(p), mask) };
-                        acc[r][v] = ops::fma(row, xs, acc[r][v]);
-                    }
-                }
-                acc.map(|[even, odd]| {
-                    let mut lanes = [0.0; ops::LANES];
-                    // SAFETY: `lanes` is one vector long.
-                    unsafe { ops::store(lanes.as_mut_ptr(), ops::add(even, odd)) };
-                    let mut width = ops::LANES / 2;
-                    while width > 0 {
-                        for l in 0..width {
-                            lanes[l] += lanes[l + width];
-                        }
-                        width /= 2;
-                    }
-                    lanes[0]
-                })
             }
 
             /// # Safety
@@ -169,10 +110,80 @@ macro_rules! simd_kernel {
     };
 }
 
-/// Defines a module of one-instruction functions, so that the kernel's text is the same for every vector type.
+/// Defines a module with [`Kernel::dot`](super::Kernel::dot) of one element type at one SIMD level.
+macro_rules! simd_dot {
+    ($name:ident, $t:ident, $features:literal, $ops:ident) => {
+        mod $name {
+            use super::$ops as ops;
+            use crate::cpu::gemm::kernel::DOT_ROWS;
+
+            /// Whether a vector is a whole cache line, or two of them are.
+            const PREFETCH_EVERY_LINE: bool = ops::LANES * size_of::<$t>() == 64;
+
+            /// # Safety
+            /// As [`Kernel::dot`].
+            #[target_feature(enable = $features)]
+            pub unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t], ahead: isize) -> [$t; DOT_ROWS] {
+                for row in rows {
+                    assert_eq!(row.len(), x.len());
+                }
+                // Two running sums a row: eight chains cover the latency of the FMA.
+                let mut acc = [[ops::zero(); 2]; DOT_ROWS];
+                let step = 2 * ops::LANES;
+                let whole = x.len() / step * step;
+                // Rows are shorter than what the hardware needs to see a stream.
+                let next = rows.map(|row| row.as_ptr().wrapping_offset(ahead));
+                for p in (0..whole).step_by(step) {
+                    for v in 0..2 {
+                        let p = p + v * ops::LANES;
+                        if PREFETCH_EVERY_LINE || v == 0 {
+                            for next in next {
+                                ops::prefetch(next.wrapping_add(p));
+                            }
+                        }
+                        // SAFETY: `p + LANES` is at most the length of `x` and of every row.
+                        unsafe {
+                            let xs = ops::load(x.as_ptr().add(p));
+                            acc[0][v] = ops::fma(ops::load(rows[0].as_ptr().add(p)), xs, acc[0][v]);
+                            acc[1][v] = ops::fma(ops::load(rows[1].as_ptr().add(p)), xs, acc[1][v]);
+                            acc[2][v] = ops::fma(ops::load(rows[2].as_ptr().add(p)), xs, acc[2][v]);
+                            acc[3][v] = ops::fma(ops::load(rows[3].as_ptr().add(p)), xs, acc[3][v]);
+                        }
+                    }
+                }
+                for (v, p) in (whole..x.len()).step_by(ops::LANES).enumerate() {
+                    let mask = ops::mask((x.len() - p).min(ops::LANES));
+                    // SAFETY: the mask hides what is past the end.
+                    let xs = unsafe { ops::load_mask(x.as_ptr().add(p), mask) };
+                    for r in 0..DOT_ROWS {
+                        // SAFETY: as above.
+                        let row = unsafe { ops::load_mask(rows[r].as_ptr().add(p), mask) };
+                        acc[r][v] = ops::fma(row, xs, acc[r][v]);
+                    }
+                }
+                acc.map(|[even, odd]| {
+                    let mut lanes = [0.0; ops::LANES];
+                    // SAFETY: `lanes` is one vector long.
+                    unsafe { ops::store(lanes.as_mut_ptr(), ops::add(even, odd)) };
+                    let mut width = ops::LANES / 2;
+                    while width > 0 {
+                        for l in 0..width {
+                            lanes[l] += lanes[l + width];
+                        }
+                        width /= 2;
+                    }
+                    lanes[0]
+                })
+            }
+        }
+    };
+}
+
+/// Defines a module of one-instruction functions of x86-64, so that the kernel's text is the same for every vector type.
+#[cfg(target_arch = "x86_64")]
 macro_rules! simd_ops {
-    ($name:ident, $features:literal, $t:ident, $v:ident, $m:ident, $lanes:literal, $zero:ident, $splat:ident, $fma:ident,
-     $add:ident, $load:ident, $store:ident, |$n:ident| $mask:expr, |$p:ident, $pm:ident| $load_mask:expr,
+    ($name:ident, $features:literal, $t:ident, $v:ident, $m:ident, $lanes:literal, $zero:ident, $splat:ident,
+     |$a:ident, $b:ident, $c:ident| $fma:expr, $add:ident, |$l:ident| $load:expr, |$s:ident, $sv:ident| $store:expr, |$n:ident| $mask:expr, |$p:ident, $pm:ident| $load_mask:expr,
      |$q:ident, $qm:ident, $qv:ident| $store_mask:expr) => {
         mod $name {
             use std::arch::x86_64::*;
@@ -193,8 +204,8 @@ macro_rules! simd_ops {
             }
             #[inline]
             #[target_feature(enable = $features)]
-            pub fn fma(a: V, b: V, c: V) -> V {
-                $fma(a, b, c)
+            pub fn fma($a: V, $b: V, $c: V) -> V {
+                $fma
             }
             #[inline]
             #[target_feature(enable = $features)]
@@ -218,17 +229,17 @@ macro_rules! simd_ops {
             /// `LANES` elements at `p` are readable.
             #[inline]
             #[target_feature(enable = $features)]
-            pub unsafe fn load(p: *const $t) -> V {
+            pub unsafe fn load($l: *const $t) -> V {
                 // SAFETY: the caller's promise.
-                unsafe { $load(p) }
+                unsafe { $load }
             }
             /// # Safety
             /// `LANES` elements at `p` are writable.
             #[inline]
             #[target_feature(enable = $features)]
-            pub unsafe fn store(p: *mut $t, v: V) {
+            pub unsafe fn store($s: *mut $t, $sv: V) {
                 // SAFETY: the caller's promise.
-                unsafe { $store(p, v) }
+                unsafe { $store }
             }
             /// # Safety
             /// The masked elements at `p` are readable.
@@ -250,4 +261,6 @@ macro_rules! simd_ops {
     };
 }
 
-pub(super) use {simd_kernel, simd_ops};
+#[cfg(target_arch = "x86_64")]
+pub(super) use simd_ops;
+pub(super) use {simd_dot, simd_kernel};

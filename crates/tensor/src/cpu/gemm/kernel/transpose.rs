@@ -13,49 +13,62 @@ pub unsafe fn scalar<A: Accumulator>(src: *const A, stride: isize, w: usize, k: 
     }
 }
 
+/// Columns done at a time: few enough that the strip of `dst` stays in the L1 cache.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const STRIP: usize = 64;
+
+/// Defines the transposition of a whole panel from that of an `$b × $b` block.
+///
+/// A panel whose height is not a multiple of the block's is covered by letting the last block overlap its
+/// neighbour: the same values are written twice.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! panel {
+    ($name:ident, $features:literal, $t:ty, $b:literal, $block:ident, $narrow:path) => {
+        /// # Safety
+        /// As [`Kernel::transpose`](crate::cpu::gemm::kernel::Kernel::transpose).
+        #[target_feature(enable = $features)]
+        pub unsafe fn $name(src: *const $t, stride: isize, w: usize, k: usize, dst: *mut $t) {
+            if w < $b {
+                // SAFETY: the caller's promise.
+                return unsafe { $narrow(src, stride, w, k, dst) };
+            }
+            let whole = k / $b * $b;
+            for p0 in (0..whole).step_by(STRIP) {
+                for i in (0..w).step_by($b) {
+                    let i = i.min(w - $b);
+                    for p in (p0..whole.min(p0 + STRIP)).step_by($b) {
+                        // SAFETY: rows `i..i + b` are below `w`, columns `p..p + b` below `k`.
+                        unsafe { $block(src.offset(i as isize * stride).add(p), stride, w, dst.add(p * w + i)) };
+                    }
+                }
+            }
+            // SAFETY: columns `whole..k`.
+            unsafe { scalar(src.add(whole), stride, w, k - whole, dst.add(whole * w)) };
+        }
+    };
+}
+
+#[cfg(target_arch = "aarch64")]
+pub use neon::{neon_f32, neon_f64};
 #[cfg(target_arch = "x86_64")]
-pub use x86::{avx2_f32, avx2_f64};
+pub use x86::{avx2_f32, avx2_f64, avx2_i32};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::scalar;
+    use super::{STRIP, scalar};
     use std::arch::x86_64::*;
 
-    /// Columns done at a time: few enough that the strip of `dst` stays in the L1 cache.
-    const STRIP: usize = 64;
+    panel!(avx2_f32, "avx2,fma,f16c", f32, 8, block_8x8_f32, narrow_f32);
+    panel!(narrow_f32, "avx2,fma,f16c", f32, 4, block_4x4_f32, scalar);
+    panel!(avx2_f64, "avx2,fma,f16c", f64, 4, block_4x4_f64, scalar);
 
-    /// Defines the transposition of a whole panel from that of an `$b × $b` block.
-    ///
-    /// A panel whose height is not a multiple of the block's is covered by letting the last block overlap its
-    /// neighbour: the same values are written twice.
-    macro_rules! panel {
-        ($name:ident, $t:ty, $b:literal, $block:ident, $narrow:path) => {
-            /// # Safety
-            /// As [`Kernel::transpose`](crate::cpu::gemm::kernel::Kernel::transpose).
-            #[target_feature(enable = "avx2,fma,f16c")]
-            pub unsafe fn $name(src: *const $t, stride: isize, w: usize, k: usize, dst: *mut $t) {
-                if w < $b {
-                    // SAFETY: the caller's promise.
-                    return unsafe { $narrow(src, stride, w, k, dst) };
-                }
-                let whole = k / $b * $b;
-                for p0 in (0..whole).step_by(STRIP) {
-                    for i in (0..w).step_by($b) {
-                        let i = i.min(w - $b);
-                        for p in (p0..whole.min(p0 + STRIP)).step_by($b) {
-                            // SAFETY: rows `i..i + b` are below `w`, columns `p..p + b` below `k`.
-                            unsafe { $block(src.offset(i as isize * stride).add(p), stride, w, dst.add(p * w + i)) };
-                        }
-                    }
-                }
-                // SAFETY: columns `whole..k`.
-                unsafe { scalar(src.add(whole), stride, w, k - whole, dst.add(whole * w)) };
-            }
-        };
+    /// # Safety
+    /// As [`Kernel::transpose`](crate::cpu::gemm::kernel::Kernel::transpose).
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub unsafe fn avx2_i32(src: *const i32, stride: isize, w: usize, k: usize, dst: *mut i32) {
+        // SAFETY: the caller's promise; 32 bits that are moved, whatever they mean.
+        unsafe { avx2_f32(src.cast(), stride, w, k, dst.cast()) }
     }
-    panel!(avx2_f32, f32, 8, block_8x8_f32, narrow_f32);
-    panel!(narrow_f32, f32, 4, block_4x4_f32, scalar);
-    panel!(avx2_f64, f64, 4, block_4x4_f64, scalar);
 
     /// # Safety
     /// 8 rows of 8 at `src`, `stride` apart, are readable, and 8 rows of 8 at `dst`, `w` apart, writable.
@@ -121,6 +134,53 @@ mod x86 {
         for (p, v) in columns.into_iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe { _mm256_storeu_pd(dst.add(p * w), v) };
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use super::{STRIP, scalar};
+    use std::arch::aarch64::*;
+
+    panel!(neon_f32, "neon", f32, 4, block_4x4_f32, scalar);
+    panel!(neon_f64, "neon", f64, 2, block_2x2_f64, scalar);
+
+    /// # Safety
+    /// 4 rows of 4 at `src`, `stride` apart, are readable, and 4 rows of 4 at `dst`, `w` apart, writable.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn block_4x4_f32(src: *const f32, stride: isize, w: usize, dst: *mut f32) {
+        // SAFETY: the caller's promise; the same 128 bits as two numbers of 64.
+        let row = |i: isize| unsafe { vld1q_f32(src.offset(i * stride)) };
+        let pairs = |v: float32x4_t| vreinterpretq_f64_f32(v);
+        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+        // Columns 0 and 2 of two rows, and columns 1 and 3.
+        let (ab_even, ab_odd) = (pairs(vtrn1q_f32(a, b)), pairs(vtrn2q_f32(a, b)));
+        let (cd_even, cd_odd) = (pairs(vtrn1q_f32(c, d)), pairs(vtrn2q_f32(c, d)));
+        let columns = [
+            vtrn1q_f64(ab_even, cd_even),
+            vtrn1q_f64(ab_odd, cd_odd),
+            vtrn2q_f64(ab_even, cd_even),
+            vtrn2q_f64(ab_odd, cd_odd),
+        ];
+        for (p, v) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { vst1q_f32(dst.add(p * w), vreinterpretq_f32_f64(v)) };
+        }
+    }
+
+    /// # Safety
+    /// 2 rows of 2 at `src`, `stride` apart, are readable, and 2 rows of 2 at `dst`, `w` apart, writable.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn block_2x2_f64(src: *const f64, stride: isize, w: usize, dst: *mut f64) {
+        // SAFETY: the caller's promise.
+        let (a, b) = unsafe { (vld1q_f64(src), vld1q_f64(src.offset(stride))) };
+        // SAFETY: as above.
+        unsafe {
+            vst1q_f64(dst, vtrn1q_f64(a, b));
+            vst1q_f64(dst.add(w), vtrn2q_f64(a, b));
         }
     }
 }
