@@ -115,10 +115,12 @@ impl LstmOperands {
     }
     fn input<T: SeqFloat>(&self) -> LstmInput<'_, T> {
         let (layout, x) = (self.x.layout(), self.x.storage::<T>());
+        // Without elements, strides mean nothing.
+        let some = self.x.numel() > 0;
         LstmInput {
             e: self.x.dim(2),
-            x: &x[layout.offset.min(x.len())..],
-            strides: [0, 1].map(|d| layout.strides[d] as usize),
+            x: if some { &x[layout.offset..] } else { &[] },
+            strides: [0, 1].map(|d| if some { layout.strides[d] as usize } else { 0 }),
             w: self.w.contiguous_slice(),
             bias: self.bias.contiguous_slice(),
         }
