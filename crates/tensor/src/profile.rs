@@ -65,7 +65,7 @@ struct Watch {
 
 impl Watch {
     #[cold]
-    fn start(name: &'static str, operands: &[&Tensor], flops: f64) -> Box<Watch> {
+    fn start(name: &'static str, operands: &[&Tensor], flops: f64) -> Watch {
         let text: Vec<String> = operands.iter().map(|x| format!("{}{}", x.dtype(), x.shape())).collect();
         let bytes = operands.iter().map(|x| x.moved()).sum();
         let (epoch, start) = (*START, Instant::now());
@@ -78,10 +78,10 @@ impl Watch {
             bytes,
             thread: thread(),
         };
-        Box::new(Watch { event, start })
+        Watch { event, start }
     }
     #[cold]
-    fn stop(mut self: Box<Self>, written: f64) {
+    fn stop(mut self, written: f64) {
         self.event.time = self.start.elapsed();
         self.event.bytes += written;
         if *DEBUG {

@@ -288,6 +288,7 @@ fn tile<A: Accumulator, O: Rounded<A>>(
     start: Start<A>,
 ) {
     let mut sums = [A::ZERO; LARGEST_TILE];
+    let mut rounded = [O::zeroed(); LARGEST_TILE];
     for j in columns.clone().step_by(kernel.nr) {
         let w = kernel.nr.min(columns.end - j);
         let (b, _, b_rs) = b.panel(j, kernel.nr);
@@ -308,11 +309,14 @@ fn tile<A: Accumulator, O: Rounded<A>>(
                 continue;
             }
             run(sums.as_mut_ptr(), kernel.nr, false);
-            for (i, sums) in sums.chunks_exact_mut(kernel.nr).take(h).enumerate() {
-                // SAFETY: a row of this tile, which is ours.
-                let out = unsafe { std::slice::from_raw_parts_mut(c.wrapping_add(i * out.ldc), w) };
-                O::round(&mut sums[..w], out, start.accumulate);
+            // SAFETY: a row of this tile, which is ours.
+            let row = |i: usize| unsafe { std::slice::from_raw_parts_mut(c.wrapping_add(i * out.ldc), w) };
+            // All rows at once: rounded one by one, they would cost a short product as much as its arithmetic.
+            if start.accumulate {
+                (0..h).for_each(|i| rounded[i * kernel.nr..][..w].copy_from_slice(row(i)));
             }
+            O::round(&mut sums[..h * kernel.nr], &mut rounded[..h * kernel.nr], start.accumulate);
+            (0..h).for_each(|i| row(i).copy_from_slice(&rounded[i * kernel.nr..][..w]));
         }
     }
 }
