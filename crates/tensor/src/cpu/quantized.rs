@@ -8,7 +8,7 @@ use crate::storage::CpuBuffer;
 use crate::{QuantizedTensor, Tensor};
 
 /// Rows of activations for which the weights are used as they are: each costs what decoding costs once.
-const FEW_ROWS: usize = 2;
+const FEW_ROWS: usize = 4;
 /// Weights that are worth a task of their own.
 const TASK: usize = 1 << 16;
 /// Bytes of a panel of decoded weights: a part of the cache that all threads share.

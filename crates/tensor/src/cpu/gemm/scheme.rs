@@ -166,7 +166,8 @@ impl Scheme<i8> for Quads {
     }
     fn pack(kernel: &Kernel<i32>, side: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
         let offset = if side == Side::Left { -128 } else { 0 };
-        neighbours::<4, i8>(kernel, src, total, k, width, dst, |x| x ^ offset);
+        let sixteen = |rows: [&[i8; 16]; 4]| kernel::interleave(rows, offset);
+        neighbours::<4, i8>(kernel, src, total, k, width, dst, |x| x ^ offset, sixteen);
     }
     const OFFSET: bool = true;
     fn correct(panels: &[i32], steps: usize, width: usize, sums: &mut [i32]) {
@@ -193,12 +194,13 @@ impl Scheme<i8> for Words {
         int8_dots::<i16>(level, rows, bytemuck::cast_slice(packed))
     }
     fn pack(kernel: &Kernel<i32>, _: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
-        neighbours::<2, i16>(kernel, src, total, k, width, dst, i16::from);
+        let sixteen = |rows: [&[i8; 16]; 2]| from_fn(|j| rows.map(|row| row[j].into()));
+        neighbours::<2, i16>(kernel, src, total, k, width, dst, i16::from, sixteen);
     }
 }
 
-/// Packs `D` neighbours of a sum into the 32 bits of one value, the first in the lowest bits, each made a `W` by `to`. A
-/// sum whose length is no multiple of `D` ends with zeros.
+/// Packs `D` neighbours of a sum into the 32 bits of one value, the first in the lowest bits, each made a `W` by `to`, or
+/// those of sixteen sums at a time by `sixteen`. A sum whose length is no multiple of `D` ends with zeros.
 fn neighbours<const D: usize, W: Pod + Default>(
     kernel: &Kernel<i32>,
     src: MatRef<i8>,
@@ -207,6 +209,7 @@ fn neighbours<const D: usize, W: Pod + Default>(
     width: usize,
     dst: &mut [i32],
     to: impl Fn(i8) -> W,
+    sixteen: impl Fn([&[i8; 16]; D]) -> [[W; D]; 16],
 ) {
     let steps = k.div_ceil(D);
     let whole = k / D;
@@ -215,12 +218,10 @@ fn neighbours<const D: usize, W: Pod + Default>(
             let (out, _) = bytemuck::cast_slice_mut::<i32, W>(out).as_chunks_mut::<D>();
             if p < whole {
                 let rows: [&[i8]; D] = from_fn(|d| &src.data[src.at(i, D * p + d).offset..][..out.len()]);
-                // Sixteen at a time, which is vector code on any CPU.
                 let (sixteens, rest) = out.as_chunks_mut::<16>();
                 let done = 16 * sixteens.len();
                 for (c, out) in sixteens.iter_mut().enumerate() {
-                    let rows: [&[i8; 16]; D] = from_fn(|d| rows[d][16 * c..][..16].try_into().expect("sixteen"));
-                    *out = from_fn(|j| from_fn(|d| to(rows[d][j])));
+                    *out = sixteen(from_fn(|d| rows[d][16 * c..][..16].try_into().expect("sixteen")));
                 }
                 for (j, o) in rest.iter_mut().enumerate() {
                     *o = from_fn(|d| to(rows[d][done + j]));

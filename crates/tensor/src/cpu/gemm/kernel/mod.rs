@@ -12,6 +12,7 @@ mod simd;
 mod transpose;
 
 use crate::cpu::level::{Level, hardware};
+pub use transpose::interleave;
 
 /// One micro-tile's operands: `C[i][j] (+)= Σ_p A[i][p] · B[p][j]`.
 pub struct Tile<A> {

@@ -13,6 +13,34 @@ pub unsafe fn scalar<A: Accumulator>(src: *const A, stride: isize, w: usize, k: 
     }
 }
 
+/// Four rows of 16 bytes, transposed, with the bits of `flip` flipped in each. The compiler takes such a loop apart byte by byte, so SSE2, which every x86-64 has, is
+/// written out.
+#[inline(always)]
+pub fn interleave(rows: [&[i8; 16]; 4], flip: i8) -> [[i8; 4]; 16] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        // SAFETY: vectors and arrays of one size, of which every bit pattern is a value.
+        let vectors = rows.map(|row| unsafe { std::mem::transmute::<[i8; 16], __m128i>(*row) });
+        // SAFETY: the compilation target has SSE2.
+        let columns = unsafe {
+            let [a, b, c, d] = vectors.map(|v| _mm_xor_si128(v, _mm_set1_epi8(flip)));
+            let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+            let (ab_high, cd_high) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+            [
+                _mm_unpacklo_epi16(ab, cd),
+                _mm_unpackhi_epi16(ab, cd),
+                _mm_unpacklo_epi16(ab_high, cd_high),
+                _mm_unpackhi_epi16(ab_high, cd_high),
+            ]
+        };
+        // SAFETY: as above.
+        unsafe { std::mem::transmute::<[__m128i; 4], [[i8; 4]; 16]>(columns) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::array::from_fn(|j| rows.map(|row| row[j] ^ flip))
+}
+
 /// Columns done at a time: few enough that the strip of `dst` stays in the L1 cache.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const STRIP: usize = 64;
