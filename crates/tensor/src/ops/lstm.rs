@@ -76,11 +76,10 @@ pub fn lstm(
     let options = check(OP, 4, x, weights, &[("h0", h0), ("c0", c0)], options);
     let args = LstmArgs { x, weights, h0, c0, options: &options };
     x.device().backend().lstm(&args).unwrap_or_else(|| {
-        let bias = sum_of(weights.b_ih, weights.b_hh);
-        let gx = input_gates(x, weights.w_ih, bias.as_ref());
         let wide = x.dtype().accumulator();
-        let [gx, w_hh, h0, c0] = [&gx, weights.w_hh, h0, c0].map(|x| x.to_dtype(wide));
-        let out = steps(&gx, &w_hh, h0, c0, &options);
+        let bias = sum_of(weights.b_ih, weights.b_hh).map(|b| b.to_dtype(wide));
+        let [x_wide, w_ih, w_hh, h0, c0] = [x, weights.w_ih, weights.w_hh, h0, c0].map(|x| x.to_dtype(wide));
+        let out = steps(&input_gates(&x_wide, &w_ih, bias.as_ref()), &w_hh, h0, c0, &options);
         let [hs, h_n, c_n] = [out.hs, out.h_n, out.c_n].map(|y| y.to_dtype(x.dtype()));
         LstmOutput { hs, h_n, c_n, ..out }
     })
