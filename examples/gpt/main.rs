@@ -18,7 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let options = Options::parse();
     // Whatever goes wrong is one line for a person, also where the library panics with an error as payload.
-    match ferrograd::catch(|| ferrograd::on_pool(|| run(&options))).and_then(|outcome| outcome) {
+    match ferrograd::on_pool(|| ferrograd::catch(|| run(&options))).and_then(|outcome| outcome) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -41,6 +41,32 @@ fn leaves(tensors: &[Tensor]) -> Vec<Var> {
     tensors.iter().map(|x| Var::leaf(x.clone())).collect()
 }
 
+/// Without a state there are no gates, and the input does not matter; its gradient is zero, not what memory held.
+#[test]
+fn a_state_of_nothing() {
+    let x = Var::leaf(Tensor::randn([64, 32, 8]));
+    let [w_ih, w_hh, state] = [[0, 8], [0, 0], [32, 0]].map(|shape| Var::leaf(Tensor::randn(shape)));
+    let weights = LstmWeights { w_ih: &w_ih, w_hh: &w_hh, b_ih: None, b_hh: None };
+    drop(Tensor::randn([64, 32, 8]));
+    let (hs, ..) = lstm(&x, &weights, &state, &state, &SequenceOptions::default());
+    let dx = hs.backward_from(&Tensor::ones([64, 32, 0]));
+    assert!(dx.wrt(&x).to_f64_vec().iter().all(|&d| d == 0.0));
+}
+
+/// Biases are added in the accumulator's type: 0.003 would be lost beside 1 in bf16.
+#[test]
+fn biases_meet_in_full_precision() {
+    let w = Var::from(Tensor::full([4, 1], 0.0).to_dtype(DType::BF16));
+    let [b_ih, b_hh] = [1.0, 0.003].map(|b| Var::from(Tensor::full([4], b).to_dtype(DType::BF16)));
+    let weights = LstmWeights { w_ih: &w, w_hh: &w, b_ih: Some(&b_ih), b_hh: Some(&b_hh) };
+    let zero = Var::from(Tensor::full([1, 1], 0.0).to_dtype(DType::BF16));
+    let x = zero.reshape([1, 1, 1]);
+    let (_, _, c) = lstm(&x, &weights, &zero, &zero, &SequenceOptions::default());
+    let b = 1.0 + b_hh.tensor().to_f64_vec()[0];
+    let want = b.tanh() / (1.0 + (-b).exp());
+    assert!((c.tensor().to_f64_vec()[0] - want).abs() <= want * DType::BF16.epsilon() / 2.0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     /// On a backend without fused kernels forward and backward go through `composed`.

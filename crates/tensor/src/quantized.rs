@@ -82,7 +82,8 @@ pub trait BlockFormat: fmt::Debug + Send + Sync {
 /// The format `q8_0` of ggml: blocks of 32 weights `w ≈ d·q`, an f16 scale `d` and 32 integers `q` of 8 bits, 34 bytes in
 /// all. `d = max |w| / 127` and `q = round(w / d)`, halves away from zero.
 ///
-/// The error of a weight is at most `d/2`, and what rounding `d` to f16 adds: `2⁻¹¹ |w|`.
+/// The error of a weight is at most `d/2`, and what rounding `d` to f16 adds: `2⁻¹¹ |w|`, or up to `127 · 2⁻²⁵` where `d` is
+/// below f16's normal numbers, `2⁻¹⁴`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Q8_0;
 

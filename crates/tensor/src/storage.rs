@@ -141,13 +141,15 @@ impl CpuBuffer {
         CpuBuffer { ptr, bytes, capacity }
     }
 
-    /// The elements.
+    /// The elements. Their type may want an alignment of 16 bytes at most; more does not compile.
     pub fn as_slice<T: Pod>(&self) -> &[T] {
-        // SAFETY: `ptr` is valid for `bytes` initialised bytes, aligned to 64, and any bits are a valid `T: Pod`.
+        const { assert!(align_of::<T>() <= SMALL_ALIGN) };
+        // SAFETY: `ptr` is valid for `bytes` initialised bytes, aligned to 16 at least, and any bits are a valid `T: Pod`.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.bytes / size_of::<T>()) }
     }
     /// The elements, to write.
     pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
+        const { assert!(align_of::<T>() <= SMALL_ALIGN) };
         // SAFETY: as in `as_slice`, and `&mut self` makes the access unique.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.bytes / size_of::<T>()) }
     }

@@ -156,6 +156,8 @@ fn messages() {
     assert_eq!(message(|| integers.conv2d(&integers, None, &plain)), "conv2d: needs floats, got i64 and i64");
     let line = message(|| zeros(&[1, 3, 8]).conv1d(&zeros(&[4, 2, 3]), None, &Conv1dOptions::default()));
     assert!(line.starts_with("conv1d: input [1, 3, 8] with weight [4, 2, 3]"), "{line}");
+    let bias = message(|| zeros(&[1, 2, 8]).conv1d(&zeros(&[4, 2, 3]), Some(&zeros(&[5])), &Conv1dOptions::default()));
+    assert_eq!(bias, "conv1d: bias [5] for 4 output channels: it must be [4]");
     let transpose = |o| message(|| zeros(&[1, 2, 3, 3]).conv_transpose2d(&zeros(&[2, 1, 2, 2]), None, &o));
     let plain = ConvTranspose2dOptions::default();
     assert!(transpose(ConvTranspose2dOptions { output_padding: [1, 0], ..plain }).contains("below the stride"));

@@ -67,16 +67,16 @@ impl Function for Conv2dWeightGrad {
 /// The convolution in the autocast dtype, operands seen as the plan sees them.
 #[track_caller]
 fn conv(op: &'static str, plan: Conv2dPlan, [x, w]: [&Var; 2], bias: Option<&Var>) -> Var {
-    let view = |x: &Var, w: &Var| (x.reshape(plan.input_shape()), w.reshape(plan.weight_shape()));
-    let Some(bias) = bias else {
-        let [x, w] = promote(op, [&x.lowered(), &w.lowered()]);
-        let (x, w) = view(&x, &w);
-        return Conv2d(plan).apply1(&[&x, &w]);
-    };
+    let [x, w] = promote(op, [&x.lowered(), &w.lowered()]);
+    let (x, w) = (x.reshape(plan.input_shape()), w.reshape(plan.weight_shape()));
+    let Some(bias) = bias else { return Conv2d(plan).apply1(&[&x, &w]) };
     check_bias(op, bias.shape(), plan.geometry.o);
-    let [x, w, bias] = promote(op, [&x.lowered(), &w.lowered(), &bias.lowered()]);
-    let (x, w) = view(&x, &w);
-    Conv2d(plan).apply1(&[&x, &w, &bias])
+    let bias = bias.lowered();
+    // A bias of a wider type widens the result, not the convolution.
+    match x.dtype().promote(bias.dtype()) == x.dtype() {
+        true => Conv2d(plan).apply1(&[&x, &w, &bias.to_dtype(x.dtype())]),
+        false => add_bias(op, Conv2d(plan).apply1(&[&x, &w]), Some(&bias)),
+    }
 }
 
 /// `y + bias`, one number per channel.

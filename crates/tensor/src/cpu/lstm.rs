@@ -195,6 +195,10 @@ pub fn lstm_backward<T: SeqFloat>(
     let LstmGradients { d_x, d_h0, d_c0, d_w_hh, d_w_ih, d_bias } = gradients;
     start(d_h0, upstream.d_hn);
     start(d_c0, upstream.d_cn);
+    if h == 0 {
+        // There are no gates; no input matters.
+        return d_x.into_iter().for_each(|d_x| d_x.fill(T::zero()));
+    }
     let weights = Packed::new(level(), MatRef::row_major(input.w, k), 4 * h, k);
     let pieces = seq.pieces();
     let d_x = optional(d_x, pieces.len(), |d_x| seq.split_rows(d_x, seq.t * e, &pieces));

@@ -18,7 +18,8 @@ fn run(n: usize, (min, max): (usize, usize), body: &(dyn Fn(usize) + Sync)) {
 /// Pieces of work by number.
 ///
 /// # Safety
-/// For different numbers below `count`, `get` must return what can be used at the same time by different threads.
+/// For different numbers below `count`, which is always the same, `get` must return what can be used at the same time by
+/// different threads.
 pub unsafe trait Pieces: Sync + Sized {
     /// One piece.
     type Item;
@@ -79,7 +80,8 @@ unsafe impl<A: Pieces, B: Pieces> Pieces for Zip<A, B> {
         unsafe { (self.0.get(i), self.1.get(i)) }
     }
     fn limits(&self) -> (usize, usize) {
-        self.0.limits()
+        let ((min, max), (other_min, other_max)) = (self.0.limits(), self.1.limits());
+        (min.max(other_min), max.min(other_max))
     }
 }
 

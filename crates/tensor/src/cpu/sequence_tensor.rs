@@ -107,8 +107,9 @@ impl LstmOperands {
             x = x.contiguous();
         }
         let w = Tensor::cat(&[weights.w_hh, weights.w_ih], 1).to_dtype(T::DTYPE).contiguous();
-        let bias = match sum_of(weights.b_ih, weights.b_hh) {
-            Some(bias) => bias.to_dtype(T::DTYPE).contiguous(),
+        let [b_ih, b_hh] = [weights.b_ih, weights.b_hh].map(|b| b.map(|b| b.to_dtype(T::DTYPE)));
+        let bias = match sum_of(b_ih.as_ref(), b_hh.as_ref()) {
+            Some(bias) => bias.contiguous(),
             None => Tensor::full_on([w.dim(0)], 0.0, T::DTYPE, &x.device()).contiguous(),
         };
         LstmOperands { x, w, bias }

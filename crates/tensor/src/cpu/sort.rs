@@ -66,8 +66,9 @@ pub fn sort<T: TotalOrder>(rows: usize, n: usize, descending: bool, x: &[T], val
         return;
     }
     let whole_pool = n >= LONG_ROW && rows < 16;
-    let row = |x: &[T], values: &mut [T], indices: &mut [i64]| {
-        let mut pairs: Vec<(T, i64)> = x.iter().copied().zip(0..).collect();
+    let row = |pairs: &mut Vec<(T, i64)>, x: &[T], values: &mut [T], indices: &mut [i64]| {
+        pairs.clear();
+        pairs.extend(x.iter().copied().zip(0..));
         // Both sorts are stable, so they agree.
         match (whole_pool, descending) {
             (true, _) => {
@@ -80,8 +81,15 @@ pub fn sort<T: TotalOrder>(rows: usize, n: usize, descending: bool, x: &[T], val
             (*v, *i) = *pair;
         }
     };
-    let outputs = values.par_chunks_mut(n).zip(indices.par_chunks_mut(n)).zip(x.par_chunks(n));
-    outputs.for_each(|((values, indices), x)| row(x, values, indices));
+    // Short rows share their memory.
+    let part = n * (4096 / n).max(1);
+    let outputs = values.par_chunks_mut(part).zip(indices.par_chunks_mut(part)).zip(x.par_chunks(part));
+    outputs.for_each(|((values, indices), x)| {
+        let mut pairs = Vec::with_capacity(n);
+        for ((values, indices), x) in values.chunks_mut(n).zip(indices.chunks_mut(n)).zip(x.chunks(n)) {
+            row(&mut pairs, x, values, indices);
+        }
+    });
 }
 
 /// The `k` largest (or smallest) elements of each row of `x [rows, n]`, best first, in `values [rows, k]`, with their
@@ -110,6 +118,7 @@ pub fn topk<T: TotalOrder>(
     let order = |a: &(T, i64), b: &(T, i64)| directed(&a.0, &b.0, largest).then(a.1.cmp(&b.1));
     let capacity = n.min(2 * k.max(32));
     let outputs = values.par_chunks_mut(k).zip(indices.par_chunks_mut(k)).zip(x.par_chunks(n));
+    let outputs = outputs.with_min_len((4096 / n).max(1));
     outputs.for_each(|((values, indices), x)| {
         let (head, tail) = x.split_at(capacity);
         let mut kept: Vec<(T, i64)> = head.iter().copied().zip(0..).collect();

@@ -3,7 +3,7 @@
 //! `FERROGRAD_THREADS=n` sets their number; without it `RAYON_NUM_THREADS` does, and without that there is one for each
 //! core. A program that makes rayon's global pool itself, before its first tensor, keeps its own.
 
-use std::sync::Once;
+use std::sync::{Mutex, Once};
 
 /// Makes the pool, at the first call.
 pub fn start() {
@@ -22,12 +22,22 @@ pub fn start() {
 /// sleeps until it is woken: tens of microseconds, for every kernel that is large enough to be shared. A program of
 /// small models does well to call its training loop this way.
 ///
+/// One such call runs at a time, others wait for it. What a thread has switched on for itself (`no_grad`, `autocast`, a
+/// seed) does not go along to the pool's thread: switch it on inside `f`.
+///
 /// ```
 /// let sum = ferrograd_tensor::on_pool(|| ferrograd_tensor::Tensor::ones([2, 3]).sum().item::<f32>());
 /// assert_eq!(sum, 6.0);
 /// ```
 pub fn on_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    /// A thread of the pool that waits for a kernel takes up other work meanwhile: with two bodies in flight, one could
+    /// begin in the middle of the other, on its stack and under its modes.
+    static ONE: Mutex<()> = Mutex::new(());
     start();
+    if rayon::current_thread_index().is_some() {
+        return f();
+    }
+    let _one = ONE.lock().unwrap_or_else(|e| e.into_inner());
     rayon::scope(|_| f())
 }
 
@@ -56,7 +66,15 @@ mod tests {
         assert!(index.is_some() && sum == 300.0 * 300.0 * 300.0);
         // Already there.
         assert!(on_pool(|| on_pool(rayon::current_thread_index)).is_some());
-        let error = catch(|| on_pool(|| large.matmul(&Tensor::ones([2, 2])))).unwrap_err();
+        // Two at once do not run inside each other.
+        let busy = std::sync::atomic::AtomicBool::new(false);
+        let body = || {
+            assert!(!busy.swap(true, std::sync::atomic::Ordering::SeqCst));
+            (0..50).for_each(|_| drop(large.matmul(&large)));
+            busy.store(false, std::sync::atomic::Ordering::SeqCst);
+        };
+        std::thread::scope(|s| (0..2).for_each(|_| drop(s.spawn(|| on_pool(body)))));
+        let error = on_pool(|| catch(|| large.matmul(&Tensor::ones([2, 2])))).unwrap_err();
         assert!(error.to_string().starts_with("matmul"), "{error}");
     }
 }

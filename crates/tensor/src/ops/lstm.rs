@@ -77,7 +77,8 @@ pub fn lstm(
     let args = LstmArgs { x, weights, h0, c0, options: &options };
     x.device().backend().lstm(&args).unwrap_or_else(|| {
         let wide = x.dtype().accumulator();
-        let bias = sum_of(weights.b_ih, weights.b_hh).map(|b| b.to_dtype(wide));
+        let [b_ih, b_hh] = [weights.b_ih, weights.b_hh].map(|b| b.map(|b| b.to_dtype(wide)));
+        let bias = sum_of(b_ih.as_ref(), b_hh.as_ref());
         let [x_wide, w_ih, w_hh, h0, c0] = [x, weights.w_ih, weights.w_hh, h0, c0].map(|x| x.to_dtype(wide));
         let out = steps(&input_gates(&x_wide, &w_ih, bias.as_ref()), &w_hh, h0, c0, &options);
         let [hs, h_n, c_n] = [out.hs, out.h_n, out.c_n].map(|y| y.to_dtype(x.dtype()));

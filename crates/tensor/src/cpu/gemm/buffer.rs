@@ -9,7 +9,7 @@ thread_local! {
     static FREE: RefCell<Vec<CpuBuffer>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `len` elements of unspecified value, aligned to a cache line.
+/// Lends `len` elements of unspecified value, aligned to a cache line if they fill one.
 pub fn with<A: Pod, R>(len: usize, f: impl FnOnce(&mut [A]) -> R) -> R {
     let need = len * size_of::<A>();
     let kept = FREE.with_borrow_mut(Vec::pop).filter(|buffer| buffer.as_slice::<u8>().len() >= need);

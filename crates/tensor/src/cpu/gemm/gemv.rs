@@ -160,7 +160,7 @@ fn axpys<T: GemmElement>(level: Level, mat: MatRef<T>, x: &[T::Acc], sums: &mut 
         fn avx2<T: GemmElement>(mat: MatRef<T>, x: &[T::Acc], sums: &mut [T::Acc]) {
             axpys_body::<T, true>(mat, x, sums)
         }
-        // SAFETY: a `Level` above `Portable` is only made where the CPU has its instructions.
+        // SAFETY: `gemm_at` is called with a level that this CPU has.
         match level {
             Level::Avx512 => return unsafe { avx512(mat, x, sums) },
             Level::Avx2 => return unsafe { avx2(mat, x, sums) },

@@ -23,7 +23,7 @@
 //! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
 //! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
-//! - `packed`: a right operand that is packed once, for many products.
+//! - `packed`: a right operand that is packed before its product.
 //! - `gemv`: matrix × vector, which the memory limits.
 //! - `buffer`: packing buffers that threads keep.
 

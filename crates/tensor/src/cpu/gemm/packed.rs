@@ -1,4 +1,5 @@
-//! A right operand that is packed once, for many products: the recurrent weights, which every step multiplies by.
+//! A right operand that is packed before its product: once for many, as the recurrent weights that every step multiplies
+//! by, or from what is no matrix, as the patches of a convolution.
 
 use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, tiles, worth_sharing};
 use super::buffer;
@@ -90,7 +91,8 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
 
     /// Room for `[k, n]`, of unspecified value.
     fn empty(level: Level, k: usize, n: usize) -> Packed<T> {
-        Packed { kernel: <Widened as Scheme<T>>::kernel(level), panels: CpuBuffer::scratch::<T>(k * n), k, n }
+        let len = k.checked_mul(n).expect("gemm: a packed operand has more elements than memory can address");
+        Packed { kernel: <Widened as Scheme<T>>::kernel(level.usable()), panels: CpuBuffer::scratch::<T>(len), k, n }
     }
 
     fn depth(k: usize) -> usize {
@@ -146,7 +148,8 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         if m * n == 0 {
             return;
         }
-        assert!(ldc >= n && (m - 1) * ldc + n <= c.len(), "gemm: C is too small");
+        let c_len = (m - 1).checked_mul(ldc).and_then(|rows| rows.checked_add(n));
+        assert!(ldc >= n && c_len.is_some_and(|len| len <= c.len()), "gemm: C is too small");
         if k == 0 {
             if !start.accumulate {
                 c.chunks_mut(ldc).take(m).for_each(|row| match start.bias {

@@ -32,7 +32,8 @@ pub fn index_add<T: Accumulate>(
     }
     let slices = y.par_chunks_mut(n * inner).zip(x.par_chunks(m * inner)).with_min_len(SERIAL.div_ceil(m * inner));
     let threads = rayon::current_num_threads().div_ceil(outer);
-    if m * inner < SERIAL || threads == 1 {
+    // A table of far more rows than there are sources costs more to divide than to write to.
+    if m * inner < SERIAL || threads == 1 || n > 16 * m {
         slices.for_each(|(y, x)| add_to_rows(inner, indices, x, 0, y));
         return Ok(());
     }
@@ -49,14 +50,14 @@ pub fn index_add<T: Accumulate>(
 
 /// `0 = c₀ ≤ c₁ ≤ … = n`, so that between neighbours there are about equally many of the indices.
 fn even_cuts(indices: &[i64], n: usize, parts: usize) -> Vec<usize> {
-    let mut counts = vec![0u32; n];
+    let mut counts = vec![0usize; n];
     indices.iter().for_each(|&i| counts[i as usize] += 1);
     let (mut cuts, mut seen) = (vec![0], 0);
     for (row, &count) in counts.iter().enumerate() {
         if row > 0 && cuts.len() < parts && seen >= indices.len() * cuts.len() / parts {
             cuts.push(row);
         }
-        seen += count as usize;
+        seen += count;
     }
     cuts.push(n);
     cuts

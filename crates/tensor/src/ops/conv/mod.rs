@@ -335,6 +335,9 @@ impl Tensor {
     #[track_caller]
     pub fn conv1d(&self, weight: &Tensor, bias: Option<&Tensor>, options: &Conv1dOptions) -> Tensor {
         let plan = Conv2dPlan::conv1d(self.shape(), weight.shape(), options);
+        if let Some(bias) = bias {
+            check_bias("conv1d", bias.shape(), plan.geometry.o);
+        }
         forward(&plan, &self.unsqueeze(2), &weight.unsqueeze(2), bias).squeeze(2)
     }
 

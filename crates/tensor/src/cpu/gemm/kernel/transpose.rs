@@ -13,8 +13,8 @@ pub unsafe fn scalar<A: Accumulator>(src: *const A, stride: isize, w: usize, k: 
     }
 }
 
-/// Four rows of 16 bytes, transposed, with the bits of `flip` flipped in each. The compiler takes such a loop apart byte by byte, so SSE2, which every x86-64 has, is
-/// written out.
+/// Four rows of 16 bytes, transposed, with the bits of `flip` flipped in each. The compiler takes such a loop apart byte by
+/// byte, so SSE2, which every x86-64 has, is written out.
 #[inline(always)]
 pub fn interleave(rows: [&[i8; 16]; 4], flip: i8) -> [[i8; 4]; 16] {
     #[cfg(target_arch = "x86_64")]
