@@ -250,7 +250,13 @@ impl Case {
                     case.inputs[input][n] += sign * eps;
                     case.loss()
                 };
-                let numeric = (side(1.0) - side(-1.0)) / (2.0 * eps);
+                let (left, here, right) = (side(-1.0), side(0.0), side(1.0));
+                let kink = ((right - here) - (here - left)).abs() > 1e-3 * eps;
+                if kink && self.kind == Kind::Rnn(RnnActivation::Relu) {
+                    // A sum so near to zero that max(0, ·) bends between the two sides: there is no one difference.
+                    continue;
+                }
+                let numeric = (right - left) / (2.0 * eps);
                 assert_close(&format!("gradient of input {input}, element {n}"), &[grad[n]], &[numeric], 1e-7);
             }
         }
