@@ -3,7 +3,8 @@
 use super::attention_tile::{Attention, AttentionShape, Operand};
 use super::gemm::{MatRef, Packed, gemm};
 use super::level::level;
-use super::seq_math::{SeqFloat, dot, exp_shifted, scale, take_front, with_scratch};
+use super::scratch::with_scratch;
+use super::seq_math::{SeqFloat, dot, exp_shifted, scale, take_front};
 use super::simd::simd_fn;
 use crate::cpu::parallel::*;
 use std::ops::Range;

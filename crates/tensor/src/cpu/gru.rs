@@ -3,7 +3,8 @@
 use super::gemm::MatRef;
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, optional, start, zero_after_end};
-use super::seq_math::{SeqFloat, sigmoid, tanh, with_scratch};
+use super::scratch::with_scratch;
+use super::seq_math::{SeqFloat, sigmoid, tanh};
 use super::simd::simd_fn;
 use crate::cpu::parallel::*;
 

@@ -41,6 +41,7 @@ pub mod rms_norm;
 pub mod rnn;
 pub mod rows;
 pub mod scan;
+mod scratch;
 pub mod seq_math;
 mod sequence_tensor;
 pub mod simd;

@@ -3,7 +3,8 @@
 use super::gemm::MatRef;
 use super::level::level;
 use super::recurrence::{Recurrence, UpstreamGradients, start, zero_after_end};
-use super::seq_math::{SeqFloat, tanh_at, with_scratch};
+use super::scratch::with_scratch;
+use super::seq_math::{SeqFloat, tanh_at};
 use crate::cpu::parallel::*;
 
 /// The activation of a simple recurrent network.

@@ -9,7 +9,6 @@
 use super::gemm::{Accumulator, GemmElement};
 use super::math::Real;
 use super::simd::{Simd, simd_fn};
-use std::cell::RefCell;
 
 /// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
 /// caller.
@@ -106,25 +105,6 @@ simd_fn! {
     pub(super) fn tanh_at[S]<T: SeqFloat>(x: &mut [T]) {
         tanh::<S, T>(x)
     }
-}
-
-thread_local! {
-    /// One reusable buffer a thread; `u64`s, so that it is aligned for `f32` and `f64`.
-    static SCRATCH: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `f` with `len` scalars of thread-local scratch. Their contents are arbitrary numbers left by earlier calls.
-///
-/// The buffer is taken out of the thread's slot for the duration of the call, so a nested call is merely slower.
-pub(super) fn with_scratch<T: SeqFloat, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-    let mut buffer = SCRATCH.with(RefCell::take);
-    let words = (len * size_of::<T>()).div_ceil(size_of::<u64>());
-    if buffer.len() < words {
-        buffer.resize(words, 0);
-    }
-    let result = f(&mut bytemuck::cast_slice_mut(&mut buffer)[..len]);
-    SCRATCH.with(|slot| slot.replace(buffer));
-    result
 }
 
 /// Splits the first `len` elements off the front of `rest`.

@@ -1,10 +1,10 @@
 //! `Y = W · X̂`.
 
 use super::patches::Patches;
-use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 
 /// 2-D convolution (cross-correlation, as every framework calls it):
 ///

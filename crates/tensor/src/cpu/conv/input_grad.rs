@@ -2,10 +2,10 @@
 //! turned round; otherwise `dX̂ = Wᵀ · dY` is scattered back to `dX`.
 
 use super::col2im::col2im;
-use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise, forward};
 use crate::cpu::gemm::{MatRef, gemm};
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 
 /// Gradient of [`conv2d`](super::conv2d) with respect to its input, the adjoint of `x ↦ conv2d(x, w)`:
 ///

@@ -21,7 +21,6 @@ mod forward;
 mod input_grad;
 mod op;
 mod patches;
-mod scratch;
 mod segment;
 mod weight_grad;
 

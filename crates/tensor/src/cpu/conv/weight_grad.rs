@@ -2,10 +2,10 @@
 
 use super::input_grad::pack_outputs;
 use super::patches::Patches;
-use super::scratch::with_scratch;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 
 /// Partial sums held at once: no more than this many, and no more than `PARTIAL_LEN` elements in all.
 const PARTS: usize = 16;

@@ -1,6 +1,5 @@
 //! The blocked product: the loops around the micro-kernel.
 
-use super::buffer;
 use super::element::Rounded;
 use super::kernel::{Accumulator, Kernel, Tile};
 use super::pack::{Side, correct, pack};
@@ -8,6 +7,7 @@ use super::scheme::Scheme;
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 
 /// Most bytes of a row of a packed panel of `A` or `B` times depth: `KC` is this over the element's size.
 pub const KC_BYTES: usize = 512 * 4;
@@ -178,7 +178,7 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
     let fix_len = if S::OFFSET { nc.min(n) } else { 0 };
 
-    buffer::with(a_len + b_len + fix_len, |buf: &mut [T::Acc]| {
+    with_scratch(a_len + b_len + fix_len, |buf: &mut [T::Acc]| {
         let (a_buf, rest) = buf.split_at_mut(a_len);
         let (b_buf, fix) = rest.split_at_mut(b_len);
         for j in (0..n).step_by(nc) {

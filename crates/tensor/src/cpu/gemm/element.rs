@@ -28,12 +28,8 @@ pub trait GemmElement: Rounded<<Self as GemmElement>::Acc> {
     fn fast(_: Level) -> bool {
         false
     }
-    /// Zero.
-    const ZERO: Self;
     /// This number in the accumulator's type: always exact.
     fn widen(self) -> Self::Acc;
-    /// Back to this type, rounded to nearest even; integers wrap.
-    fn narrow(sum: Self::Acc) -> Self;
     /// [`widen`](GemmElement::widen) for a whole slice: 16 at a time, which is vector code on any CPU and, for a run as
     /// short as a packed row, cheaper than a call of `memcpy`.
     #[inline]
@@ -66,14 +62,9 @@ macro_rules! own_accumulator {
             type Acc = $t;
             type Plain = Widened;
             type Fast = Widened;
-            const ZERO: Self = <$t as Accumulator>::ZERO;
             #[inline(always)]
             fn widen(self) -> $t {
                 self
-            }
-            #[inline(always)]
-            fn narrow(sum: $t) -> $t {
-                sum
             }
             #[inline(always)]
             fn as_acc(data: &[Self]) -> Option<&[$t]> {
@@ -106,14 +97,9 @@ impl GemmElement for half::bf16 {
     fn fast(level: Level) -> bool {
         kernel::has_bf16_pairs(level)
     }
-    const ZERO: Self = half::bf16::ZERO;
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits((self.to_bits() as u32) << 16)
-    }
-    #[inline]
-    fn narrow(sum: f32) -> Self {
-        half::bf16::from_f32(sum)
     }
     fn as_acc(_: &[Self]) -> Option<&[f32]> {
         None
@@ -124,7 +110,6 @@ impl GemmElement for half::f16 {
     type Acc = f32;
     type Plain = Widened;
     type Fast = Widened;
-    const ZERO: Self = half::f16::ZERO;
     /// Without a branch, so that loops over it become vector code: the exponent and mantissa move to their places in an
     /// `f32` and a multiplication by 2¹¹² corrects the exponent's bias, which is right for subnormals too.
     #[inline(always)]
@@ -138,10 +123,6 @@ impl GemmElement for half::f16 {
     #[inline]
     fn widen_slice(src: &[Self], out: &mut [f32]) {
         Half::widen(src, out);
-    }
-    #[inline]
-    fn narrow(sum: f32) -> Self {
-        half::f16::from_f32(sum)
     }
     fn as_acc(_: &[Self]) -> Option<&[f32]> {
         None
@@ -164,14 +145,9 @@ impl GemmElement for i8 {
     fn fast(level: Level) -> bool {
         kernel::has_i8_quads(level)
     }
-    const ZERO: Self = 0;
     #[inline(always)]
     fn widen(self) -> i32 {
         self as i32
-    }
-    #[inline(always)]
-    fn narrow(sum: i32) -> Self {
-        sum as i8
     }
     fn as_acc(_: &[Self]) -> Option<&[i32]> {
         None

@@ -4,9 +4,10 @@ use super::element::Rounded;
 use super::kernel::{Accumulator, DOT_ROWS, Kernel};
 use super::pack::Side;
 use super::scheme::Scheme;
-use super::{GemmElement, MatRef, buffer};
+use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::simd_fn;
 use std::array;
 
@@ -45,18 +46,22 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let n = y.len();
     let kernel = S::kernel(level);
     let parallel = parallel && n * k >= 2 * TASK && rayon::current_num_threads() > 1;
-    buffer::with(k + k.div_ceil(S::DEPTH), |buf: &mut [T::Acc]| {
+    // Where a packed value is one term, `x` widened is `x` packed.
+    let packs = mat.cs == 1 && S::DEPTH > 1;
+    with_scratch(k + if packs { k.div_ceil(S::DEPTH) } else { 0 }, |buf: &mut [T::Acc]| {
         let (wide, packed) = buf.split_at_mut(k);
         for (p, v) in wide.iter_mut().enumerate() {
             *v = x.get(p, 0).widen();
         }
-        S::pack(&kernel, Side::Right, x.t(), 1, k, 1, packed);
-        let (x, packed) = (&*wide, &*packed);
+        if packs {
+            S::pack(&kernel, Side::Right, x.t(), 1, k, 1, packed);
+        }
+        let (x, packed) = (&*wide, if packs { &*packed } else { &*wide });
         let by_rows = mat.cs == 1;
         let strip = if by_rows { (TASK / k).max(1).next_multiple_of(DOT_ROWS) } else { STRIP };
         let task = |(t, y): (usize, &mut [O])| {
             let mat = mat.at(t * strip, 0);
-            buffer::with(y.len(), |sums: &mut [T::Acc]| {
+            with_scratch(y.len(), |sums: &mut [T::Acc]| {
                 if by_rows {
                     dots::<S, T>(level, &kernel, mat, (x, packed), sums)
                 } else {

@@ -25,10 +25,8 @@
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
 //! - `packed`: a right operand that is packed before its product.
 //! - `gemv`: matrix × vector, which the memory limits.
-//! - `buffer`: packing buffers that threads keep.
 
 mod blocked;
-mod buffer;
 mod element;
 mod gemv;
 mod kernel;
@@ -44,6 +42,7 @@ pub use packed::{Packed, Panel};
 
 use crate::cpu::level::{Level, level};
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 use blocked::Product;
 use element::Rounded;
 use gemv::Bias;
@@ -232,7 +231,7 @@ fn gemm_at<T: GemmElement, O: Rounded<T::Acc>>(level: Level, x: Product<T>, c: &
         if ldc == 1 {
             return gemv(level, k, a, b, c, accumulate, bias, parallel);
         }
-        return buffer::with(m, |column: &mut [O]| {
+        return with_scratch(m, |column: &mut [O]| {
             column.iter_mut().zip(c.iter().step_by(ldc)).for_each(|(t, c)| *t = *c);
             gemv(level, k, a, b, column, accumulate, bias, parallel);
             c.iter_mut().step_by(ldc).zip(column.iter()).for_each(|(c, t)| *c = *t);
@@ -270,7 +269,7 @@ fn through_accumulator<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     const ROWS: usize = 1024;
     const COLUMNS: usize = 2048;
     let (mc, nc) = (x.m.min(ROWS), x.n.min(COLUMNS));
-    buffer::with(mc * nc, |sums: &mut [T::Acc]| {
+    with_scratch(mc * nc, |sums: &mut [T::Acc]| {
         for i in (0..x.m).step_by(mc) {
             for j in (0..x.n).step_by(nc) {
                 let (m, n) = (mc.min(x.m - i), nc.min(x.n - j));

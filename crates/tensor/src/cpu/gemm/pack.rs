@@ -5,8 +5,9 @@
 
 use super::kernel::{Accumulator, Kernel};
 use super::scheme::Scheme;
-use super::{GemmElement, MatRef, buffer};
+use super::{GemmElement, MatRef};
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 
 /// Panels that are packed together, to read long runs of a matrix whose panels lie side by side.
 const GROUP: usize = 8;
@@ -148,7 +149,7 @@ pub fn strips<A: Accumulator>(
     fill: impl Fn(usize, usize, &mut [A]),
 ) {
     const STRIP: usize = 64;
-    buffer::with(width * STRIP, |strip: &mut [A]| {
+    with_scratch(width * STRIP, |strip: &mut [A]| {
         for (q, panel) in dst.chunks_mut(width * steps).enumerate() {
             let w = width.min(total - q * width);
             for p in (0..steps).step_by(STRIP) {

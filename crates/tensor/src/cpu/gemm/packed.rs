@@ -2,13 +2,13 @@
 //! by, or from what is no matrix, as the patches of a convolution.
 
 use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, tiles, worth_sharing};
-use super::buffer;
 use super::kernel::{Accumulator, Kernel};
 use super::pack::{Side, pack};
 use super::scheme::{Scheme, Widened};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
 use crate::cpu::parallel::*;
+use crate::cpu::scratch::with_scratch;
 use crate::storage::CpuBuffer;
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ impl<T: Accumulator> Panel<'_, T> {
     /// further those of the next.
     pub fn transposed(&mut self, rows: usize, most: usize, mut fill: impl FnMut(Range<usize>, &mut [T], usize)) {
         let (width, stride) = (self.values.len() / rows, most);
-        buffer::with(width * stride, |strip: &mut [T]| {
+        with_scratch(width * stride, |strip: &mut [T]| {
             for p in (0..rows).step_by(most) {
                 let part = p..rows.min(p + most);
                 fill(part.clone(), strip, stride);
@@ -165,7 +165,7 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         let tasks = if worth_sharing(m * n * k) { (m * n * k / TASK).min(threads * 4) } else { 1 };
         let panels = self.panels.as_slice::<T>();
         let in_place = n <= 2 * kernel.nr || m * k * size_of::<T>() <= 32 << 10;
-        buffer::with(if in_place { 0 } else { m * depth.min(k) }, |buf: &mut [T]| {
+        with_scratch(if in_place { 0 } else { m * depth.min(k) }, |buf: &mut [T]| {
             for p in (0..k).step_by(depth) {
                 let kc = depth.min(k - p);
                 let a_block = if in_place {

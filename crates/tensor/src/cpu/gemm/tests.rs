@@ -11,9 +11,11 @@ trait Case: GemmElement + PartialEq + std::fmt::Debug {
     const EPS: f64;
     fn of(x: f64) -> Self;
     fn f64(self) -> f64;
+    /// A sum in this type.
+    fn narrow(sum: Self::Acc) -> Self;
 }
 macro_rules! case {
-    ($t:ty, $sum:expr, $eps:expr, $of:expr, $to:expr) => {
+    ($t:ty, $sum:expr, $eps:expr, $of:expr, $to:expr, $narrow:expr) => {
         impl Case for $t {
             const SUM_EPS: f64 = $sum;
             const EPS: f64 = $eps;
@@ -23,18 +25,21 @@ macro_rules! case {
             fn f64(self) -> f64 {
                 $to(self)
             }
+            fn narrow(sum: Self::Acc) -> Self {
+                $narrow(sum)
+            }
         }
     };
 }
 const F32: f64 = f32::EPSILON as f64 / 2.0;
-case!(f32, F32, F32, |x| x as f32, |x| x as f64);
-case!(f64, f64::EPSILON, f64::EPSILON, |x| x, |x| x);
-case!(f16, F32, 1.0 / 2048.0, f16::from_f64, f16::to_f64);
-case!(bf16, F32, 1.0 / 256.0, bf16::from_f64, bf16::to_f64);
-case!(i32, 0.0, 0.0, |x: f64| (x * 10.0) as i32, |x| x as f64);
-case!(i64, 0.0, 0.0, |x: f64| (x * 10.0) as i64, |x: i64| x as f64);
-case!(i8, 0.0, 0.0, |x: f64| (x * 140.0) as i8, |x| x as f64);
-case!(u8, 0.0, 0.0, |x: f64| (x * 100.0) as i64 as u8, |x| x as f64);
+case!(f32, F32, F32, |x| x as f32, |x| x as f64, |s| s);
+case!(f64, f64::EPSILON, f64::EPSILON, |x| x, |x| x, |s| s);
+case!(f16, F32, 1.0 / 2048.0, f16::from_f64, f16::to_f64, f16::from_f32);
+case!(bf16, F32, 1.0 / 256.0, bf16::from_f64, bf16::to_f64, bf16::from_f32);
+case!(i32, 0.0, 0.0, |x: f64| (x * 10.0) as i32, |x| x as f64, |s| s);
+case!(i64, 0.0, 0.0, |x: f64| (x * 10.0) as i64, |x: i64| x as f64, |s| s);
+case!(i8, 0.0, 0.0, |x: f64| (x * 140.0) as i8, |x| x as f64, |s: i32| s as i8);
+case!(u8, 0.0, 0.0, |x: f64| (x * 100.0) as i64 as u8, |x| x as f64, |s| s);
 
 /// Numbers of mixed sign and size, the same on every run.
 fn numbers<T: Case>(len: usize, seed: u64) -> Vec<T> {
@@ -115,7 +120,7 @@ fn check<T: Case>(s: Shape) {
         gemm_at(level, Product { m, n, k, a, b, accumulate, bias: None }, &mut c, ldc, s.parallel);
         for i in 0..m {
             for j in 0..n {
-                let start = if accumulate { before[i * ldc + j] } else { T::ZERO };
+                let start = if accumulate { before[i * ldc + j] } else { T::of(0.0) };
                 let at = format!("({i}, {j}) of {s:?} at {level:?}");
                 element(c[i * ldc + j], start, (0..k).map(|p| (a.get(i, p), b.get(p, j))), &at);
             }

@@ -36,6 +36,24 @@ simd_ops!(
     |p, m| _mm512_maskz_loadu_pd(m, p),
     |p, m, v| _mm512_mask_storeu_pd(p, m, v)
 );
+// The multiply-add is a dot product of two terms, pairs of 16 bits.
+simd_ops!(
+    zmm_i32,
+    "avx512f,avx512bw,avx512dq,avx512vl",
+    i32,
+    __m512i,
+    __mmask16,
+    16,
+    _mm512_setzero_si512,
+    _mm512_set1_epi32,
+    |a, b, c| _mm512_add_epi32(c, _mm512_madd_epi16(a, b)),
+    _mm512_add_epi32,
+    |p| _mm512_loadu_epi32(p),
+    |p, v| _mm512_storeu_epi32(p, v),
+    |n| (0xffff_u32 >> (16 - n)) as u16,
+    |p, m| _mm512_maskz_loadu_epi32(m, p),
+    |p, m, v| _mm512_mask_storeu_epi32(p, m, v)
+);
 simd_dot!(dot_f32, f32, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f32);
 simd_dot!(dot_f64, f64, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f64);
 simd_kernel!(f32, "avx512f,avx512bw,avx512dq,avx512vl", zmm_f32, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], Some(super::dot_f32::dot), avx2_f32);
@@ -64,50 +82,27 @@ pub mod pairs {
 
 /// Packed pairs of 16-bit integers: the same tiles, with a dot product of two terms in place of the multiply-add.
 pub mod words {
-    use super::super::simd::{simd_kernel, simd_ops};
+    use super::super::simd::simd_kernel;
+    use super::zmm_i32;
 
-    simd_ops!(
-        ops,
-        "avx512f,avx512bw,avx512dq,avx512vl",
-        i32,
-        __m512i,
-        __mmask16,
-        16,
-        _mm512_setzero_si512,
-        _mm512_set1_epi32,
-        |a, b, c| _mm512_add_epi32(c, _mm512_madd_epi16(a, b)),
-        _mm512_add_epi32,
-        |p| _mm512_loadu_epi32(p),
-        |p, v| _mm512_storeu_epi32(p, v),
-        |n| (0xffff_u32 >> (16 - n)) as u16,
-        |p, m| _mm512_maskz_loadu_epi32(m, p),
-        |p, m, v| _mm512_mask_storeu_epi32(p, m, v)
-    );
-    simd_kernel!(i32, "avx512f,avx512bw,avx512dq,avx512vl", ops, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], None, avx2_i32);
+    simd_kernel!(i32, "avx512f,avx512bw,avx512dq,avx512vl", zmm_i32, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], None, avx2_i32);
 }
 
 /// Packed fours of 8-bit integers, unsigned in `A` and signed in `B`: the same tiles, with VNNI's dot product of four terms.
 pub mod quads {
-    use super::super::simd::{simd_kernel, simd_ops};
+    use super::super::simd::simd_kernel;
     use std::arch::x86_64::*;
 
-    simd_ops!(
-        ops,
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
-        i32,
-        __m512i,
-        __mmask16,
-        16,
-        _mm512_setzero_si512,
-        _mm512_set1_epi32,
-        |a, b, c| _mm512_dpbusd_epi32(c, a, b),
-        _mm512_add_epi32,
-        |p| _mm512_loadu_epi32(p),
-        |p, v| _mm512_storeu_epi32(p, v),
-        |n| (0xffff_u32 >> (16 - n)) as u16,
-        |p, m| _mm512_maskz_loadu_epi32(m, p),
-        |p, m, v| _mm512_mask_storeu_epi32(p, m, v)
-    );
+    mod ops {
+        pub use super::super::zmm_i32::*;
+        use std::arch::x86_64::*;
+
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+        pub fn fma(a: V, b: V, c: V) -> V {
+            _mm512_dpbusd_epi32(c, a, b)
+        }
+    }
     simd_kernel!(i32, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", ops, 14, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [0 1 2 3 4 5 6 7 8 9 10 11 12 13], None, avx2_i32);
 
     /// `sums[j] −= 128 · Σ` of the bytes of column `j` of a packed block of `B`.
