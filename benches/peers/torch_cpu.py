@@ -69,8 +69,23 @@ def gemm():
             timed(f"gemm {name} 1×768×50257, weight N×K", lambda: F.linear(x, w))
 
 
+def layouts():
+    def stored(rows, columns, transposed):
+        return torch.randn(columns, rows).t() if transposed else torch.randn(rows, columns)
+
+    with torch.no_grad():
+        for m, k, n in [(256, 256, 256), (1024, 1024, 1024), (512, 768, 3072), (512, 3072, 768), (2048, 64, 2048)]:
+            for layout, a_transposed, b_transposed in [("NT", False, True), ("TN", True, False), ("TT", True, True)]:
+                a, b = stored(m, k, a_transposed), stored(k, n, b_transposed)
+                timed(f"gemm f32 {m}×{k}×{n} {layout}", lambda: a @ b)
+
+
 def attention():
-    b, h, t, d = 4, 12, 512, 64
+    attention_of("", 4, 12, 512, 64)
+    attention_of(" T2048", 4, 12, 2048, 64)
+
+
+def attention_of(length, b, h, t, d):
     q, k, v = (torch.randn(b, h, t, d, requires_grad=True) for _ in range(3))
     g = torch.ones(b, h, t, d)
 
@@ -83,8 +98,8 @@ def attention():
             x.grad = None
         F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(g)
 
-    timed("attention causal forward", forward)
-    timed("attention causal forward + backward", both)
+    timed(f"attention causal{length} forward", forward)
+    timed(f"attention causal{length} forward + backward", both)
 
 
 def trainer(loss, optimizer):

@@ -8,13 +8,15 @@ use ferrograd::models::{Cnn, CnnConfig, Gpt, GptConfig, KvCache, LstmClassifier,
 use ferrograd::prelude::*;
 
 /// The groups, in order.
-pub const GROUPS: [&str; 9] = ["gemm", "attention", "elementwise", "lstm", "gpt", "bert", "cnn", "decode", "overhead"];
+pub const GROUPS: [&str; 10] =
+    ["gemm", "layouts", "attention", "elementwise", "lstm", "gpt", "bert", "cnn", "decode", "overhead"];
 
 /// Runs one group.
 pub fn run(group: &str, measure: Measure) -> Result<(), Box<dyn std::error::Error>> {
     manual_seed(0);
     match group {
         "gemm" => gemm(measure),
+        "layouts" => layouts(measure),
         "attention" => attention(measure),
         "lstm" => lstm(measure)?,
         "gpt" => gpt(measure)?,
@@ -51,18 +53,37 @@ fn gemm(measure: Measure) {
     }
 }
 
+/// Products of operands that are stored transposed and read through views.
+fn layouts(measure: Measure) {
+    let stored = |shape: [usize; 2], transposed| {
+        if transposed { Tensor::randn([shape[1], shape[0]]).t() } else { Tensor::randn(shape) }
+    };
+    for (m, k, n) in shapes::LAYOUT_GEMM {
+        for (layout, a_transposed, b_transposed) in shapes::LAYOUTS {
+            let (a, b) = (stored([m, k], a_transposed), stored([k, n], b_transposed));
+            let work = work::gemm(m, k, n, false);
+            measure.case(&format!("gemm f32 {m}×{k}×{n} {layout}"), work, || drop(a.matmul(&b)));
+        }
+    }
+}
+
 fn attention(measure: Measure) {
-    let shape = shapes::ATTENTION;
+    for (length, shape) in [("", shapes::ATTENTION), (" T2048", shapes::LONG_ATTENTION)] {
+        attention_of(measure, length, shape);
+    }
+}
+
+fn attention_of(measure: Measure, length: &str, shape: [usize; 4]) {
     let [q, k, v] = [(); 3].map(|_| Var::leaf(Tensor::randn(shape)));
     let options = AttentionOptions { causal: true, ..Default::default() };
     let forward = work::attention(shape);
-    measure.case("attention causal forward", forward, || {
+    measure.case(&format!("attention causal{length} forward"), forward, || {
         no_grad(|| drop(q.scaled_dot_product_attention(&k, &v, &options)));
     });
     let g = Tensor::ones(shape);
     // Backward has twice the products of forward; recomputing the scores, as flash attention does, is a choice.
     let both = Work { flops: 3.0 * forward.flops, ..work::memory(8, shape.iter().product()) };
-    measure.case("attention causal forward + backward", both, || {
+    measure.case(&format!("attention causal{length} forward + backward"), both, || {
         drop(q.scaled_dot_product_attention(&k, &v, &options).backward_from(&g));
     });
 }

@@ -15,6 +15,7 @@ fn main() {
         "burn",
         &[
             ("gemm", ops::gemm),
+            ("layouts", ops::layouts),
             ("attention", ops::attention),
             ("elementwise", ops::elementwise),
             ("lstm", models::lstm),

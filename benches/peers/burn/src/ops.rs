@@ -24,6 +24,20 @@ pub fn gemm(bench: &Bench) {
     }
 }
 
+/// Products of operands that are stored transposed and read through views.
+pub fn layouts(bench: &Bench) {
+    let stored = |rows, columns, transposed| {
+        let device = inference();
+        if transposed { randn([columns, rows], &device).transpose() } else { randn([rows, columns], &device) }
+    };
+    for (m, k, n) in shapes::LAYOUT_GEMM {
+        for (layout, a_transposed, b_transposed) in shapes::LAYOUTS {
+            let (a, b): (Tensor<2>, Tensor<2>) = (stored(m, k, a_transposed), stored(k, n, b_transposed));
+            case(bench, &format!("gemm f32 {m}×{k}×{n} {layout}"), || a.clone().matmul(b.clone()));
+        }
+    }
+}
+
 /// Attention: the fused one in inference. In training composed: with backward the fused one is slower.
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, causal: bool) -> Tensor<4> {
     if !q.is_autodiff() {
@@ -39,11 +53,13 @@ pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, causal: bool) -> Tensor<
     activation::softmax(scores, 3).matmul(v)
 }
 
+/// Forward + backward over 2048 tokens takes seconds: left out.
 pub fn attention(bench: &Bench) {
-    let shape = shapes::ATTENTION;
-    let [q, k, v] = [(); 3].map(|()| randn(shape, &inference()));
-    case(bench, "attention causal forward", || attend(q.clone(), k.clone(), v.clone(), true));
-    let [q, k, v] = [(); 3].map(|()| randn(shape, &training()).require_grad());
+    for (length, shape) in [("", shapes::ATTENTION), (" T2048", shapes::LONG_ATTENTION)] {
+        let [q, k, v] = [(); 3].map(|()| randn(shape, &inference()));
+        case(bench, &format!("attention causal{length} forward"), || attend(q.clone(), k.clone(), v.clone(), true));
+    }
+    let [q, k, v] = [(); 3].map(|()| randn(shapes::ATTENTION, &training()).require_grad());
     // A gradient of ones is what backward starts from.
     case(bench, "attention causal forward + backward", || {
         attend(q.clone(), k.clone(), v.clone(), true).backward();

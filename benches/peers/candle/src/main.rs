@@ -19,6 +19,7 @@ fn main() {
         "candle",
         &[
             ("gemm", |b| ops::gemm(b).unwrap()),
+            ("layouts", |b| ops::layouts(b).unwrap()),
             ("attention", |b| ops::attention(b).unwrap()),
             ("elementwise", |b| ops::elementwise(b).unwrap()),
             ("lstm", |b| models::lstm(b).unwrap()),

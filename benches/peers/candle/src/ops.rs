@@ -22,6 +22,20 @@ pub fn gemm(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// Products of operands that are stored transposed and read through views.
+pub fn layouts(bench: &Bench) -> Result<()> {
+    let stored = |rows, columns, transposed| {
+        if transposed { randn(&[columns, rows])?.t() } else { randn(&[rows, columns]) }
+    };
+    for (m, k, n) in shapes::LAYOUT_GEMM {
+        for (layout, a_transposed, b_transposed) in shapes::LAYOUTS {
+            let (a, b) = (stored(m, k, a_transposed)?, stored(k, n, b_transposed)?);
+            case(bench, &format!("gemm f32 {m}×{k}×{n} {layout}"), || a.matmul(&b));
+        }
+    }
+    Ok(())
+}
+
 /// What is added to scores: −∞ where a token would see a later one.
 pub fn causal_mask(t: usize) -> Result<Tensor> {
     let later = |i: usize| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 };
@@ -36,7 +50,8 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, train: 
     weights.matmul(v)
 }
 
-/// candle's `flash_attn` on the CPU takes twice as long as the composition, and has no backward.
+/// candle's `flash_attn` on the CPU takes twice as long as the composition, and has no backward. Over 2048 tokens the
+/// composition takes seconds, forward alone: left out.
 pub fn attention(bench: &Bench) -> Result<()> {
     let shape = shapes::ATTENTION;
     let mask = causal_mask(shape[2])?;
