@@ -1,15 +1,26 @@
 //! The work that is timed. The peers have the same cases under the same names.
 
-use crate::timing::Measure;
+use crate::timing::{How, Measure};
 use crate::work::{self, Transformer};
 use bench_measure::{Work, shapes};
 use ferrograd::models::bert::{Bert, BertConfig, BertForSequenceClassification};
 use ferrograd::models::{Cnn, CnnConfig, Gpt, GptConfig, KvCache, LstmClassifier, LstmClassifierConfig};
 use ferrograd::prelude::*;
+use std::sync::Mutex;
 
 /// The groups, in order.
 pub const GROUPS: [&str; 10] =
     ["gemm", "layouts", "attention", "elementwise", "lstm", "gpt", "bert", "cnn", "decode", "overhead"];
+
+/// The groups whose cases have a process each: the memory of these training steps is compared.
+pub const APART: [&str; 2] = ["lstm", "gpt"];
+
+/// The names of a group's cases.
+pub fn names(group: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let names = Mutex::default();
+    run(group, Measure { how: How::Name(&names), only: None })?;
+    Ok(names.into_inner()?)
+}
 
 /// Runs one group.
 pub fn run(group: &str, measure: Measure) -> Result<(), Box<dyn std::error::Error>> {
@@ -91,6 +102,10 @@ fn attention_of(measure: Measure, length: &str, shape: [usize; 4]) {
 /// Embedding, LSTM, one logit: a training step of Keras's IMDb classifier.
 fn lstm(measure: Measure) -> Result<(), Error> {
     for (e, h, t) in shapes::LSTM {
+        let name = format!("lstm step E{e} H{h} T{t}");
+        if !measure.wants(&name) {
+            continue;
+        }
         let model = LstmClassifier::new(&LstmClassifierConfig {
             vocab_size: 10_000,
             embed_dim: e,
@@ -103,7 +118,7 @@ fn lstm(measure: Measure) -> Result<(), Error> {
         let mut adam = Adam::new(model.parameters()).lr(1e-4);
         let x = Tensor::randint(0, 10_000, [128, t]);
         let y = Tensor::randint(0, 2, [128, 1]).to_dtype(DType::F32);
-        measure.case(&format!("lstm step E{e} H{h} T{t}"), work::lstm_step(128, e, h, t), || {
+        measure.case(&name, work::lstm_step(128, e, h, t), || {
             let loss = bce_with_logits(&model.forward(&x, None), &y);
             adam.step(&loss.backward());
         });
@@ -237,4 +252,23 @@ fn overhead(measure: Measure) {
         let y = (0..30_000).fold(x.clone(), |y, _| y + 1.0);
         assert_eq!(y.backward().wrt(&x).item::<f32>(), 1.0);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_found_by_its_name() {
+        let all = names("lstm").unwrap();
+        assert_eq!(all.len(), shapes::LSTM.len());
+        let found = Mutex::default();
+        run("lstm", Measure { how: How::Name(&found), only: Some(&all[2]) }).unwrap();
+        assert_eq!(found.into_inner().unwrap(), all[2..3]);
+    }
+
+    #[test]
+    fn groups_apart_are_groups() {
+        assert!(APART.iter().all(|group| GROUPS.contains(group)));
+    }
 }

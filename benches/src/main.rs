@@ -20,12 +20,12 @@ mod work;
 use bench_measure::Sample;
 use clap::{Parser, ValueEnum};
 use floor::Limits;
-use peer::{Peer, Program, Result};
+use peer::{Peer, Program, Result, Share};
 use records::{Log, Record, read};
 use report::Report;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use timing::Measure;
+use timing::{How, Measure};
 
 /// Times ferrograd, alone or beside its peers.
 #[derive(Parser)]
@@ -33,6 +33,9 @@ struct Options {
     /// Only these groups. Default: all.
     #[arg(value_parser = cases::GROUPS)]
     groups: Vec<String>,
+    /// Only the case of this name, of one group.
+    #[arg(long, value_name = "NAME", requires = "groups")]
+    case: Option<String>,
     /// Also time these, in turn.
     #[arg(long, value_delimiter = ',', value_name = "PEER,…")]
     peers: Vec<Peer>,
@@ -95,7 +98,8 @@ fn run(mut options: Options) -> Result<()> {
         return Ok(());
     }
     if options.worker || options.profile {
-        let measure = if options.profile { Measure::Profile } else { Measure::Time(options.seconds) };
+        let how = if options.profile { How::Profile } else { How::Time(options.seconds) };
+        let measure = Measure { how, only: options.case.as_deref() };
         let all = || options.groups.iter().try_for_each(|group| cases::run(group, measure));
         return Ok(ferrograd::on_pool(|| all().map_err(|error| error.to_string()))?);
     }
@@ -117,16 +121,37 @@ fn time(options: &Options) -> Result<Vec<Record>> {
     for _ in 0..options.rounds {
         for group in &options.groups {
             log.add(us.limits(threads)?.into_iter().map(Record::Limits))?;
-            let ours = us.samples(group, options.seconds, threads)?;
-            log.add(ours.iter().cloned().map(Record::Sample))?;
-            for peer in &peers {
-                let theirs = peer.samples(group, options.seconds, threads)?;
-                check(peer.name, &theirs, &ours)?;
-                log.add(theirs.into_iter().map(Record::Sample))?;
+            for case in processes(options, group)? {
+                let share = Share { group, case: case.as_deref(), seconds: options.seconds, threads };
+                in_turn(&share, &us, &peers, &mut log)?;
             }
         }
     }
     Ok(log.records)
+}
+
+/// Ferrograd, then each peer.
+fn in_turn(share: &Share, us: &Program, peers: &[Program], log: &mut Log) -> Result<()> {
+    let ours = us.samples(share)?;
+    if ours.is_empty() {
+        return Err(format!("{}: no case {:?}", share.group, share.case.unwrap_or_default()).into());
+    }
+    log.add(ours.iter().cloned().map(Record::Sample))?;
+    for peer in peers {
+        let theirs = peer.samples(share)?;
+        check(peer.name, &theirs, &ours)?;
+        log.add(theirs.into_iter().map(Record::Sample))?;
+    }
+    Ok(())
+}
+
+/// The processes that a group takes, each for one case or for all of them.
+fn processes(options: &Options, group: &str) -> Result<Vec<Option<String>>> {
+    Ok(match &options.case {
+        Some(case) => vec![Some(case.clone())],
+        None if cases::APART.contains(&group) => cases::names(group)?.into_iter().map(Some).collect(),
+        None => vec![None],
+    })
 }
 
 /// A case under a name that ferrograd does not have would silently be compared with nothing.

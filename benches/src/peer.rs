@@ -1,4 +1,4 @@
-//! The programs that are timed: a fresh process for each group of each peer, that prints samples as JSON lines.
+//! The programs that are timed: fresh processes for each group of each peer, that print samples as JSON lines.
 
 use crate::floor::Limits;
 use bench_measure::Sample;
@@ -80,7 +80,19 @@ fn build(name: &str) -> Result<Vec<OsString>> {
     Ok(vec![format!("{PEERS}/target/release/peer-{name}{}", std::env::consts::EXE_SUFFIX).into()])
 }
 
-/// Something that prints JSON lines, given `--seconds S --threads N GROUP`.
+/// What one process is to time.
+pub struct Share<'a> {
+    /// Cases of this group:
+    pub group: &'a str,
+    /// one of them, or all.
+    pub case: Option<&'a str>,
+    /// Seconds for each case.
+    pub seconds: f64,
+    /// Threads that it may use.
+    pub threads: NonZeroUsize,
+}
+
+/// Something that prints JSON lines, given `--seconds S --threads N [--case NAME] GROUP`.
 pub struct Program {
     /// Who.
     pub name: &'static str,
@@ -93,9 +105,12 @@ impl Program {
         Ok(Program { name: "ferrograd", command: vec![std::env::current_exe()?.into(), "--worker".into()] })
     }
 
-    /// One round of one group; empty of a peer that has none of its cases.
-    pub fn samples(&self, group: &str, seconds: f64, threads: NonZeroUsize) -> Result<Vec<Sample>> {
-        self.run(threads, &["--seconds", &seconds.to_string(), "--threads", &threads.to_string(), group])
+    /// One round of one process; empty of a peer that has none of its cases.
+    pub fn samples(&self, share: &Share) -> Result<Vec<Sample>> {
+        let (seconds, threads) = (share.seconds.to_string(), share.threads.to_string());
+        let mut args = vec!["--seconds", &seconds, "--threads", &threads, share.group];
+        args.extend(share.case.into_iter().flat_map(|case| ["--case", case]));
+        self.run(share.threads, &args)
     }
 
     /// What the machine can do; ferrograd alone says it.

@@ -20,7 +20,7 @@ pub struct Sample {
     pub peer: String,
     /// Median milliseconds of one call.
     pub ms: f64,
-    /// The most memory that the process held during the case, in MiB, what earlier cases left in its pools included.
+    /// The most memory that the process held during the case, in MiB; where it ran other cases too, nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_mib: Option<f64>,
     /// What the case cannot do without. Ferrograd's lines say it; it holds for every peer.
@@ -39,11 +39,12 @@ pub struct Work {
     pub bf16: bool,
 }
 
-/// Measures a case and prints it.
-pub fn case(peer: &str, case: &str, seconds: f64, work: Option<Work>, f: impl FnMut()) {
+/// Measures a case and prints it; if it is `alone` in this process, the memory too.
+pub fn case(peer: &str, case: &str, seconds: f64, work: Option<Work>, alone: bool, f: impl FnMut()) {
     memory::reset_peak();
     let ms = time(seconds, f);
-    let sample = Sample { case: case.into(), peer: peer.into(), ms, peak_mib: memory::peak_mib(), work };
+    let peak_mib = if alone { memory::peak_mib() } else { None };
+    let sample = Sample { case: case.into(), peer: peer.into(), ms, peak_mib, work };
     println!("{}", serde_json::to_string(&sample).expect("a sample is plain data"));
 }
 

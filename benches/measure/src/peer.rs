@@ -1,4 +1,4 @@
-//! The `main` of a peer's program: `PROGRAM --seconds S --threads N GROUP…`.
+//! The `main` of a peer's program: `PROGRAM --seconds S --threads N [--case NAME] GROUP…`.
 
 /// Cases of one group, and its name.
 pub type Group = (&'static str, fn(&Bench));
@@ -8,14 +8,23 @@ pub type Group = (&'static str, fn(&Bench));
 pub struct Bench {
     peer: &'static str,
     seconds: f64,
+    /// The case that this process is for, if not for all of its groups'.
+    only: Option<String>,
     /// Threads it may use. Rayon's pool has as many already: `RAYON_NUM_THREADS` is set.
     pub threads: usize,
 }
 
 impl Bench {
-    /// Times a case, named as ferrograd's is.
+    /// Whether this process is to time the case: others need not be prepared.
+    pub fn wants(&self, case: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == case)
+    }
+
+    /// Times a case, named as ferrograd's is, if it is wanted.
     pub fn case(&self, case: &str, f: impl FnMut()) {
-        crate::case(self.peer, case, self.seconds, None, f);
+        if self.wants(case) {
+            crate::case(self.peer, case, self.seconds, None, self.only.is_some(), f);
+        }
     }
 }
 
@@ -33,13 +42,14 @@ pub fn run(peer: &'static str, groups: &[Group]) {
 }
 
 fn parse(peer: &'static str, mut args: impl Iterator<Item = String>) -> (Bench, Vec<String>) {
-    let mut bench = Bench { peer, seconds: 0.5, threads: 1 };
+    let mut bench = Bench { peer, seconds: 0.5, only: None, threads: 1 };
     let mut groups = Vec::new();
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg}: no value"));
         match arg.as_str() {
             "--seconds" => bench.seconds = value().parse().expect("--seconds: a number"),
             "--threads" => bench.threads = value().parse().expect("--threads: a whole number"),
+            "--case" => bench.only = Some(value()),
             _ => groups.push(arg),
         }
     }
@@ -52,9 +62,12 @@ mod tests {
 
     #[test]
     fn the_command_line_is_read() {
-        let line = ["--seconds", "0.1", "gpt", "--threads", "2", "lstm"];
-        let (bench, groups) = parse("us", line.iter().map(|s| s.to_string()));
-        assert_eq!(bench, Bench { peer: "us", seconds: 0.1, threads: 2 });
+        let read = |line: &[&str]| parse("us", line.iter().map(|s| s.to_string()));
+        let (bench, groups) = read(&["--seconds", "0.1", "gpt", "--threads", "2", "lstm"]);
+        assert_eq!(bench, Bench { peer: "us", seconds: 0.1, only: None, threads: 2 });
         assert_eq!(groups, ["gpt", "lstm"]);
+        assert!(bench.wants("gpt step f32") && bench.wants("gpt step bf16"));
+        let (bench, _) = read(&["--case", "gpt step f32", "gpt"]);
+        assert!(bench.wants("gpt step f32") && !bench.wants("gpt step bf16"));
     }
 }

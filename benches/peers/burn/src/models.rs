@@ -38,6 +38,10 @@ struct Classifier {
 pub fn lstm(bench: &Bench) {
     let device = training();
     for (e, h, t) in shapes::LSTM {
+        let name = format!("lstm step E{e} H{h} T{t}");
+        if !bench.wants(&name) {
+            continue;
+        }
         let model = Classifier {
             embed: EmbeddingConfig::new(10_000, e).init(&device),
             lstm: LstmConfig::new(e, h, true).init(&device),
@@ -45,7 +49,7 @@ pub fn lstm(bench: &Bench) {
         };
         let (x, y) = (randint(10_000, [128, t], &device), randint(2, [128, 1], &device));
         let bce = BinaryCrossEntropyLossConfig::new().with_logits(true).init(&device);
-        train(bench, &format!("lstm step E{e} H{h} T{t}"), model, AdamConfig::new().init(), |m| {
+        train(bench, &name, model, AdamConfig::new().init(), |m| {
             let (_, last) = m.lstm.forward(m.embed.forward(x.clone()), None);
             bce.forward(m.head.forward(last.hidden), y.clone())
         });

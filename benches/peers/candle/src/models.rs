@@ -10,6 +10,10 @@ use candle_nn::{Optimizer, RNN, VarBuilder, VarMap, conv2d, embedding, linear, l
 /// Embedding, LSTM, one logit.
 pub fn lstm(bench: &Bench) -> Result<()> {
     for (e, h, t) in shapes::LSTM {
+        let name = format!("lstm step E{e} H{h} T{t}");
+        if !bench.wants(&name) {
+            continue;
+        }
         let variables = VarMap::new();
         let vb = VarBuilder::from_varmap(&variables, DType::F32, &CPU);
         let embed = embedding(10_000, e, vb.pp("embed"))?;
@@ -18,7 +22,7 @@ pub fn lstm(bench: &Bench) -> Result<()> {
         let mut adam = adam(&variables, 0.0)?;
         let x = randint(10_000, &[128, t])?;
         let y = randint(2, &[128, 1])?.to_dtype(DType::F32)?;
-        case(bench, &format!("lstm step E{e} H{h} T{t}"), || {
+        case(bench, &name, || {
             let states = lstm.seq(&embed.forward(&x)?)?;
             let last = states.last().expect("there are steps").h();
             adam.backward_step(&loss::binary_cross_entropy_with_logit(&head.forward(last)?, &y)?)

@@ -36,6 +36,9 @@ fn stored(numbers: &[f32], rows: usize, columns: usize, transposed: bool) -> Mat
 
 /// `[M, K] × [K, N]`.
 fn product(bench: &Bench, name: &str, (m, k, n): (usize, usize, usize), a_transposed: bool, b_transposed: bool) {
+    if !bench.wants(name) {
+        return;
+    }
     let (a, b, mut c) = (vec![1.01f32; m * k], vec![0.99f32; k * n], vec![0f32; m * n]);
     let (a, b) = (stored(&a, m, k, a_transposed), stored(&b, k, n, b_transposed));
     let par = if bench.threads == 1 { Par::Seq } else { Par::rayon(bench.threads) };

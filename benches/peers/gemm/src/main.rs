@@ -30,6 +30,9 @@ fn strides(rows: usize, columns: usize, transposed: bool) -> [isize; 2] {
 
 /// `[M, K] × [K, N]`.
 fn product(bench: &Bench, name: &str, (m, k, n): (usize, usize, usize), a_transposed: bool, b_transposed: bool) {
+    if !bench.wants(name) {
+        return;
+    }
     let [a_row, a_column] = strides(m, k, a_transposed);
     let [b_row, b_column] = strides(k, n, b_transposed);
     let (a, b, mut c) = (vec![1.01f32; m * k], vec![0.99f32; k * n], vec![0f32; m * n]);
