@@ -175,6 +175,7 @@ pub(crate) type Kept = (What, Tensor);
 /// What forward leaves for backward.
 pub struct Saved<'a>(Stage<'a>);
 
+#[allow(clippy::large_enum_variant)] // on the stack, for the time of one call
 enum Stage<'a> {
     /// What is kept is noted; inputs and outputs are put in when forward is done.
     Forward {
