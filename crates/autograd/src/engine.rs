@@ -160,8 +160,10 @@ impl Walk {
             if useful.as_ref().is_some_and(|u| !u.contains(&id)) {
                 continue;
             }
-            let grads = self.step(&node, grads);
-            for (source, g) in node.inputs.iter().zip(grads) {
+            let input_grads = self.step(&node, &grads);
+            // So that sums of what backward passed on unchanged are made in place.
+            drop(grads);
+            for (source, g) in node.inputs.iter().zip(input_grads) {
                 if let Some(g) = g {
                     self.deliver(&mut state, source, g, useful.as_ref());
                 }
@@ -202,7 +204,7 @@ impl Walk {
                 }
                 let pending = state.pending.entry(node.id).or_insert_with(|| {
                     state.queue.push(node.id);
-                    Pending { node: node.clone(), grads: Single::from_elem(None, node.outputs.len()) }
+                    Pending { node: node.clone(), grads: Single::from_elem(None, node.outputs) }
                 });
                 match &mut pending.grads[i] {
                     Some(sum) => accumulate(sum, g, self.create_graph),
@@ -245,9 +247,9 @@ impl Walk {
 
     /// One node's vector–Jacobian product.
     #[track_caller]
-    fn step(&self, node: &Arc<Node>, grads: Single<Option<Var>>) -> Vec<Option<Var>> {
+    fn step(&self, node: &Arc<Node>, grads: &[Option<Var>]) -> Vec<Option<Var>> {
         let name = node.name();
-        let Some(saved) = node.saved(self.keep) else {
+        let Some(kept) = node.kept(self.keep) else {
             fail!(
                 Derivative,
                 name,
@@ -256,9 +258,10 @@ impl Walk {
                 node.location
             )
         };
+        let saved = Saved::of(node, &kept, self.create_graph);
         let result = mode::in_backward(self.create_graph, || match self.create_graph {
             true => step_with_history(node, &saved, grads),
-            false => node.op.backward(&saved, &grads),
+            false => node.op().backward(&saved, grads),
         });
         ensure!(
             result.len() == node.inputs.len(),
@@ -270,7 +273,7 @@ impl Walk {
         );
         for (i, g) in result.iter().enumerate() {
             if let Some(g) = g {
-                check_gradient(name, i, saved.input_meta(i), g.tensor());
+                check_gradient(name, i, node.meta(i), g.tensor());
                 if mode::anomaly() {
                     check_finite(name, &format!("the gradient of input {i}"), g.tensor(), node.location);
                 }
@@ -290,23 +293,20 @@ struct State {
 /// A derivative that can be differentiated again: through `composed` if the operation has it (and saved its inputs),
 /// else through `backward`, whose result must then have history.
 #[track_caller]
-fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: Single<Option<Var>>) -> Vec<Option<Var>> {
-    let saved = saved.with_history(node);
+fn step_with_history(node: &Arc<Node>, saved: &Saved, grads: &[Option<Var>]) -> Vec<Option<Var>> {
     if let Some(inputs) = saved.all_inputs() {
         // Fresh identities, so that the walk below stops at this operation's inputs.
         let inputs: Vec<Var> = inputs.iter().map(|x| if x.requires_grad() { identity(x) } else { x.clone() }).collect();
-        if let Some(outputs) = node.op.composed(&inputs) {
+        if let Some(outputs) = node.op().composed(&inputs) {
             let (outputs, seeds): (Vec<Var>, Vec<Var>) =
-                outputs.into_iter().zip(grads).filter_map(|(y, g)| Some((y, g?))).unzip();
+                outputs.into_iter().zip(grads).filter_map(|(y, g)| Some((y, g.clone()?))).unzip();
             return differentiate_up_to(&inputs.iter().collect::<Vec<_>>(), &outputs, seeds, true);
         }
     }
     // A history on every incoming gradient, to see whether backward carries it on.
-    let grads: Vec<Option<Var>> = grads
-        .into_iter()
-        .map(|g| g.map(|g| if g.requires_grad() { g } else { identity(&Var::leaf(g.into_tensor())) }))
-        .collect();
-    let result = node.op.backward(&saved, &grads);
+    let with_history = |g: &Var| if g.requires_grad() { g.clone() } else { identity(&Var::leaf(g.tensor().clone())) };
+    let grads: Vec<Option<Var>> = grads.iter().map(|g| g.as_ref().map(with_history)).collect();
+    let result = node.op().backward(saved, &grads);
     for (i, g) in result.iter().enumerate() {
         ensure!(
             g.as_ref().is_none_or(Var::requires_grad),

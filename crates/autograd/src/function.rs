@@ -95,7 +95,7 @@ pub trait Function: Send + Sync + 'static {
     {
         apply(self, inputs, |mut outputs, node| {
             debug_assert_eq!(outputs.len(), 1);
-            output(outputs.swap_remove(0), node.as_ref(), 0)
+            output(outputs.pop().expect("one output"), node.as_ref(), 0)
         })
     }
 }
@@ -124,11 +124,7 @@ fn apply<F: Function, R>(op: F, inputs: &[&Var], finish: impl FnOnce(Vec<Tensor>
             &several[..]
         }
     };
-    let mut saved = Saved { keep: record, ..Saved::default() };
-    if record {
-        saved.metas = values.iter().map(Meta::of).collect();
-        saved.needs = inputs.iter().map(|v| v.requires_grad()).collect();
-    }
+    let mut saved = Saved(Stage::Forward { inputs, record, keep: SmallVec::new() });
     let outputs = op.forward(values, &mut saved);
     let location = Location::caller();
     if mode::anomaly() {
@@ -139,10 +135,9 @@ fn apply<F: Function, R>(op: F, inputs: &[&Var], finish: impl FnOnce(Vec<Tensor>
     if !record {
         return finish(outputs, None);
     }
-    saved.fill(values, &outputs);
-    let sources = inputs.iter().map(|v| v.source.clone()).collect();
-    let metas = outputs.iter().map(Meta::of).collect();
-    finish(outputs, Some(Node::new(Arc::new(op), sources, metas, saved, location)))
+    let kept = saved.finish(&outputs);
+    let node = Node::new(op, inputs, outputs.len(), kept, location);
+    finish(outputs, Some(node))
 }
 
 /// Output `i` of an operation, with its history. An integer output (the indices of a sort) has no derivative.
@@ -168,97 +163,121 @@ pub(crate) fn check_finite(op: &'static str, what: &str, t: &Tensor, location: &
 
 /// What a tensor that forward keeps is.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Kept {
-    Input(usize),
-    Output(usize),
+pub(crate) enum What {
+    Input(u32),
+    Output(u32),
     Extra,
 }
 
+/// A tensor that forward keeps.
+pub(crate) type Kept = (What, Tensor);
+
 /// What forward leaves for backward.
-#[derive(Default, Clone)]
-pub struct Saved {
-    keep: bool,
-    create_graph: bool,
-    /// Inputs and outputs are put in when forward is done.
-    kept: Vec<(Kept, Option<Tensor>)>,
-    needs: SmallVec<[bool; 16]>,
-    metas: Few<Meta>,
-    /// Set while a derivative with history is made: where the inputs and outputs come from.
-    node: Option<Arc<Node>>,
+pub struct Saved<'a>(Stage<'a>);
+
+#[allow(clippy::large_enum_variant)] // on the stack, for the time of one call
+enum Stage<'a> {
+    /// What is kept is noted; inputs and outputs are put in when forward is done.
+    Forward {
+        inputs: &'a [&'a Var],
+        record: bool,
+        keep: SmallVec<[(What, Option<Tensor>); 4]>,
+    },
+    Backward {
+        node: &'a Arc<Node>,
+        kept: &'a [Kept],
+        create_graph: bool,
+    },
 }
 
-impl Saved {
+impl<'a> Saved<'a> {
     /// Keeps input `i` for [`input`](Saved::input).
     pub fn save_input(&mut self, i: usize) {
-        self.keep(Kept::Input(i), None);
+        self.keep(What::Input(i as u32), None);
     }
     /// Keeps every input.
     pub fn save_inputs(&mut self) {
-        (0..self.metas.len()).for_each(|i| self.save_input(i));
+        (0..self.num_inputs()).for_each(|i| self.save_input(i));
     }
     /// Keeps output `i` for [`output`](Saved::output).
     pub fn save_output(&mut self, i: usize) {
-        self.keep(Kept::Output(i), None);
+        self.keep(What::Output(i as u32), None);
     }
     /// Keeps something that is neither input nor output (indices, a mask, statistics of a fused kernel) for
     /// [`tensor`](Saved::tensor), in order.
     pub fn save(&mut self, t: Tensor) {
-        self.keep(Kept::Extra, Some(t));
+        self.keep(What::Extra, Some(t));
     }
-    fn keep(&mut self, what: Kept, t: Option<Tensor>) {
-        if self.keep {
-            self.kept.push((what, t));
+    fn keep(&mut self, what: What, t: Option<Tensor>) {
+        if let Stage::Forward { record: true, keep, .. } = &mut self.0 {
+            keep.push((what, t));
         }
     }
-    /// Puts the inputs and outputs in that forward asked to keep.
-    fn fill(&mut self, inputs: &[Tensor], outputs: &[Tensor]) {
-        for (what, t) in &mut self.kept {
-            match *what {
-                Kept::Input(i) => *t = Some(inputs[i].clone()),
-                Kept::Output(i) => *t = Some(outputs[i].clone()),
-                Kept::Extra => {}
-            }
-        }
-    }
-    fn find(&self, what: Kept) -> Option<&Tensor> {
-        self.kept.iter().find(|(kept, _)| *kept == what)?.1.as_ref()
+    /// What forward asked to keep, the inputs and outputs among it: exactly as much memory as that takes.
+    fn finish(&mut self, outputs: &[Tensor]) -> Box<[Kept]> {
+        let Stage::Forward { inputs, keep, .. } = &mut self.0 else { unreachable!("backward keeps nothing") };
+        let mut kept = Vec::with_capacity(keep.len());
+        kept.extend(keep.drain(..).map(|(what, extra)| {
+            let value = match what {
+                What::Input(i) => inputs[i as usize].tensor().clone(),
+                What::Output(i) => outputs[i as usize].clone(),
+                What::Extra => extra.expect("given to save"),
+            };
+            (what, value)
+        }));
+        kept.into_boxed_slice()
     }
     /// Will there be a backward? If not, forward need not compute what only backward reads.
     pub fn is_recording(&self) -> bool {
-        self.keep
+        !matches!(self.0, Stage::Forward { record: false, .. })
     }
 
+    /// What `node` kept, for its backward; if `create_graph`, with history.
+    pub(crate) fn of(node: &'a Arc<Node>, kept: &'a [Kept], create_graph: bool) -> Saved<'a> {
+        Saved(Stage::Backward { node, kept, create_graph })
+    }
+    /// Everything that was kept.
+    fn kept(&self) -> &'a [Kept] {
+        match self.0 {
+            Stage::Forward { .. } => &[],
+            Stage::Backward { kept, .. } => kept,
+        }
+    }
+    fn find(&self, what: What) -> Option<&'a Tensor> {
+        self.kept().iter().find(|(kept, _)| *kept == what).map(|(_, t)| t)
+    }
+    /// `value` with the history that `source` finds in the node, if there is to be one.
+    fn with_history(&self, value: &Tensor, source: impl FnOnce(&Arc<Node>) -> Source) -> Var {
+        let source = match self.0 {
+            Stage::Backward { node, create_graph: true, .. } => source(node),
+            _ => Source::Constant,
+        };
+        Var { value: value.clone(), source }
+    }
     /// Input `i`, which forward saved, with its history.
     #[track_caller]
     pub fn input(&self, i: usize) -> Var {
-        let value = self.find(Kept::Input(i)).expect("backward asked for an input that forward did not save").clone();
-        let source = match (&self.node, self.create_graph) {
-            (Some(node), true) => node.inputs[i].clone(),
-            _ => Source::Constant,
-        };
-        Var { value, source }
+        let value = self.find(What::Input(i as u32)).expect("backward asked for an input that forward did not save");
+        self.with_history(value, |node| node.inputs[i].clone())
     }
     /// Output `i`, which forward saved, with its history.
     #[track_caller]
     pub fn output(&self, i: usize) -> Var {
-        let value = self.find(Kept::Output(i)).expect("backward asked for an output that forward did not save").clone();
-        let source = match (&self.node, self.create_graph) {
-            (Some(node), true) => Source::Node(node.clone(), i as u32),
-            _ => Source::Constant,
-        };
-        Var { value, source }
+        let value = self.find(What::Output(i as u32)).expect("backward asked for an output that forward did not save");
+        self.with_history(value, |node| Source::Node(node.clone(), i as u32))
     }
     /// The `k`-th tensor given to [`save`](Saved::save). It has no history: a derivative that reads a saved float this
     /// way cannot be differentiated again, and asking for that is an error.
     #[track_caller]
     pub fn tensor(&self, k: usize) -> &Tensor {
-        let mut extra = self.kept.iter().filter(|(kept, _)| *kept == Kept::Extra);
-        let t = extra.nth(k).and_then(|(_, t)| t.as_ref()).expect("backward asked for more than forward saved");
-        if self.create_graph && t.dtype().is_float() {
-            let op = self.node.as_ref().map_or("backward", |n| n.name());
+        let mut extra = self.kept().iter().filter(|(what, _)| *what == What::Extra);
+        let (_, t) = extra.nth(k).expect("backward asked for more than forward saved");
+        if let Stage::Backward { node, create_graph: true, .. } = self.0
+            && t.dtype().is_float()
+        {
             fail!(
                 Derivative,
-                op,
+                node.name(),
                 "the second derivative is not defined: backward reads intermediate results of a fused kernel \
                  (give the operation a `composed` form and save all its inputs)"
             );
@@ -267,43 +286,40 @@ impl Saved {
     }
     /// Does anybody ask for the gradient of input `i`?
     pub fn needs_grad(&self, i: usize) -> bool {
-        self.needs[i]
+        match &self.0 {
+            Stage::Forward { inputs, record, .. } => *record && inputs[i].requires_grad(),
+            Stage::Backward { node, .. } => !matches!(node.inputs[i], Source::Constant),
+        }
     }
     /// Shape of input `i`, saved or not.
     pub fn input_shape(&self, i: usize) -> &Shape {
-        &self.metas[i].shape
+        match &self.0 {
+            Stage::Forward { inputs, .. } => inputs[i].shape(),
+            Stage::Backward { node, .. } => &node.meta(i).shape,
+        }
     }
     /// dtype of input `i`, saved or not.
     pub fn input_dtype(&self, i: usize) -> DType {
-        self.metas[i].dtype
+        match &self.0 {
+            Stage::Forward { inputs, .. } => inputs[i].dtype(),
+            Stage::Backward { node, .. } => node.meta(i).dtype,
+        }
     }
     /// Number of inputs.
     pub fn num_inputs(&self) -> usize {
-        self.metas.len()
+        match &self.0 {
+            Stage::Forward { inputs, .. } => inputs.len(),
+            Stage::Backward { node, .. } => node.inputs.len(),
+        }
     }
     /// Will this derivative be differentiated again? Then backward must be written in `Var` operations.
     pub fn create_graph(&self) -> bool {
-        self.create_graph
-    }
-
-    pub(crate) fn input_meta(&self, i: usize) -> &Meta {
-        &self.metas[i]
+        matches!(self.0, Stage::Backward { create_graph: true, .. })
     }
     /// The inputs with their history, if all were saved.
     pub(crate) fn all_inputs(&self) -> Option<Vec<Var>> {
-        let all = (0..self.metas.len()).all(|i| self.find(Kept::Input(i)).is_some());
-        all.then(|| (0..self.metas.len()).map(|i| self.input(i)).collect())
-    }
-    /// A view of the same values for a backward with history.
-    pub(crate) fn with_history(&self, node: &Arc<Node>) -> Saved {
-        Saved {
-            keep: true,
-            kept: self.kept.clone(),
-            needs: self.needs.clone(),
-            metas: self.metas.clone(),
-            node: Some(node.clone()),
-            create_graph: true,
-        }
+        let saved = |i| self.find(What::Input(i as u32)).is_some();
+        (0..self.num_inputs()).all(saved).then(|| (0..self.num_inputs()).map(|i| self.input(i)).collect())
     }
 }
 

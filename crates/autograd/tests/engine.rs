@@ -27,6 +27,85 @@ fn a_million_operations_on_a_small_stack() {
     std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
 }
 
+/// y = x, with something that lives as long as its node.
+struct Holding(#[allow(dead_code)] std::sync::Arc<()>);
+impl Function for Holding {
+    fn name(&self) -> &'static str {
+        "holding"
+    }
+    fn forward(&self, x: &[Tensor], _: &mut Saved) -> Vec<Tensor> {
+        vec![x[0].clone()]
+    }
+    fn backward(&self, _: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+        vec![g[0].clone()]
+    }
+}
+
+#[test]
+fn dropped_nodes_hold_nothing() {
+    let token = std::sync::Arc::new(());
+    let x = Var::leaf(Tensor::scalar(1.0f32));
+    for hooked in [false, true] {
+        let y = (0..10).fold(x.clone(), |y, _| {
+            let y = Holding(token.clone()).apply1(&[&y]);
+            if hooked {
+                let token = token.clone();
+                y.register_hook(move |_| assert!(std::sync::Arc::strong_count(&token) > 1));
+            }
+            y
+        });
+        assert_eq!(std::sync::Arc::strong_count(&token), if hooked { 21 } else { 11 });
+        assert_eq!(y.backward().wrt(&x).item::<f32>(), 1.0);
+        drop(y);
+        assert_eq!(std::sync::Arc::strong_count(&token), 1);
+    }
+}
+
+#[test]
+fn threads_drop_one_graph_together() {
+    use std::sync::{Arc, Barrier};
+    const THREADS: usize = 4;
+    let token = Arc::new(());
+    let x = Var::leaf(Tensor::scalar(1.0f32));
+    for _ in 0..20 {
+        let mut values = vec![x.clone()];
+        (0..2000).for_each(|i| values.push(Holding(token.clone()).apply1(&[&values[i]])));
+        let start = Arc::new(Barrier::new(THREADS));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (values, start) = (values.clone(), start.clone());
+                let run = move || {
+                    start.wait();
+                    drop(values);
+                };
+                std::thread::Builder::new().stack_size(128 << 10).spawn(run).unwrap()
+            })
+            .collect();
+        drop(values);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+}
+
+#[test]
+fn a_thread_ends_with_a_graph_of_its_own() {
+    thread_local!(static KEPT: std::cell::RefCell<Option<Var>> = const { std::cell::RefCell::new(None) });
+    let token = std::sync::Arc::new(());
+    for graph_first in [false, true] {
+        let held = token.clone();
+        let run = move || {
+            let x = Var::leaf(Tensor::scalar(1.0f32));
+            if graph_first {
+                drop((0..10).fold(x.clone(), |y, _| y + 1.0));
+            }
+            KEPT.set(None); // which of the two thread locals is destroyed first depends on which was used first
+            KEPT.set(Some((0..10).fold(x, |y, _| Holding(held.clone()).apply1(&[&y]))));
+        };
+        std::thread::spawn(run).join().unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&token), 1);
+    }
+}
+
 #[test]
 fn matmul_and_broadcast() {
     let x = Var::leaf(Tensor::new([[1.0, 2.0], [3.0, 4.0]]));

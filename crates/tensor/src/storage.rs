@@ -26,6 +26,8 @@ pub trait Buffer: Any + Send + Sync {
 const ALIGN: usize = 64;
 /// What a buffer of less than a cache line is aligned to, which the allocator does by itself.
 const SMALL_ALIGN: usize = 16;
+/// What lies in the buffer itself, such as a scalar: it needs no block of its own.
+const INLINE: usize = 16;
 /// A huge page, and the size from which blocks are made of them.
 const HUGE_PAGE: usize = 2 << 20;
 /// Below this size the allocator is fast and the pool only in the way.
@@ -35,10 +37,20 @@ const POOL_LIMIT: usize = 1 << 30;
 
 /// CPU memory: aligned to 64 bytes (of less, to 16), always initialised (to zero when fresh, to old values when reused).
 pub struct CpuBuffer {
-    ptr: NonNull<u8>,
+    place: Place,
     bytes: usize,
-    capacity: usize,
 }
+
+/// Where a buffer's elements are.
+enum Place {
+    /// At most [`INLINE`] bytes.
+    Here(Inline),
+    /// More: a block of [`capacity_for`] the buffer's bytes.
+    Block(NonNull<u8>),
+}
+
+#[repr(align(16))]
+struct Inline([u8; INLINE]);
 
 // SAFETY: the buffer owns its memory, and access follows Rust's borrow rules through `&self` and `&mut self`.
 unsafe impl Send for CpuBuffer {}
@@ -119,13 +131,16 @@ impl CpuBuffer {
         let Some((bytes, capacity)) = size else {
             fail!(Value, "allocate", "{n} elements of {} bytes are more than memory can address", size_of::<T>())
         };
+        if bytes <= INLINE {
+            return CpuBuffer { place: Place::Here(Inline([0; INLINE])), bytes };
+        }
         if capacity >= POOLED_FROM {
             let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
             let pool = pool.get_or_insert_default();
             if let Some(address) = pool.free.get_mut(&capacity).and_then(Vec::pop) {
                 pool.held -= capacity;
                 let ptr = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("the pool holds no null");
-                let mut buffer = CpuBuffer { ptr, bytes, capacity };
+                let mut buffer = CpuBuffer { place: Place::Block(ptr), bytes };
                 if zero {
                     buffer.as_mut_slice::<u8>().fill(0);
                 }
@@ -138,36 +153,46 @@ impl CpuBuffer {
             // Nothing left at all: no error could be put together either.
             None => handle_alloc_error(layout(capacity)),
         };
-        CpuBuffer { ptr, bytes, capacity }
+        CpuBuffer { place: Place::Block(ptr), bytes }
     }
 
     /// The elements. Their type may want an alignment of 16 bytes at most; more does not compile.
     pub fn as_slice<T: Pod>(&self) -> &[T] {
         const { assert!(align_of::<T>() <= SMALL_ALIGN) };
+        let ptr = match &self.place {
+            Place::Here(inline) => inline.0.as_ptr(),
+            Place::Block(ptr) => ptr.as_ptr(),
+        };
         // SAFETY: `ptr` is valid for `bytes` initialised bytes, aligned to 16 at least, and any bits are a valid `T: Pod`.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.bytes / size_of::<T>()) }
+        unsafe { std::slice::from_raw_parts(ptr.cast(), self.bytes / size_of::<T>()) }
     }
     /// The elements, to write.
     pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
         const { assert!(align_of::<T>() <= SMALL_ALIGN) };
+        let ptr = match &mut self.place {
+            Place::Here(inline) => inline.0.as_mut_ptr(),
+            Place::Block(ptr) => ptr.as_ptr(),
+        };
         // SAFETY: as in `as_slice`, and `&mut self` makes the access unique.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.bytes / size_of::<T>()) }
+        unsafe { std::slice::from_raw_parts_mut(ptr.cast(), self.bytes / size_of::<T>()) }
     }
 }
 
 impl Drop for CpuBuffer {
     fn drop(&mut self) {
-        if self.capacity >= POOLED_FROM {
+        let Place::Block(ptr) = self.place else { return };
+        let capacity = capacity_for(self.bytes).expect("it was allocated");
+        if capacity >= POOLED_FROM {
             let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
             let pool = pool.get_or_insert_default();
-            if pool.held + self.capacity <= POOL_LIMIT {
-                pool.held += self.capacity;
-                pool.free.entry(self.capacity).or_default().push(self.ptr.as_ptr().expose_provenance());
+            if pool.held + capacity <= POOL_LIMIT {
+                pool.held += capacity;
+                pool.free.entry(capacity).or_default().push(ptr.as_ptr().expose_provenance());
                 return;
             }
         }
         // SAFETY: allocated in `allocate` with the same layout, and not in the pool.
-        unsafe { dealloc(self.ptr.as_ptr(), layout(self.capacity)) }
+        unsafe { dealloc(ptr.as_ptr(), layout(capacity)) }
     }
 }
 
@@ -214,8 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn small_buffers_move_with_their_elements() {
+        for n in 0..12 {
+            let values: Vec<u16> = (0..n).collect();
+            let buffers: Vec<CpuBuffer> = (0..3).map(|_| CpuBuffer::from_slice(&values)).collect();
+            let moved: Vec<Box<CpuBuffer>> = buffers.into_iter().map(Box::new).collect();
+            for mut buffer in moved {
+                assert_eq!(buffer.as_slice::<u16>(), values);
+                buffer.as_mut_slice::<u16>().fill(7);
+                assert!(buffer.as_slice::<u16>().iter().all(|&v| v == 7) && buffer.bytes() == 2 * n as usize);
+            }
+        }
+    }
+
+    #[test]
     fn buffers_are_aligned_and_reused() {
-        for n in [0, 1, 7, 4096, 100_000] {
+        for n in [0, 1, 4, 5, 7, 4096, 100_000] {
             let mut a = CpuBuffer::zeroed::<f32>(n);
             assert_eq!(a.as_slice::<f32>().len(), n);
             let align = if 4 * n < ALIGN { SMALL_ALIGN } else { ALIGN };

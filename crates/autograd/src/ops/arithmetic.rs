@@ -83,11 +83,11 @@ type Rule<'a> = &'a dyn Fn(&Saved, &Var) -> Var;
 /// The gradient of each operand that needs one, summed to its shape.
 pub(super) fn each(saved: &Saved, g: &[Option<Var>], rules: [Rule; 2]) -> Vec<Option<Var>> {
     let Some(g) = &g[0] else { return vec![None, None] };
-    rules
-        .iter()
-        .enumerate()
-        .map(|(i, rule)| saved.needs_grad(i).then(|| rule(saved, g).sum_to(saved.input_shape(i))))
-        .collect()
+    let gradient = |i: usize| {
+        let (g, shape) = (rules[i](saved, g), saved.input_shape(i));
+        if g.shape() == shape { g } else { g.sum_to(shape) }
+    };
+    (0..2).map(|i| saved.needs_grad(i).then(|| gradient(i))).collect()
 }
 
 /// `y = x + s`, `y = s x`: linear in x.
@@ -128,36 +128,41 @@ impl Function for DivScalar {
     }
 }
 
+/// Applies `op` to both operands in the dtype that they promote to.
+#[track_caller]
+fn apply_promoted(op: impl Function, a: &Var, b: &Var) -> Var {
+    if a.dtype() == b.dtype() {
+        return op.apply1(&[a, b]);
+    }
+    let [a, b] = promote(op.name(), [a, b]);
+    op.apply1(&[&a, &b])
+}
+
 impl Var {
     /// `a + b`; shapes broadcast, dtypes are promoted.
     #[track_caller]
     pub fn add(&self, other: &Var) -> Var {
-        let [a, b] = promote("add", [self, other]);
-        AddOp.apply1(&[&a, &b])
+        apply_promoted(AddOp, self, other)
     }
     /// `a − b`; shapes broadcast, dtypes are promoted.
     #[track_caller]
     pub fn sub(&self, other: &Var) -> Var {
-        let [a, b] = promote("sub", [self, other]);
-        SubOp.apply1(&[&a, &b])
+        apply_promoted(SubOp, self, other)
     }
     /// `a · b`, elementwise; shapes broadcast, dtypes are promoted.
     #[track_caller]
     pub fn mul(&self, other: &Var) -> Var {
-        let [a, b] = promote("mul", [self, other]);
-        MulOp.apply1(&[&a, &b])
+        apply_promoted(MulOp, self, other)
     }
     /// `a / b`; shapes broadcast, dtypes are promoted.
     #[track_caller]
     pub fn div(&self, other: &Var) -> Var {
-        let [a, b] = promote("div", [self, other]);
-        DivOp.apply1(&[&a, &b])
+        apply_promoted(DivOp, self, other)
     }
     /// The remainder `a − b⌊a/b⌋`, with the divisor's sign; shapes broadcast, dtypes are promoted.
     #[track_caller]
     pub fn rem(&self, other: &Var) -> Var {
-        let [a, b] = promote("rem", [self, other]);
-        RemOp.apply1(&[&a, &b])
+        apply_promoted(RemOp, self, other)
     }
     /// `x / s`.
     #[track_caller]

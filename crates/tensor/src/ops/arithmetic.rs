@@ -3,18 +3,19 @@
 use crate::backend::{Binary, Unary};
 use crate::tensor::same_device;
 use crate::{DType, Tensor, ensure};
+use std::borrow::Cow;
 use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
 
 /// Both operands with the common dtype and shape.
 #[track_caller]
-pub(crate) fn broadcast(op: &'static str, a: &Tensor, b: &Tensor, dtype: DType) -> (Tensor, Tensor) {
+pub(crate) fn broadcast<'a>(op: &'static str, a: &'a Tensor, b: &'a Tensor, dtype: DType) -> [Cow<'a, Tensor>; 2] {
     same_device(op, &[a, b]);
-    let (a, b) = (a.to_dtype(dtype), b.to_dtype(dtype));
+    let operands = [a, b].map(|x| if x.dtype == dtype { Cow::Borrowed(x) } else { Cow::Owned(x.to_dtype(dtype)) });
     if a.shape() == b.shape() {
-        return (a, b);
+        return operands;
     }
     let shape = a.shape().broadcast(b.shape(), op);
-    (a.with_layout(a.layout.expand(&shape, op)), b.with_layout(b.layout.expand(&shape, op)))
+    operands.map(|x| Cow::Owned(x.with_layout(x.layout.expand(&shape, op))))
 }
 
 #[track_caller]
@@ -30,7 +31,7 @@ fn binary(name: &'static str, op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
         name,
         "not defined for bool and bool (use logical_and, logical_or, logical_not, or cast with to_dtype)"
     );
-    let (a, b) = broadcast(name, a, b, dtype);
+    let [a, b] = broadcast(name, a, b, dtype);
     if matches!(op, Binary::Rem) && dtype.is_int() {
         ensure!(!b.eq_scalar(0.0).any().item::<bool>(), Value, name, "integer remainder by zero");
     }
@@ -103,6 +104,9 @@ impl Tensor {
             other.dtype
         );
         same_device(OP, &[self, other]);
+        if other.dtype == self.dtype && other.shape() == self.shape() {
+            return self.device.backend().binary_assign(Binary::Add, self, other);
+        }
         let other = other.to_dtype(self.dtype);
         let other = other.with_layout(other.layout.expand(self.shape(), OP));
         self.device.backend().binary_assign(Binary::Add, self, &other);

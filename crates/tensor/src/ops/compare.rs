@@ -7,7 +7,7 @@ use crate::{DType, Tensor, ensure};
 
 #[track_caller]
 fn compare(name: &'static str, op: Compare, a: &Tensor, b: &Tensor) -> Tensor {
-    let (a, b) = broadcast(name, a, b, a.dtype().promote(b.dtype()));
+    let [a, b] = broadcast(name, a, b, a.dtype().promote(b.dtype()));
     a.device().backend().compare(op, &a, &b)
 }
 
@@ -63,7 +63,7 @@ impl Tensor {
         const OP: &str = "where";
         ensure!(self.dtype == DType::Bool, DType, OP, "the condition must be bool, got {}", self.dtype);
         same_device(OP, &[self, a, b]);
-        let (a, b) = broadcast(OP, a, b, a.dtype.promote(b.dtype));
+        let [a, b] = broadcast(OP, a, b, a.dtype.promote(b.dtype));
         let shape = a.shape().broadcast(self.shape(), OP);
         let expand = |t: &Tensor| t.with_layout(t.layout.expand(&shape, OP));
         self.device.backend().select(&expand(self), &expand(&a), &expand(&b))
