@@ -38,15 +38,19 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// Adds half of the last place that stays, less one ulp of f32 if that place is even, and cuts off.
     fn narrow_bf16[S](src: &[f32], dst: &mut [bf16]) {
-        for (d, s) in dst.iter_mut().zip(src) {
-            let bits = s.to_bits();
-            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-            let nan = bits >> 16 | 0x40;
-            *d = bf16::from_bits(if s.is_nan() { nan } else { rounded } as u16);
-        }
+        dst.iter_mut().zip(src).for_each(|(d, s)| *d = round_bf16(*s));
     }
+}
+
+/// To the nearest, ties to even: adds half of the last place that stays, less one ulp of f32 if that place is even, and
+/// cuts off. A NaN stays one.
+#[inline(always)]
+pub fn round_bf16(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let nan = bits >> 16 | 0x40;
+    bf16::from_bits(if x.is_nan() { nan } else { rounded } as u16)
 }
 
 #[cfg(test)]

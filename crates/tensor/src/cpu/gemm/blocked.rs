@@ -1,8 +1,8 @@
 //! The blocked product: the loops around the micro-kernel.
 
-use super::element::Rounded;
+use super::element::{Rounded, Rows};
 use super::kernel::{Accumulator, Kernel, Tile};
-use super::pack::{Side, correct, pack};
+use super::pack::{Side, pack};
 use super::scheme::Scheme;
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
@@ -11,22 +11,23 @@ use crate::cpu::scratch::with_scratch;
 
 /// Most bytes of a row of a packed panel of `A` or `B` times depth: `KC` is this over the element's size.
 pub const KC_BYTES: usize = 512 * 4;
-/// Bytes of the block of `A` that a tile of work keeps in the L2 cache.
-const A_BLOCK_BYTES: usize = 384 * 1024;
-/// Bytes of the block of `B` that all threads share in the L3 cache.
-const B_BLOCK_BYTES: usize = 8 << 20;
+/// Bytes of the columns of `B` that a tile of work keeps in the L2 cache.
+const TILE_BYTES: usize = 600 << 10;
+/// Bytes of the block of `B` that is packed at once.
+const B_BLOCK_BYTES: usize = 4 << 20;
 /// The same for few rows of `A`: it is used so few times that it had better not leave the L2 cache.
 const B_BLOCK_FEW_ROWS: usize = 512 << 10;
 /// Rows of `A` that are few.
 const FEW_ROWS: usize = 48;
 /// Most rows of `A` packed at once.
 const M_BLOCK: usize = 4096;
+/// Bytes of the L1 cache, and places in it for each line: the least of today's CPUs.
+const L1_BYTES: usize = 32 << 10;
+const L1_WAYS: usize = 8;
 /// Multiply-adds below which waking threads up costs more than they bring: 160³, some 70 µs of one core.
 const PARALLEL: usize = 4_000_000;
 /// The same on a thread of the pool, which need not be woken up itself.
 const PARALLEL_ON_POOL: usize = 1_500_000;
-/// Multiply-adds of a block of depth from which on threads pack together: 512 × 1024 × 512.
-const TOGETHER: usize = 1 << 28;
 /// Multiply-adds that are worth a task of their own.
 pub const TASK: usize = 1 << 19;
 
@@ -116,64 +117,50 @@ pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let out = Output { c: c.as_mut_ptr(), ldc };
     let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let work = x.m * x.n * x.k;
-    let tasks = (work / TASK).min(threads * 4);
     if threads == 1 || !worth_sharing(work) {
-        return blocks::<S, T, O>(&kernel, x, out, 1);
+        return blocks::<S, T, O>(&kernel, x, out);
     }
-    // With few rows packing B is much of the work: each thread packs and uses its own columns, and none waits for
-    // another. So it is where a block of depth is soon done: threads that pack together would meet too often.
-    let few = x.m <= FEW_ROWS;
-    if few || x.m * x.n * x.k.min(KC_BYTES / size_of::<T::Acc>()) < TOGETHER {
-        return apart::<S, T, O>(&kernel, x, out, if few { tasks } else { threads });
-    }
-    blocks::<S, T, O>(&kernel, x, out, tasks);
+    let (down, across) = match x.m <= FEW_ROWS {
+        // Packing B is much of the work, and evens out well.
+        true => (1, (work / TASK).min(threads * 4)),
+        false => grid(threads, x.m, x.n),
+    };
+    let (mc, nc) = (even(x.m, x.m.div_ceil(down), kernel.mr), even(x.n, x.n.div_ceil(across), kernel.nr));
+    let across = x.n.div_ceil(nc);
+    // Each thread packs what it uses, and none waits for another: packing together saves less than meeting costs.
+    (0..x.m.div_ceil(mc) * across).into_par_iter().with_max_len(1).for_each(|t| {
+        let (i, j) = (t / across * mc, t % across * nc);
+        let (m, n) = (mc.min(x.m - i), nc.min(x.n - j));
+        let piece = Product { m, n, a: x.a.at(i, 0), b: x.b.at(0, j), bias: x.bias.map(|b| &b[j..j + n]), ..x };
+        blocks::<S, T, O>(&kernel, piece, Output { c: { out }.c.wrapping_add(i * ldc + j), ldc });
+    });
 }
 
-/// The product as `pieces` products that share nothing, cut across the longer side of C.
-fn apart<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
-    kernel: &Kernel<T::Acc>,
-    x: Product<T>,
-    out: Output<O>,
-    pieces: usize,
-) {
-    let across = x.n >= x.m;
-    let (whole, unit) = if across { (x.n, kernel.nr) } else { (x.m, kernel.mr) };
-    let size = even(whole, whole.div_ceil(pieces), unit);
-    (0..whole.div_ceil(size)).into_par_iter().with_max_len(1).for_each(|t| {
-        let (first, size) = (t * size, size.min(whole - t * size));
-        let (piece, at) = match across {
-            true => {
-                (Product { n: size, b: x.b.at(0, first), bias: x.bias.map(|b| &b[first..first + size]), ..x }, first)
-            }
-            false => (Product { m: size, a: x.a.at(first, 0), ..x }, first * out.ldc),
-        };
-        blocks::<S, T, O>(kernel, piece, Output { c: { out }.c.wrapping_add(at), ..out }, 1);
-    });
+/// Cuts `[m, n]` into `pieces`, so many down and so many across, for which the least is packed in all: each row of pieces
+/// packs all of `B`, `n` wide, and each column all of `A`.
+fn grid(pieces: usize, m: usize, n: usize) -> (usize, usize) {
+    let cuts = (1..=pieces).filter(|down| pieces % down == 0).map(|down| (down, pieces / down));
+    cuts.min_by_key(|(down, across)| down * n + across * m).unwrap_or((1, 1))
 }
 
 /// Terms of a sum that are added before anything is rounded to a type other than the sum's.
 pub fn one_block<S: Scheme<T>, T: GemmElement>() -> usize {
-    S::DEPTH * 4 * KC_BYTES / size_of::<T::Acc>()
+    S::DEPTH * 2 * KC_BYTES / size_of::<T::Acc>()
 }
 
-/// The three outer loops; `tasks` is how many tiles of work to aim for, 1 for none but this thread.
-fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
-    kernel: &Kernel<T::Acc>,
-    x: Product<T>,
-    out: Output<O>,
-    tasks: usize,
-) {
+/// The three outer loops, on this thread.
+fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(kernel: &Kernel<T::Acc>, x: Product<T>, out: Output<O>) {
     let Product { m, n, a, b, .. } = x;
     let (mr, nr) = (kernel.mr, kernel.nr);
     let size = size_of::<T::Acc>();
-    let parallel = tasks > 1;
     let k = x.k.div_ceil(S::DEPTH);
     let kc = if O::SAME { even(k, KC_BYTES / size, 1) } else { k };
     let nc = even(n, if m <= FEW_ROWS { B_BLOCK_FEW_ROWS } else { B_BLOCK_BYTES } / (kc * size), nr);
     let mb = even(m, M_BLOCK, mr);
 
-    let direct_a = direct_a::<S, T>(&x, nr);
-    let direct_b = S::direct(b.data).filter(|_| b.cs == 1 && (m <= 2 * mr || k * n * size <= 64 << 10));
+    let direct_a = S::direct(a, x.k).filter(|&a| readable_in_place(kernel, a, (m, n, kc)));
+    let little_b = m <= 2 * mr || k * n * size <= 64 << 10;
+    let direct_b = S::direct(b.t(), x.k).filter(|b| b.rs == 1 && little_b);
     let a_len = if direct_a.is_some() { 0 } else { (mb.min(m) * kc).next_multiple_of(64) };
     let b_len = if direct_b.is_some() { 0 } else { nc.min(n) * kc };
     let fix_len = if S::OFFSET { nc.min(n) } else { 0 };
@@ -189,41 +176,28 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                 let first = p * S::DEPTH;
                 let terms = (kc * S::DEPTH).min(x.k - first);
                 let bias = x.bias.filter(|_| p == 0).map(|b| &b[j..j + nc]);
-                let pack_b = |buf: &mut [T::Acc], fix: &mut [T::Acc]| {
-                    if direct_b.is_none() {
-                        pack::<S, T>(kernel, Side::Right, b.at(first, j).t(), nc, terms, nr, buf, parallel);
+                if direct_b.is_none() {
+                    pack::<S, T>(kernel, Side::Right, b.at(first, j).t(), nc, terms, nr, b_buf, false);
+                }
+                if S::OFFSET {
+                    // The correction is one more bias.
+                    match bias {
+                        Some(bias) => fix[..nc].copy_from_slice(bias),
+                        None => fix[..nc].fill(T::Acc::ZERO),
                     }
-                    if S::OFFSET {
-                        // The correction is one more bias.
-                        match bias {
-                            Some(bias) => fix[..nc].copy_from_slice(bias),
-                            None => fix[..nc].fill(T::Acc::ZERO),
-                        }
-                        correct::<S, T>(&buf[..nc * kc], kc, nr, &mut fix[..nc], parallel);
-                    }
-                };
-                let pack_a = |i: usize, buf: &mut [T::Acc]| {
-                    if direct_a.is_none() {
-                        pack::<S, T>(kernel, Side::Left, a.at(i, first), mb.min(m - i), terms, mr, buf, parallel);
-                    }
-                };
-                if parallel {
-                    rayon::join(|| pack_b(b_buf, fix), || pack_a(0, a_buf));
-                } else {
-                    pack_b(b_buf, fix);
-                    pack_a(0, a_buf);
+                    S::correct(&b_buf[..nc * kc], kc, nr, &mut fix[..nc]);
                 }
                 for i in (0..m).step_by(mb) {
-                    if i > 0 {
-                        pack_a(i, a_buf);
-                    }
                     let mb = mb.min(m - i);
+                    if direct_a.is_none() {
+                        pack::<S, T>(kernel, Side::Left, a.at(i, first), mb, terms, mr, a_buf, false);
+                    }
                     let a_block = match direct_a {
-                        Some(data) => Block::Direct(MatRef { data, offset: a.offset, rs: a.rs, cs: a.cs }.at(i, p)),
+                        Some(a) => Block::Direct(a.at(i, p)),
                         None => Block::Packed { data: &*a_buf, total: mb, steps: kc },
                     };
                     let b_block = match direct_b {
-                        Some(data) => Block::Direct(MatRef { data, offset: b.offset, rs: b.rs, cs: b.cs }.at(p, j).t()),
+                        Some(b) => Block::Direct(b.at(j, p)),
                         None => Block::Packed { data: &*b_buf, total: nc, steps: kc },
                     };
                     let out = Output { c: out.c.wrapping_add(i * out.ldc + j), ..out };
@@ -231,16 +205,27 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                         accumulate: x.accumulate || p > 0,
                         bias: if S::OFFSET { Some(&fix[..nc]) } else { bias },
                     };
-                    tiles(kernel, (mb, nc, kc), a_block, b_block, out, start, tasks);
+                    tiles(kernel, (mb, nc, kc), a_block, b_block, out, start, 1);
                 }
             }
         }
     });
 }
 
-/// `A` where it lies, if it is what panels hold and is used too little to be worth packing.
-fn direct_a<'a, S: Scheme<T>, T: GemmElement>(x: &Product<'a, T>, nr: usize) -> Option<&'a [T::Acc]> {
-    S::direct(x.a.data).filter(|_| x.n <= 2 * nr || x.m * x.k * size_of::<T::Acc>() <= 32 << 10)
+/// May the micro-kernel read `A`, `k` steps at a time, where it lies? It reads `mr` rows side by side, again and again, so
+/// they must stay in the L1 cache; or `A` is used too little for packing to be worth its while.
+pub fn readable_in_place<A>(kernel: &Kernel<A>, a: MatRef<A>, (m, n, k): (usize, usize, usize)) -> bool {
+    let size = size_of::<A>();
+    let little = n <= 2 * kernel.nr || m * k * size <= L1_BYTES;
+    little || a.cs == 1 && !crowded(kernel.mr.min(m), a.rs.unsigned_abs() * size, k * size)
+}
+
+/// Do `rows` pieces of `length` bytes, `stride` bytes apart, want more than their share of some set of the L1 cache?
+pub fn crowded(rows: usize, stride: usize, length: usize) -> bool {
+    // A line can only be in the set that its address modulo `WAY` chooses.
+    const WAY: usize = L1_BYTES / L1_WAYS;
+    let covers = |i: usize, j: usize| (i * stride % WAY + WAY - j * stride % WAY) % WAY < length;
+    (0..rows).any(|i| (0..rows).filter(|&j| covers(i, j)).count() > L1_WAYS)
 }
 
 /// Cuts one block product into tiles of work, and runs them.
@@ -253,31 +238,29 @@ pub fn tiles<A: Accumulator, O: Rounded<A>>(
     start: Start<A>,
     tasks: usize,
 ) {
-    let mc = even(m, A_BLOCK_BYTES / (k * size_of::<A>()), kernel.mr);
+    let nc = even(n, TILE_BYTES / (k * size_of::<A>()), kernel.nr);
     if tasks <= 1 {
-        for i in (0..m).step_by(mc) {
-            tile(kernel, (i..m.min(i + mc), 0..n, k), a, b, out, start);
+        for j in (0..n).step_by(nc) {
+            tile(kernel, (0..m, j..n.min(j + nc), k), a, b, out, start);
         }
         return;
     }
-    let down = m.div_ceil(mc);
-    let across = tasks.div_ceil(down).min(n.div_ceil(2 * kernel.nr));
-    let nc = even(n, n.div_ceil(across), kernel.nr);
     let across = n.div_ceil(nc);
-    (0..down * across).into_par_iter().with_max_len(1).for_each(|t| {
+    let mc = even(m, m.div_ceil(tasks.div_ceil(across)), kernel.mr);
+    (0..m.div_ceil(mc) * across).into_par_iter().with_max_len(1).for_each(|t| {
         let (i, j) = (t / across * mc, t % across * nc);
         tile(kernel, (i..m.min(i + mc), j..n.min(j + nc), k), a, b, out, start);
     });
 }
 
 /// Elements of the largest micro-tile of any kernel whose sums are rounded.
-const LARGEST_TILE: usize = 14 * 32;
+pub const LARGEST_TILE: usize = 14 * 32;
 
 type Range = std::ops::Range<usize>;
 
 /// The two inner loops: one tile of work, micro-tile by micro-tile.
 ///
-/// A panel of `B` is used for all of `A`'s panels before the next, so it stays in the L1 cache and `A`'s block in L2.
+/// A panel of `A` is used for all of `B`'s panels before the next, so it stays in the L1 cache and `B`'s columns in L2.
 #[inline]
 fn tile<A: Accumulator, O: Rounded<A>>(
     kernel: &Kernel<A>,
@@ -288,14 +271,13 @@ fn tile<A: Accumulator, O: Rounded<A>>(
     start: Start<A>,
 ) {
     let mut sums = [A::ZERO; LARGEST_TILE];
-    let mut rounded = [O::zeroed(); LARGEST_TILE];
-    for j in columns.clone().step_by(kernel.nr) {
-        let w = kernel.nr.min(columns.end - j);
-        let (b, _, b_rs) = b.panel(j, kernel.nr);
-        let bias = start.bias.map_or(std::ptr::null(), |bias| bias[j..j + w].as_ptr());
-        for i in rows.clone().step_by(kernel.mr) {
-            let h = kernel.mr.min(rows.end - i);
-            let (a, a_rs, a_cs) = a.panel(i, kernel.mr);
+    for i in rows.clone().step_by(kernel.mr) {
+        let h = kernel.mr.min(rows.end - i);
+        let (a, a_rs, a_cs) = a.panel(i, kernel.mr);
+        for j in columns.clone().step_by(kernel.nr) {
+            let w = kernel.nr.min(columns.end - j);
+            let (b, _, b_rs) = b.panel(j, kernel.nr);
+            let bias = start.bias.map_or(std::ptr::null(), |bias| bias[j..j + w].as_ptr());
             let c = out.c.wrapping_add(i * out.ldc + j);
             let run = |c: *mut A, ldc: usize, accumulate: bool| {
                 // SAFETY: `h` and `w` are in the kernel's range and the panels hold that many rows and columns for all
@@ -309,14 +291,9 @@ fn tile<A: Accumulator, O: Rounded<A>>(
                 continue;
             }
             run(sums.as_mut_ptr(), kernel.nr, false);
-            // SAFETY: a row of this tile, which is ours.
-            let row = |i: usize| unsafe { std::slice::from_raw_parts_mut(c.wrapping_add(i * out.ldc), w) };
-            // All rows at once: rounded one by one, they would cost a short product as much as its arithmetic.
-            if start.accumulate {
-                (0..h).for_each(|i| rounded[i * kernel.nr..][..w].copy_from_slice(row(i)));
-            }
-            O::round(&mut sums[..h * kernel.nr], &mut rounded[..h * kernel.nr], start.accumulate);
-            (0..h).for_each(|i| row(i).copy_from_slice(&rounded[i * kernel.nr..][..w]));
+            // SAFETY: the rows of this tile, which is ours.
+            let tile = unsafe { Rows::new(c, out.ldc, h, w) };
+            O::round_tile(&mut sums[..h * kernel.nr], kernel.nr, tile, start.accumulate);
         }
     }
 }

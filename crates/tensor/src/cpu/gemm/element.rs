@@ -1,9 +1,13 @@
 //! The element types a product can be made of, and what each is summed in.
 
+use super::blocked::LARGEST_TILE;
 use super::kernel::{self, Accumulator};
 use super::scheme::{Pairs, Quads, Scheme, Widened, Words};
-use crate::cpu::half::Half;
-use crate::cpu::level::Level;
+use crate::cpu::half::{Half, round_bf16};
+use crate::cpu::level::{Level, level};
+use crate::cpu::simd::simd_fn;
+use std::marker::PhantomData;
+use std::slice::from_raw_parts_mut;
 
 /// A type that sums of type `A` are rounded to.
 pub trait Rounded<A>: bytemuck::Pod + Send + Sync {
@@ -11,6 +15,41 @@ pub trait Rounded<A>: bytemuck::Pod + Send + Sync {
     const SAME: bool;
     /// Replaces what `out` holds by `sums`, or adds them to it, rounding once.
     fn round(sums: &mut [A], out: &mut [Self], accumulate: bool);
+    /// [`round`](Rounded::round) for a tile whose sums lie in rows of `width`.
+    fn round_tile(sums: &mut [A], width: usize, mut tile: Rows<Self>, accumulate: bool) {
+        // All rows at once: rounded one by one, they would cost a short product as much as its arithmetic.
+        let mut rounded = [Self::zeroed(); LARGEST_TILE];
+        let rounded = &mut rounded[..sums.len()];
+        if accumulate {
+            rounded.chunks_mut(width).zip(tile.iter()).for_each(|(r, row)| r[..row.len()].copy_from_slice(row));
+        }
+        Self::round(sums, rounded, accumulate);
+        rounded.chunks(width).zip(tile.iter()).for_each(|(r, row)| row.copy_from_slice(&r[..row.len()]));
+    }
+}
+
+/// Some rows of a matrix, of one length.
+pub struct Rows<'a, T> {
+    first: *mut T,
+    stride: usize,
+    rows: usize,
+    length: usize,
+    lifetime: PhantomData<&'a mut T>,
+}
+
+impl<T> Rows<'_, T> {
+    /// # Safety
+    /// `rows` pieces of `length` from `first` on, `stride` apart, can be read and written by nobody else.
+    pub unsafe fn new(first: *mut T, stride: usize, rows: usize, length: usize) -> Self {
+        assert!(rows <= 1 || length <= stride);
+        Rows { first, stride, rows, length, lifetime: PhantomData }
+    }
+    /// One row after another.
+    #[inline(always)]
+    pub fn iter(&mut self) -> impl Iterator<Item = &mut [T]> {
+        // SAFETY: the promise made to `new`; rows do not overlap.
+        (0..self.rows).map(|i| unsafe { from_raw_parts_mut(self.first.add(i * self.stride), self.length) })
+    }
 }
 
 /// What a matrix product can be made of.
@@ -75,20 +114,46 @@ macro_rules! own_accumulator {
 }
 own_accumulator!(f32, f64, i32, i64, u8);
 
-macro_rules! rounded_half {
-    ($($t:ty),*) => {$(
-        impl Rounded<f32> for $t {
-            const SAME: bool = false;
-            fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
-                if accumulate {
-                    sums.iter_mut().zip(out.iter()).for_each(|(s, o)| *s += o.widen());
-                }
-                Half::narrow(sums, out);
+/// [`Rounded::round`] for the half precisions.
+fn round_half<T: Half + GemmElement<Acc = f32>>(sums: &mut [f32], out: &mut [T], accumulate: bool) {
+    if accumulate {
+        sums.iter_mut().zip(out.iter()).for_each(|(s, o)| *s += o.widen());
+    }
+    T::narrow(sums, out);
+}
+
+impl Rounded<f32> for half::f16 {
+    const SAME: bool = false;
+    fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
+        round_half(sums, out, accumulate)
+    }
+}
+
+impl Rounded<f32> for half::bf16 {
+    const SAME: bool = false;
+    fn round(sums: &mut [f32], out: &mut [Self], accumulate: bool) {
+        round_half(sums, out, accumulate)
+    }
+    fn round_tile(sums: &mut [f32], width: usize, tile: Rows<Self>, accumulate: bool) {
+        round_tile_bf16(level(), sums, width, tile, accumulate)
+    }
+}
+
+simd_fn! {
+    fn round_tile_bf16[S](sums: &mut [f32], width: usize, tile: Rows<half::bf16>, accumulate: bool) {
+        let mut tile = tile;
+        for (sums, row) in sums.chunks_exact_mut(width).zip(tile.iter()) {
+            if accumulate {
+                sums.iter_mut().zip(row.iter()).for_each(|(s, o)| *s += o.widen());
+            }
+            match (sums.as_chunks::<32>(), row.as_chunks_mut::<32>()) {
+                // A whole row of a whole tile: a length that the compiler knows.
+                (([sums], []), ([row], [])) => row.iter_mut().zip(sums).for_each(|(r, s)| *r = round_bf16(*s)),
+                _ => row.iter_mut().zip(sums).for_each(|(r, s)| *r = round_bf16(*s)),
             }
         }
-    )*};
+    }
 }
-rounded_half!(half::bf16, half::f16);
 
 impl GemmElement for half::bf16 {
     type Acc = f32;

@@ -4,15 +4,16 @@
 //! High-Performance Matrix Multiplication* (2008), with the loops of Van Zee & van de Geijn, *BLIS* (2015):
 //!
 //! ```text
-//! for j in 0..n by NC                  columns of C, B
-//!   for p in 0..k by KC                depth; later steps add to C
-//!     pack B[p..p+KC, j..j+NC]         into panels NR wide: L3, shared by all threads
-//!     for i in 0..m by M_BLOCK         rows of C, A
-//!       pack A[i..i+M_BLOCK, p..p+KC]  into panels MR high
-//!       for each tile of work          MC rows × some columns, in parallel; MC rows of A: L2
-//!         for jr in tile by NR         one panel of B: L1
-//!           for ir in tile by MR       one micro-tile of C: registers
-//!             micro-kernel             C[MR × NR] += A panel · B panel, over KC
+//! in parallel, for pieces of C          as many as threads; none waits for another
+//!   for j in 0..n by NC                 columns of C, B
+//!     for p in 0..k by KC               depth; later steps add to C
+//!       pack B[p..p+KC, j..j+NC]        into panels NR wide: L3
+//!       for i in 0..m by M_BLOCK        rows of C, A
+//!         pack A[i..i+M_BLOCK, p..p+KC] into panels MR high, unless it can be read where it lies
+//!         for some columns              B's: L2
+//!           for ir by MR                one panel of A: L1
+//!             for jr by NR              one micro-tile of C: registers
+//!               micro-kernel            C[MR × NR] += A panel · B panel, over KC
 //! ```
 //!
 //! Per element of `A` and `B` that reaches the registers there are `NR` and `MR` multiply-adds; per element that leaves
@@ -20,7 +21,8 @@
 //!
 //! - `kernel`: the micro-kernels, for AVX-512, AVX2, NEON and any CPU; chosen at run time.
 //! - `scheme`: what panels hold: elements, or some neighbours of a sum for the CPU's dot products of bf16 and int8.
-//! - `pack`: packing, from any strides. Small and thin operands are read where they lie instead.
+//! - `pack`: packing, from any strides. Small and thin operands, and rows of `A` that the L1 cache can hold side by
+//!   side, are read where they lie instead.
 //! - `blocked`: the loops. Depth is never divided among threads, and each element of `C` is the same sequence of
 //!   operations wherever tile borders fall: **results do not depend on the number of threads**.
 //! - `packed`: a right operand that is packed before its product.
@@ -69,6 +71,10 @@ impl<'a, T: Copy> MatRef<'a, T> {
     /// The same matrix transposed: no data moves.
     pub fn t(self) -> Self {
         MatRef { rs: self.cs, cs: self.rs, ..self }
+    }
+    /// The same indices into another slice.
+    fn over<U>(self, data: &'a [U]) -> MatRef<'a, U> {
+        MatRef { data, offset: self.offset, rs: self.rs, cs: self.cs }
     }
     /// The matrix whose `(0, 0)` is this one's `(i, j)`.
     pub fn at(self, i: usize, j: usize) -> Self {

@@ -10,7 +10,7 @@ use crate::cpu::parallel::*;
 use crate::cpu::scratch::with_scratch;
 
 /// Panels that are packed together, to read long runs of a matrix whose panels lie side by side.
-const GROUP: usize = 8;
+const GROUP: usize = 4;
 
 /// Elements that are worth packing in parallel.
 const PARALLEL: usize = 1 << 16;
@@ -48,21 +48,6 @@ pub fn pack<S: Scheme<T>, T: GemmElement>(
     } else {
         dst.chunks_mut(chunk).enumerate().for_each(group);
     }
-}
-
-/// [`Scheme::correct`] for panels that [`pack`] made of the right operand.
-pub fn correct<S: Scheme<T>, T: GemmElement>(
-    panels: &[T::Acc],
-    steps: usize,
-    width: usize,
-    sums: &mut [T::Acc],
-    parallel: bool,
-) {
-    if !parallel || panels.len() < PARALLEL {
-        return S::correct(panels, steps, width, sums);
-    }
-    let (panels, sums) = (panels.par_chunks(GROUP * width * steps), sums.par_chunks_mut(GROUP * width));
-    panels.zip(sums).for_each(|(panels, sums)| S::correct(panels, steps, width, sums));
 }
 
 /// Neighbours across the panels are neighbours in memory: `put(i, p, out)` writes those from row `i` at step `p`.

@@ -1,7 +1,7 @@
 //! A right operand that is packed before its product: once for many, as the recurrent weights that every step multiplies
 //! by, or from what is no matrix, as the patches of a convolution.
 
-use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, tiles, worth_sharing};
+use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, readable_in_place, tiles, worth_sharing};
 use super::kernel::{Accumulator, Kernel};
 use super::pack::{Side, pack};
 use super::scheme::{Scheme, Widened};
@@ -164,7 +164,7 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         let threads = if parallel { rayon::current_num_threads() } else { 1 };
         let tasks = if worth_sharing(m * n * k) { (m * n * k / TASK).min(threads * 4) } else { 1 };
         let panels = self.panels.as_slice::<T>();
-        let in_place = n <= 2 * kernel.nr || m * k * size_of::<T>() <= 32 << 10;
+        let in_place = readable_in_place(kernel, a, (m, n, depth.min(k)));
         with_scratch(if in_place { 0 } else { m * depth.min(k) }, |buf: &mut [T]| {
             for p in (0..k).step_by(depth) {
                 let kc = depth.min(k - p);

@@ -16,8 +16,8 @@ pub trait Scheme<T: GemmElement>: Send + Sync {
     const DEPTH: usize;
     /// The micro-kernel for a level that this CPU has.
     fn kernel(level: Level) -> Kernel<T::Acc>;
-    /// The slice as panels would hold it, if that is what it is already.
-    fn direct(data: &[T]) -> Option<&[T::Acc]>;
+    /// `src`, `[…, k]`, in the packed values of panels, if that is what memory holds already.
+    fn direct(src: MatRef<T>, k: usize) -> Option<MatRef<T::Acc>>;
     /// Neighbouring terms of a sum as packed values, if that is what they are already.
     fn terms(data: &[T]) -> Option<&[T::Acc]>;
     /// The dot products of some rows with x where rows are not what the kernel's own takes: `wide` are x's elements,
@@ -53,9 +53,9 @@ impl<T: GemmElement> Scheme<T> for Widened {
     fn kernel(level: Level) -> Kernel<T::Acc> {
         T::Acc::kernel(level)
     }
-    fn direct(data: &[T]) -> Option<&[T::Acc]> {
+    fn direct(src: MatRef<T>, _: usize) -> Option<MatRef<T::Acc>> {
         // An `as_acc` that gave another slice would break the bounds that were checked.
-        T::as_acc(data).filter(|d| d.len() == data.len())
+        T::as_acc(src.data).filter(|data| data.len() == src.data.len()).map(|data| src.over(data))
     }
     fn terms(data: &[T]) -> Option<&[T::Acc]> {
         T::as_acc(data)
@@ -71,13 +71,17 @@ impl<T: GemmElement> Scheme<T> for Widened {
     ) {
         let start = |i: usize, p: usize| src.at(i, p).offset;
         if src.rs == 1 {
-            return runs(total, k, width, dst, |i, p, out| T::widen_slice(&src.data[start(i, p)..][..out.len()], out));
+            return runs(total, k, width, dst, |i, p, out| {
+                // Each run lies on a page of its own, which the hardware does not foresee.
+                kernel::prefetch(src.data.as_ptr().wrapping_add(start(i, p + 4)), out.len());
+                T::widen_slice(&src.data[start(i, p)..][..out.len()], out)
+            });
         }
         if src.cs != 1 {
             return elements(total, k, width, dst, |i, p| src.get(i, p).widen());
         }
         match T::as_acc(src.data) {
-            Some(data) => rows(kernel, MatRef { data, offset: src.offset, rs: src.rs, cs: 1 }, total, k, width, dst),
+            Some(data) => rows(kernel, src.over(data), total, k, width, dst),
             None => strips(kernel, total, k, width, dst, |i, p, out| {
                 T::widen_slice(&src.data[start(i, p)..][..out.len()], out)
             }),
@@ -102,8 +106,14 @@ impl Scheme<bf16> for Pairs {
     fn kernel(level: Level) -> Kernel<f32> {
         kernel::bf16_pairs(level)
     }
-    fn direct(_: &[bf16]) -> Option<&[f32]> {
-        None
+    fn direct(src: MatRef<bf16>, k: usize) -> Option<MatRef<f32>> {
+        let MatRef { data, offset, rs, cs } = src;
+        // An odd number of terms would end with a pair of two rows.
+        if cs != 1 || (k | offset) % 2 == 1 || rs % 2 != 0 {
+            return None;
+        }
+        let data = Self::terms(&data[..data.len() / 2 * 2])?;
+        Some(MatRef { data, offset: offset / 2, rs: rs / 2, cs })
     }
     fn terms(data: &[bf16]) -> Option<&[f32]> {
         // None for an odd number, and where the first does not begin at a multiple of 32 bits.
@@ -155,7 +165,7 @@ impl Scheme<i8> for Quads {
     fn kernel(level: Level) -> Kernel<i32> {
         kernel::i8_quads(level)
     }
-    fn direct(_: &[i8]) -> Option<&[i32]> {
+    fn direct(_: MatRef<i8>, _: usize) -> Option<MatRef<i32>> {
         None
     }
     fn terms(_: &[i8]) -> Option<&[i32]> {
@@ -184,7 +194,7 @@ impl Scheme<i8> for Words {
     fn kernel(level: Level) -> Kernel<i32> {
         kernel::i16_pairs(level)
     }
-    fn direct(_: &[i8]) -> Option<&[i32]> {
+    fn direct(_: MatRef<i8>, _: usize) -> Option<MatRef<i32>> {
         None
     }
     fn terms(_: &[i8]) -> Option<&[i32]> {

@@ -85,7 +85,8 @@ fn strides(layout: Layout, rows: usize, cols: usize) -> (usize, isize, isize, us
     };
     let below: isize = [(r, rs), (c, cs)].iter().map(|&(n, s)| if s < 0 { (n - 1).max(0) * -s } else { 0 }).sum();
     let above: isize = [(r, rs), (c, cs)].iter().map(|&(n, s)| if s > 0 { (n - 1).max(0) * s } else { 0 }).sum();
-    let offset = 3 + below;
+    // Even for plain rows, which are then read where they lie.
+    let offset = if let Rows = layout { 4 } else { 3 + below };
     (offset as usize, rs, cs, (offset + above + 1) as usize)
 }
 
@@ -198,7 +199,9 @@ proptest! {
 #[test]
 fn blocks_and_vectors() {
     let plain = Shape { m: 0, n: 0, k: 0, a: Rows, b: Rows, pad: 0, accumulate: false, parallel: true };
-    for (m, n, k) in [(3, 5, 1300), (300, 40, 520), (40, 700, 600), (1, 2100, 70), (1, 130, 2000), (2100, 1, 70)] {
+    for (m, n, k) in
+        [(3, 5, 1300), (300, 40, 520), (40, 700, 600), (1, 2100, 70), (1, 130, 2000), (2100, 1, 70), (15, 66, 4200)]
+    {
         for (a, b) in [(Rows, Rows), (Rows, Columns), (Columns, Rows), (ReversedRows, Sparse)] {
             for accumulate in [false, true] {
                 check::<f32>(Shape { m, n, k, a, b, accumulate, pad: 2, ..plain });
@@ -210,6 +213,17 @@ fn blocks_and_vectors() {
     }
     check::<f16>(Shape { m: 1030, n: 33, k: 20, ..plain });
     check::<f16>(Shape { m: 20, n: 2060, k: 20, accumulate: true, pad: 3, ..plain });
+}
+
+/// A set of the L1 cache has eight lines: rows a whole way apart fight for the same ones, others share all sets.
+#[test]
+fn rows_that_crowd_the_cache() {
+    assert!(blocked::crowded(14, 4096, 64));
+    assert!(blocked::crowded(14, 4096 + 64, 2048));
+    assert!(!blocked::crowded(8, 4096, 4096));
+    assert!(!blocked::crowded(14, 2048, 2048));
+    assert!(!blocked::crowded(14, 1536, 1536));
+    assert!(!blocked::crowded(1, 0, 64));
 }
 
 /// Half-precision infinities, NaN and subnormals reach the product as they are.
