@@ -13,6 +13,7 @@ use super::scratch::with_scratch;
 use super::seq_math::SeqFloat;
 use super::simd::{prefetch, simd_fn};
 use crate::cpu::parallel::*;
+use crate::storage::CpuBuffer;
 use std::ops::Range;
 
 /// What a step adds to the recurrence: its input, and all of the weights.
@@ -255,9 +256,11 @@ pub(super) fn backward<T: SeqFloat, C: Cell<T>>(
 
     let chains = (CHAIN_ELEMENTS / (weights + sums)).clamp(1, CHAINS);
     let each = pieces.len().div_ceil(chains).max(1);
-    let mut partial = vec![T::zero(); pieces.len().div_ceil(each) * (weights + sums)];
+    let mut partial = CpuBuffer::scratch::<T>(pieces.len().div_ceil(each) * (weights + sums));
+    let partial = partial.as_mut_slice::<T>();
     let step = Backward { network, sizes, seq, input, saved, upstream, blocks, parallel: pieces.len() == 1 };
     tasks.par_chunks_mut(each).zip(partial.par_chunks_mut(weights + sums)).for_each(|(tasks, partial)| {
+        partial.fill(T::zero());
         let (d_w, d_bias) = partial.split_at_mut(weights);
         for ((rows, d_x), (dh, dc)) in tasks {
             step.through_time(rows, std::mem::take(d_x), (dh, dc), (d_w, d_bias));
