@@ -11,7 +11,7 @@ use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
-use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
@@ -359,49 +359,32 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Option<LstmGradients> {
         None
     }
-    /// A fused GRU from `gx = W_ih x + b_ih + b_h[rz]` `[T, B, 3H]`, whose memory it may take, and `b_hn` `[H]`. See
-    /// [`gru`](crate::ops::gru::gru).
-    fn gru(
-        &self,
-        gx: &mut Tensor,
-        w_hh: &Tensor,
-        b_hn: Option<&Tensor>,
-        h0: &Tensor,
-        options: &SequenceOptions,
-    ) -> Option<GruOutput> {
+    /// A fused GRU. See [`gru`](crate::ops::gru::gru).
+    fn gru(&self, args: &SequenceArgs) -> Option<GruOutput> {
         None
     }
-    /// Its gradients, from what it returned.
+    /// Its gradients, from what it returned; the input's only if asked for.
     fn gru_backward(
         &self,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        options: &SequenceOptions,
+        args: &SequenceArgs,
         saved: &GruOutput,
         gradients: &SequenceGradients,
+        input_gradient: bool,
     ) -> Option<GruGradients> {
         None
     }
-    /// A fused RNN from `gx = W_ih x + b` `[T, B, H]`, whose memory it may take. See [`rnn`](crate::ops::rnn::rnn).
-    fn rnn(
-        &self,
-        gx: &mut Tensor,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        nonlinearity: RnnNonlinearity,
-        options: &SequenceOptions,
-    ) -> Option<RnnOutput> {
+    /// A fused RNN. See [`rnn`](crate::ops::rnn::rnn).
+    fn rnn(&self, args: &SequenceArgs, nonlinearity: RnnNonlinearity) -> Option<RnnOutput> {
         None
     }
-    /// Its gradients, from its outputs.
+    /// Its gradients, from its outputs; the input's only if asked for.
     fn rnn_backward(
         &self,
-        w_hh: &Tensor,
-        h0: &Tensor,
+        args: &SequenceArgs,
         nonlinearity: RnnNonlinearity,
-        options: &SequenceOptions,
         hs: &Tensor,
         gradients: &SequenceGradients,
+        input_gradient: bool,
     ) -> Option<RnnGradients> {
         None
     }

@@ -286,10 +286,10 @@ moved! {
     crate::ops::attention::AttentionGradients: query key value mask;
     crate::ops::lstm::LstmOutput: hs h_n c_n gates cells;
     crate::ops::lstm::LstmGradients: x h0 c0 w_hh w_ih bias;
-    crate::ops::gru::GruOutput: hs h_n gates hn;
-    crate::ops::gru::GruGradients: gates h0 w_hh b_hn;
+    crate::ops::gru::GruOutput: hs h_n gates;
+    crate::ops::gru::GruGradients: x h0 w_hh w_ih b_ih b_hh;
     crate::ops::rnn::RnnOutput: hs h_n;
-    crate::ops::rnn::RnnGradients: gates h0 w_hh;
+    crate::ops::rnn::RnnGradients: x h0 w_hh w_ih bias;
 }
 
 #[cfg(test)]

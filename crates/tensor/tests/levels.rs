@@ -11,7 +11,7 @@ use ferrograd_tensor::ops::attention::AttentionOptions;
 use ferrograd_tensor::ops::gru::{gru, gru_backward};
 use ferrograd_tensor::ops::lstm::{LstmArgs, lstm, lstm_backward};
 use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
-use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions};
+use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions};
 use ferrograd_tensor::ops::rnn::{RnnNonlinearity, rnn, rnn_backward};
 use ferrograd_tensor::random::with_seed;
 use ferrograd_tensor::{
@@ -271,14 +271,22 @@ fn recurrences(r: &mut Results) {
                     }
                     "gru" => {
                         let y = gru(&x, &weights, &h0, &options);
-                        let d = gru_backward(&w_hh, &h0, &options, &y, &grads).expect("a fused kernel");
-                        vec![("hs", y.hs), ("h_n", y.h_n), ("dh0", d.h0), ("dw", d.w_hh), ("db", d.b_hn)]
+                        let args = SequenceArgs { x: &x, weights: &weights, h0: &h0, options: &options };
+                        let d = gru_backward(&args, &y, &grads, true).expect("a fused kernel");
+                        let dx = d.x.expect("it was asked for");
+                        let mut all = vec![("hs", y.hs), ("h_n", y.h_n), ("dh0", d.h0), ("dx", dx), ("dw", d.w_hh)];
+                        all.extend([("dw_ih", d.w_ih), ("db_ih", d.b_ih), ("db_hh", d.b_hh)]);
+                        all
                     }
                     _ => {
                         let tanh = RnnNonlinearity::Tanh;
                         let y = rnn(&x, &weights, &h0, tanh, &options);
-                        let d = rnn_backward(&w_hh, &h0, tanh, &options, &y.hs, &grads).expect("a fused kernel");
-                        vec![("hs", y.hs), ("h_n", y.h_n), ("dh0", d.h0), ("dw", d.w_hh)]
+                        let args = SequenceArgs { x: &x, weights: &weights, h0: &h0, options: &options };
+                        let d = rnn_backward(&args, tanh, &y.hs, &grads, true).expect("a fused kernel");
+                        let dx = d.x.expect("it was asked for");
+                        let mut all = vec![("hs", y.hs), ("h_n", y.h_n), ("dh0", d.h0), ("dx", dx), ("dw", d.w_hh)];
+                        all.extend([("dw_ih", d.w_ih), ("db", d.bias)]);
+                        all
                     }
                 };
                 // Four steps, each a sum of n + h products, whose errors the next ones carry on.

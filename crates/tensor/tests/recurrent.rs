@@ -23,7 +23,7 @@ fn run(kind: usize, x: &[Tensor], biases: [bool; 2], options: &SequenceOptions) 
         }
         1 => {
             let y = gru(&x[0], &weights, &x[3], options);
-            vec![y.hs, y.h_n, y.gates, y.hn]
+            vec![y.hs, y.h_n, y.gates]
         }
         _ => {
             let act = if kind == 2 { RnnNonlinearity::Tanh } else { RnnNonlinearity::Relu };

@@ -1,10 +1,10 @@
 //! The gated recurrent unit over a sequence: one fused kernel for all of time, backward included.
 
 use super::composition::backward_of_composed;
-use super::recurrence::{Inputs, bias_gradient, input_gates, input_gradients, recurrent_product, run, unify};
+use super::recurrence::{Inputs, input_gates, recurrent_product, run, unify};
 use crate::{Function, Saved, Var, autocast};
 use ferrograd_tensor::ops::gru::{GruOutput, gru as forward, gru_backward};
-use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions};
+use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions};
 use ferrograd_tensor::{DType, Tensor};
 
 /// `[3H, I]`, `[3H, H]` and the biases `[3H]`, gates in the order `r z n`.
@@ -21,32 +21,26 @@ impl Function for Gru {
         "gru"
     }
     fn forward(&self, x: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
-        let GruOutput { hs, h_n, gates, hn } = forward(&x[0], &self.inputs.weights(x), &x[3], &self.options);
+        let GruOutput { hs, h_n, gates } = forward(&x[0], &self.inputs.weights(x), &x[3], &self.options);
         saved.save_inputs();
         (0..2).for_each(|i| saved.save_output(i));
         saved.save(gates);
-        saved.save(hn);
         vec![hs, h_n]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
         let [hs, h_n] = [0, 1].map(|i| saved.output(i).into_tensor());
-        let [w_hh, h0] = [2, 3].map(|i| saved.input(i).into_tensor());
-        let results = GruOutput { hs, h_n, gates: saved.tensor(0).clone(), hn: saved.tensor(1).clone() };
+        let inputs: Vec<Tensor> = (0..self.inputs.count()).map(|i| saved.input(i).into_tensor()).collect();
+        let weights = self.inputs.weights(&inputs);
+        let args = SequenceArgs { x: &inputs[0], weights: &weights, h0: &inputs[3], options: &self.options };
+        let results = GruOutput { hs, h_n, gates: saved.tensor(0).clone() };
         let [d_hs, d_hn] = [0, 1].map(|i| g[i].as_ref().map(Var::tensor));
         let upstream = SequenceGradients { hs: d_hs, h_n: d_hn, c_n: None };
-        let Some(found) = gru_backward(&w_hh, &h0, &self.options, &results, &upstream) else {
+        let Some(found) = gru_backward(&args, &results, &upstream, saved.needs_grad(0)) else {
             return backward_of_composed(self, saved, g);
         };
-        let [dx, dw_ih] = input_gradients(saved, &found.gates);
-        let mut gradients = vec![dx, dw_ih, Some(found.w_hh), Some(found.h0)];
-        let h = h0.dim(1);
-        let d_bias = bias_gradient(&found.gates);
-        if self.inputs.b_ih {
-            gradients.push(Some(d_bias.clone()));
-        }
-        if self.inputs.b_hh {
-            gradients.push(Some(Tensor::cat(&[&d_bias.narrow(0, 0, 2 * h), &found.b_hn], 0)));
-        }
+        let mut gradients = vec![found.x, Some(found.w_ih), Some(found.w_hh), Some(found.h0)];
+        gradients.extend(self.inputs.b_ih.then_some(Some(found.b_ih)));
+        gradients.extend(self.inputs.b_hh.then_some(Some(found.b_hh)));
         gradients.into_iter().map(|g| g.map(Var::constant)).collect()
     }
     fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {

@@ -1,6 +1,6 @@
-//! What the recurrent ops share: their inputs, the gradients of the input's product, and the loop over time.
+//! What the recurrent ops share: their inputs, and the loop over time.
 
-use crate::{Saved, Var};
+use crate::Var;
 use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceOptions, active_rows};
 use ferrograd_tensor::{DType, Tensor};
 
@@ -38,19 +38,6 @@ pub(super) fn unify(x: &Var, weights: &RecurrentWeights<Var>, states: &[&Var]) -
     let dtype = all.iter().map(Var::dtype).fold(all[0].dtype(), DType::promote);
     let inputs = Inputs { states: states.len(), b_ih: biases[0].is_some(), b_hh: biases[1].is_some() };
     (inputs, all.iter().map(|x| x.to_dtype(dtype)).collect())
-}
-
-/// The gradients of `x` and `w_ih` from that of the product `d_gates` `[T, B, G·H]`: one product each for all of time.
-pub(super) fn input_gradients(saved: &Saved, d_gates: &Tensor) -> [Option<Tensor>; 2] {
-    let rows = |x: &Tensor| x.reshape([x.dim(0) * x.dim(1), x.dim(2)]);
-    let dx = saved.needs_grad(0).then(|| d_gates.matmul(saved.input(1).tensor()));
-    let dw = saved.needs_grad(1).then(|| rows(d_gates).t().matmul(&rows(saved.input(0).tensor())));
-    [dx, dw]
-}
-
-/// A bias's gradient: the sum over time and batch.
-pub(super) fn bias_gradient(d_gates: &Tensor) -> Tensor {
-    d_gates.sum_dims([0, 1])
 }
 
 /// `W_ih x + bias` over all of time.

@@ -1,9 +1,9 @@
 //! The simple recurrent network over a sequence: one fused kernel for all of time, backward included.
 
 use super::composition::backward_of_composed;
-use super::recurrence::{Inputs, bias_gradient, input_gates, input_gradients, recurrent_product, run, sum_of, unify};
+use super::recurrence::{Inputs, input_gates, recurrent_product, run, sum_of, unify};
 use crate::{Function, Saved, Var, autocast};
-use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions};
+use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions};
 use ferrograd_tensor::ops::rnn::{RnnNonlinearity, RnnOutput, rnn as forward, rnn_backward};
 use ferrograd_tensor::{DType, Tensor};
 
@@ -29,19 +29,18 @@ impl Function for Rnn {
         vec![hs, h_n]
     }
     fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
-        let [w_hh, h0] = [2, 3].map(|i| saved.input(i).into_tensor());
+        let inputs: Vec<Tensor> = (0..self.inputs.count()).map(|i| saved.input(i).into_tensor()).collect();
+        let weights = self.inputs.weights(&inputs);
+        let args = SequenceArgs { x: &inputs[0], weights: &weights, h0: &inputs[3], options: &self.options };
         let hs = saved.output(0);
         let [d_hs, d_hn] = [0, 1].map(|i| g[i].as_ref().map(Var::tensor));
         let upstream = SequenceGradients { hs: d_hs, h_n: d_hn, c_n: None };
-        let found = rnn_backward(&w_hh, &h0, self.nonlinearity, &self.options, hs.tensor(), &upstream);
+        let found = rnn_backward(&args, self.nonlinearity, hs.tensor(), &upstream, saved.needs_grad(0));
         let Some(found) = found else {
             return backward_of_composed(self, saved, g);
         };
-        let [dx, dw_ih] = input_gradients(saved, &found.gates);
-        let mut gradients = vec![dx, dw_ih, Some(found.w_hh), Some(found.h0)];
-        if self.inputs.b_ih || self.inputs.b_hh {
-            gradients.resize(self.inputs.count(), Some(bias_gradient(&found.gates)));
-        }
+        let mut gradients = vec![found.x, Some(found.w_ih), Some(found.w_hh), Some(found.h0)];
+        gradients.resize(self.inputs.count(), Some(found.bias));
         gradients.into_iter().map(|g| g.map(Var::constant)).collect()
     }
     fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {

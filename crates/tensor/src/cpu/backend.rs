@@ -13,7 +13,7 @@ use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
-use crate::ops::recurrence::{SequenceGradients, SequenceOptions};
+use crate::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::profile::kernel;
 use crate::storage::{Buffer, CpuBuffer};
@@ -23,9 +23,9 @@ use std::sync::Arc;
 /// The CPU backend. It has no state of its own: threads are rayon's, memory is the pool's.
 pub struct CpuBackend;
 
-/// Of the products of an LSTM forward.
-fn lstm_flops(args: &LstmArgs) -> f64 {
-    2.0 * args.x.dim(0) as f64 * args.x.dim(1) as f64 * (args.weights.w_ih.numel() + args.weights.w_hh.numel()) as f64
+/// Of the products of a recurrent network forward.
+fn recurrent_flops(x: &Tensor, weights: &RecurrentWeights<Tensor>) -> f64 {
+    2.0 * x.dim(0) as f64 * x.dim(1) as f64 * (weights.w_ih.numel() + weights.w_hh.numel()) as f64
 }
 
 /// Two products of `[Tq, Tk]` with the head dimension; half of it if causal.
@@ -161,9 +161,8 @@ impl Backend for CpuBackend {
         })
     }
     fn lstm(&self, args: &LstmArgs) -> Option<LstmOutput> {
-        kernel("lstm", &[args.x, args.weights.w_ih, args.weights.w_hh], lstm_flops(args), || {
-            Some(sequence_tensor::lstm(args))
-        })
+        let flops = recurrent_flops(args.x, args.weights);
+        kernel("lstm", &[args.x, args.weights.w_ih, args.weights.w_hh], flops, || Some(sequence_tensor::lstm(args)))
     }
     fn lstm_backward(
         &self,
@@ -173,57 +172,43 @@ impl Backend for CpuBackend {
         input_gradient: bool,
     ) -> Option<LstmGradients> {
         let operands = [args.x, args.weights.w_ih, args.weights.w_hh, &saved.gates, &saved.cells];
-        kernel("lstm_backward", &operands, 2.0 * lstm_flops(args), || {
+        kernel("lstm_backward", &operands, 2.0 * recurrent_flops(args.x, args.weights), || {
             Some(sequence_tensor::lstm_gradients(args, saved, gradients, input_gradient))
         })
     }
-    fn gru(
-        &self,
-        gx: &mut Tensor,
-        w_hh: &Tensor,
-        b_hn: Option<&Tensor>,
-        h0: &Tensor,
-        options: &SequenceOptions,
-    ) -> Option<GruOutput> {
-        kernel("gru", &[w_hh, h0], 2.0 * (gx.numel() * h0.dim(-1)) as f64, || {
-            Some(sequence_tensor::gru(gx, w_hh, b_hn, h0, options))
-        })
+    fn gru(&self, args: &SequenceArgs) -> Option<GruOutput> {
+        let flops = recurrent_flops(args.x, args.weights);
+        kernel("gru", &[args.x, args.weights.w_ih, args.weights.w_hh], flops, || Some(sequence_tensor::gru(args)))
     }
     fn gru_backward(
         &self,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        options: &SequenceOptions,
+        args: &SequenceArgs,
         saved: &GruOutput,
         gradients: &SequenceGradients,
+        input_gradient: bool,
     ) -> Option<GruGradients> {
-        kernel("gru_backward", &[w_hh, &saved.gates], 4.0 * (saved.gates.numel() * h0.dim(-1)) as f64, || {
-            Some(sequence_tensor::gru_gradients(w_hh, h0, options, saved, gradients))
+        let operands = [args.x, args.weights.w_ih, args.weights.w_hh, &saved.gates];
+        kernel("gru_backward", &operands, 2.0 * recurrent_flops(args.x, args.weights), || {
+            Some(sequence_tensor::gru_gradients(args, saved, gradients, input_gradient))
         })
     }
-    fn rnn(
-        &self,
-        gx: &mut Tensor,
-        w_hh: &Tensor,
-        h0: &Tensor,
-        nonlinearity: RnnNonlinearity,
-        options: &SequenceOptions,
-    ) -> Option<RnnOutput> {
-        kernel("rnn", &[w_hh, h0], 2.0 * (gx.numel() * h0.dim(-1)) as f64, || {
-            Some(sequence_tensor::rnn(gx, w_hh, h0, nonlinearity, options))
+    fn rnn(&self, args: &SequenceArgs, nonlinearity: RnnNonlinearity) -> Option<RnnOutput> {
+        let flops = recurrent_flops(args.x, args.weights);
+        kernel("rnn", &[args.x, args.weights.w_ih, args.weights.w_hh], flops, || {
+            Some(sequence_tensor::rnn(args, nonlinearity))
         })
     }
     fn rnn_backward(
         &self,
-        w_hh: &Tensor,
-        h0: &Tensor,
+        args: &SequenceArgs,
         nonlinearity: RnnNonlinearity,
-        options: &SequenceOptions,
         hs: &Tensor,
         gradients: &SequenceGradients,
+        input_gradient: bool,
     ) -> Option<RnnGradients> {
-        kernel("rnn_backward", &[w_hh, hs], 4.0 * (hs.numel() * h0.dim(-1)) as f64, || {
-            Some(sequence_tensor::rnn_gradients(w_hh, h0, nonlinearity, options, hs, gradients))
+        let operands = [args.x, args.weights.w_ih, args.weights.w_hh, hs];
+        kernel("rnn_backward", &operands, 2.0 * recurrent_flops(args.x, args.weights), || {
+            Some(sequence_tensor::rnn_gradients(args, nonlinearity, hs, gradients, input_gradient))
         })
     }
 

@@ -1,14 +1,12 @@
-//! What the RNN, LSTM and GRU kernels share: the order of time, lengths, the cut of a batch into rows, and the gradient
-//! of the recurrent weights.
+//! What a sequence looks like to the RNN, LSTM and GRU kernels: the order of time, lengths, and the cut of a batch into
+//! rows.
 
-use super::gemm::{MatRef, Packed, gemm};
-use super::level::level;
 use super::seq_math::{SeqFloat, take_front};
 use std::ops::Range;
 
-/// One layer and one direction of a recurrent network: everything but the gates' inputs and the state.
+/// One layer and one direction of a recurrent network: everything but the inputs, the weights and the state.
 ///
-/// Sequences are `[T, B, …]`, contiguous. `G` is the number of gates: 1 (RNN), 3 (GRU) or 4 (LSTM).
+/// Sequences are `[T, B, …]`, contiguous.
 #[derive(Clone, Copy)]
 pub struct Recurrence<'a, T> {
     /// `T`, time steps.
@@ -17,8 +15,6 @@ pub struct Recurrence<'a, T> {
     pub b: usize,
     /// `H`, the size of the state.
     pub h: usize,
-    /// Recurrent weights `[G·H, H]`: gates are `x-part + W_hh h`.
-    pub w_hh: &'a [T],
     /// Whether time runs backwards, from the last valid step of each row to step 0.
     pub reverse: bool,
     /// Valid steps of each row `[B]`. At the steps after them the state stays as it is and the output is zero.
@@ -47,17 +43,16 @@ impl<T> Default for UpstreamGradients<'_, T> {
 
 impl<'a, T: SeqFloat> Recurrence<'a, T> {
     /// Checks what every kernel needs.
-    pub(super) fn check(&self, gates: usize) {
+    pub(super) fn check(&self) {
         let Recurrence { b, h, .. } = *self;
-        assert_eq!(self.w_hh.len(), gates * h * h, "the recurrent weights are [{gates}·H, H]");
         assert!(self.lengths.is_none_or(|l| l.len() == b), "there is one length per batch row");
         assert!(self.recurrent_mask.is_none_or(|m| m.len() == b * h), "the recurrent mask is [B, H]");
     }
 
     /// The batch, cut into rows that go through time together and independently of the others. The cut depends on the
     /// shape alone. Every step of every piece reads all the weights, so larger weights go with larger pieces.
-    pub(super) fn pieces(&self) -> Vec<Range<usize>> {
-        let size = match self.w_hh.len() {
+    pub(super) fn pieces(&self, gates: usize) -> Vec<Range<usize>> {
+        let size = match gates * self.h * self.h {
             0..=0x4000 => 16,
             0x4001..=0x40000 => 32,
             _ => 64,
@@ -78,13 +73,13 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
         (0..longest).map(move |s| if reverse { longest - 1 - s } else { s })
     }
 
-    /// Row `r` `[H]` of the state before step `t`: from `xs` `[T, B, H]`, or `x0` `[B, H]` at the row's first step.
+    /// Row `r` `[width]` of a state before step `t`: from `xs` `[T, B, width]`, or `x0` `[B, width]` at the row's first
+    /// step.
     #[inline]
-    pub(super) fn before<'x>(&self, xs: &'x [T], x0: &'x [T], t: usize, r: usize) -> &'x [T] {
-        let Recurrence { b, h, .. } = *self;
+    pub(super) fn before<'x>(&self, xs: &'x [T], x0: &'x [T], width: usize, t: usize, r: usize) -> &'x [T] {
         let (first, previous) =
             if self.reverse { (t + 1 == self.length(r), t + 1) } else { (t == 0, t.wrapping_sub(1)) };
-        if first { &x0[r * h..][..h] } else { &xs[(previous * b + r) * h..][..h] }
+        if first { &x0[r * width..][..width] } else { &xs[(previous * self.b + r) * width..][..width] }
     }
 
     /// Splits `x` `[T, B, width]` into `[piece][t]` slices `[rows, width]`.
@@ -115,68 +110,11 @@ impl<'a, T: SeqFloat> Recurrence<'a, T> {
         rows.clone().enumerate().filter(move |&(_, r)| t < self.length(r))
     }
 
-    /// `W_hhᵀ` `[H, G·H]`, which every step multiplies by.
-    pub(super) fn transposed_weights(&self) -> Packed<T> {
-        let (h, gates) = (self.h, self.w_hh.len() / self.h.max(1));
-        Packed::new(level(), MatRef::row_major(self.w_hh, h).t(), h, gates)
-    }
-
-    /// The rows of `W_hh` `[rows, H]`, which every step backwards multiplies by.
-    pub(super) fn weights(&self, rows: Range<usize>) -> Packed<T> {
-        Packed::new(level(), MatRef::row_major(self.w_hh, self.h).at(rows.start, 0), rows.len(), self.h)
-    }
-
-    /// What the recurrent product of a piece multiplies: the state `h`, or its product with the recurrent mask, put in
-    /// `masked`.
-    pub(super) fn recurrent_input<'x>(&self, rows: &Range<usize>, h: &'x [T], masked: &'x mut [T]) -> MatRef<'x, T> {
-        let x = match self.recurrent_mask {
-            None => h,
-            Some(mask) => {
-                let mask = &mask[rows.start * self.h..rows.end * self.h];
-                masked.iter_mut().zip(h).zip(mask).for_each(|((x, &h), &m)| *x = h * m);
-                masked
-            }
-        };
-        MatRef::row_major(x, self.h)
-    }
-
-    /// Scratch for [`Self::recurrent_input`], in elements.
-    pub(super) fn mask_scratch(&self, rows: &Range<usize>) -> usize {
-        if self.recurrent_mask.is_some() { rows.len() * self.h } else { 0 }
-    }
-
-    /// `x ← x ∘ mask` for batch row `r`, the derivative of [`Self::recurrent_input`].
+    /// `x ← x ∘ mask` for batch row `r`.
     #[inline]
     pub(super) fn mask_row(&self, r: usize, x: &mut [T]) {
         if let Some(mask) = self.recurrent_mask {
             x.iter_mut().zip(&mask[r * self.h..]).for_each(|(x, &m)| *x *= m);
-        }
-    }
-
-    /// `d_w = Σₜ dₜᵀ (mask ∘ h₍ₜ₋₁₎)`, one product over all of time. `d` is `[T·B, n]` with rows `ld` apart and zero at
-    /// the steps that a row does not have; `d_w` is `[n, H]`.
-    pub(super) fn weight_gradient(&self, d: &[T], ld: usize, n: usize, hs: &[T], h0: &[T], d_w: &mut [T]) {
-        let Recurrence { t, b, h, .. } = *self;
-        if t == 0 || b == 0 {
-            return d_w.fill(T::zero());
-        }
-        let d = MatRef::row_major(d, ld);
-        if self.recurrent_mask.is_none() && !(self.reverse && self.lengths.is_some()) {
-            // The states before all steps but the first are the outputs, one step further on.
-            let (first, rest, from) = if self.reverse { (t - 1, 0, 1) } else { (0, 1, 0) };
-            let before = MatRef::row_major(hs, h).at(from * b, 0);
-            gemm(n, h, b, d.at(first * b, 0).t(), MatRef::row_major(h0, h), d_w, h, false, true);
-            gemm(n, h, (t - 1) * b, d.at(rest * b, 0).t(), before, d_w, h, true, true);
-        } else {
-            let mut before = vec![T::zero(); t * b * h];
-            for r in 0..b {
-                for t in 0..self.length(r) {
-                    let x = &mut before[(t * b + r) * h..][..h];
-                    x.copy_from_slice(self.before(hs, h0, t, r));
-                    self.mask_row(r, x);
-                }
-            }
-            gemm(n, h, t * b, d.t(), MatRef::row_major(&before, h), d_w, h, false, true);
         }
     }
 }

@@ -1,14 +1,13 @@
-//! The elementwise loops of the attention and recurrent kernels, over contiguous slices, in one place.
+//! The scalars of the attention and recurrent kernels, and attention's elementwise loops over contiguous slices.
 //!
-//! Everything transcendental that those kernels do goes through `exp_shifted`, `sigmoid` and `tanh`: a vectorised
-//! version of them is a change of this file only. The rows' loops around them (`online_softmax`, `row_gradient`,
-//! `cell_forward`, `cell_backward`) take slices and nothing else, and everything they call is inlined into them.
+//! The rows' loops around them (`online_softmax`, `row_gradient`, `cell_forward`, `cell_backward`) take slices and nothing
+//! else, and everything they call is inlined into them.
 //! Reductions keep `LANES` partial results, so their order is fixed by the length alone and the compiler can keep
 //! them in vector registers.
 
 use super::gemm::{Accumulator, GemmElement};
 use super::math::Real;
-use super::simd::{Simd, simd_fn};
+use super::simd::Simd;
 
 /// The scalars that the attention and recurrent kernels compute in: `f32` and `f64`. Half types are converted by the
 /// caller.
@@ -81,29 +80,6 @@ pub(super) fn scale<T: SeqFloat>(x: &mut [T], factor: T) {
 pub(super) fn exp_shifted<S: Simd, T: SeqFloat>(x: &mut [T], shift: T) {
     for v in x {
         *v = Real::exp::<S>(*v - shift);
-    }
-}
-
-/// `x ← σ(x) = 1 / (1 + e⁻ˣ)`.
-#[inline(always)]
-pub(super) fn sigmoid<S: Simd, T: SeqFloat>(x: &mut [T]) {
-    for v in x {
-        *v = Real::sigmoid::<S>(*v);
-    }
-}
-
-/// `x ← tanh(x)`.
-#[inline(always)]
-pub(super) fn tanh<S: Simd, T: SeqFloat>(x: &mut [T]) {
-    for v in x {
-        *v = Real::tanh::<S>(*v);
-    }
-}
-
-simd_fn! {
-    /// [`tanh`], for a caller that is not itself compiled for a level.
-    pub(super) fn tanh_at[S]<T: SeqFloat>(x: &mut [T]) {
-        tanh::<S, T>(x)
     }
 }
 

@@ -32,6 +32,19 @@ pub trait MulAdd: Copy {
     fn separate(self, b: Self, c: Self) -> Self;
 }
 
+/// Asks for `x`, which will be read soon, to be brought into the L2 cache.
+#[inline]
+pub fn prefetch<T>(x: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of_val(x)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: the instruction is part of x86-64, and does nothing but hint.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast::<i8>().wrapping_add(line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
 macro_rules! mul_add {
     ($($t:ty)*) => {$(
         impl MulAdd for $t {

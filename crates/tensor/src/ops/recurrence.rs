@@ -36,6 +36,19 @@ impl<X> Clone for RecurrentWeights<'_, X> {
 }
 impl<X> Copy for RecurrentWeights<'_, X> {}
 
+/// What a network with one state was given.
+#[derive(Clone, Copy)]
+pub struct SequenceArgs<'a> {
+    /// The inputs `[T, B, E]`.
+    pub x: &'a Tensor,
+    /// The weights.
+    pub weights: &'a RecurrentWeights<'a, Tensor>,
+    /// The first state `[B, H]`.
+    pub h0: &'a Tensor,
+    /// How the sequence is run through.
+    pub options: &'a SequenceOptions,
+}
+
 /// The gradients that come into a sequence; `None` is zero.
 #[derive(Clone, Copy, Default)]
 pub struct SequenceGradients<'a> {

@@ -1,8 +1,8 @@
 //! The simple recurrent network over a sequence (Elman 1990).
 
 use super::recurrence::{
-    RecurrentWeights, SequenceGradients, SequenceOptions, check, check_gradients, input_gates, recurrent_product, run,
-    sum_of,
+    RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions, check, check_gradients, input_gates,
+    recurrent_product, run, sum_of,
 };
 use crate::Tensor;
 
@@ -29,13 +29,16 @@ pub struct RnnOutput {
 
 /// What [`rnn_backward`] returns.
 pub struct RnnGradients {
-    /// Of `W_ih x + b_ih + b_hh`, `[T, B, H]`: the input's and its weights' gradients are products with it, the biases'
-    /// is its sum.
-    pub gates: Tensor,
+    /// Of the inputs `[T, B, E]`, if they were asked for.
+    pub x: Option<Tensor>,
     /// Of the first state `[B, H]`.
     pub h0: Tensor,
     /// Of the recurrent weights `[H, H]`.
     pub w_hh: Tensor,
+    /// Of the input's weights `[H, E]`.
+    pub w_ih: Tensor,
+    /// Of either bias `[H]`.
+    pub bias: Tensor,
 }
 
 /// One layer and direction of a simple recurrent network: `hₜ = act(W_ih xₜ + b_ih + W_hh hₜ₋₁ + b_hh)`.
@@ -53,11 +56,12 @@ pub fn rnn(
     options: &SequenceOptions,
 ) -> RnnOutput {
     let options = check(OP, 1, x, weights, &[("h0", h0)], options);
-    let bias = sum_of(weights.b_ih, weights.b_hh);
-    let mut gx = input_gates(x, weights.w_ih, bias.as_ref());
-    x.device().backend().rnn(&mut gx, weights.w_hh, h0, nonlinearity, &options).unwrap_or_else(|| {
+    let args = SequenceArgs { x, weights, h0, options: &options };
+    x.device().backend().rnn(&args, nonlinearity).unwrap_or_else(|| {
         let wide = x.dtype().accumulator();
-        let [gx, w_hh, h0] = [&gx, weights.w_hh, h0].map(|x| x.to_dtype(wide));
+        let [x_wide, w_ih, w_hh, h0] = [x, weights.w_ih, weights.w_hh, h0].map(|x| x.to_dtype(wide));
+        let [b_ih, b_hh] = [weights.b_ih, weights.b_hh].map(|b| b.map(|b| b.to_dtype(wide)));
+        let gx = input_gates(&x_wide, &w_ih, sum_of(b_ih.as_ref(), b_hh.as_ref()).as_ref());
         let (hs, [h_n], []) = run(gx.dim(0), &options, [h0], [], |t, [state]| {
             let a = gx.select(0, t as isize).add(&recurrent_product(state, &w_hh, &options));
             let y = match nonlinearity {
@@ -70,17 +74,15 @@ pub fn rnn(
     })
 }
 
-/// The gradients of [`rnn`] with respect to its recurrent part, from what it was given and its outputs `hs`, if the
-/// backend has a fused kernel for them.
+/// The gradients of [`rnn`], from what it was given and its outputs `hs`, if the backend has a fused kernel for them.
 #[track_caller]
 pub fn rnn_backward(
-    w_hh: &Tensor,
-    h0: &Tensor,
+    args: &SequenceArgs,
     nonlinearity: RnnNonlinearity,
-    options: &SequenceOptions,
     hs: &Tensor,
     gradients: &SequenceGradients,
+    input_gradient: bool,
 ) -> Option<RnnGradients> {
-    check_gradients(OP, [(gradients.hs, hs), (gradients.h_n, h0)]);
-    w_hh.device().backend().rnn_backward(w_hh, h0, nonlinearity, options, hs, gradients)
+    check_gradients(OP, [(gradients.hs, hs), (gradients.h_n, args.h0)]);
+    args.x.device().backend().rnn_backward(args, nonlinearity, hs, gradients, input_gradient)
 }

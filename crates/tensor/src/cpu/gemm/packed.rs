@@ -107,13 +107,13 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         self.part(m, (self.k, self.n), a, c, ldc, accumulate, parallel)
     }
 
-    /// `C = A·B + bias`, with a bias `[n]` that is added to each row.
+    /// `C = A·B + bias`, with a bias `[n]` that is added to each row; C's rows are `ldc` apart.
     ///
     /// # Panics
     /// As [`gemm_bias`](super::gemm_bias).
-    pub fn product_bias(&self, m: usize, a: MatRef<T>, bias: &[T], c: &mut [T], parallel: bool) {
+    pub fn product_bias(&self, m: usize, a: MatRef<T>, bias: &[T], c: &mut [T], ldc: usize, parallel: bool) {
         assert_eq!(bias.len(), self.n, "gemm: the bias is [n]");
-        self.run(m, (self.k, self.n), a, c, self.n, Start { accumulate: false, bias: Some(bias) }, parallel)
+        self.run(m, (self.k, self.n), a, c, ldc, Start { accumulate: false, bias: Some(bias) }, parallel)
     }
 
     /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone.
