@@ -1,7 +1,7 @@
 //! What panels hold, and which micro-kernel reads them.
 
-use super::gemv::{int8_dots, widening_dots};
-use super::kernel::{self, Accumulator, DOT_ROWS, Kernel};
+use super::gemv::{int8_dot, widening_dot};
+use super::kernel::{self, Accumulator, Kernel};
 use super::pack::{Side, elements, rows, runs, strips};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
@@ -20,11 +20,11 @@ pub trait Scheme<T: GemmElement>: Send + Sync {
     fn direct(src: MatRef<T>, k: usize) -> Option<MatRef<T::Acc>>;
     /// Neighbouring terms of a sum as packed values, if that is what they are already.
     fn terms(data: &[T]) -> Option<&[T::Acc]>;
-    /// The dot products of some rows with x where rows are not what the kernel's own takes: `wide` are x's elements,
-    /// `packed` is x as the right operand of the kernel.
-    fn dots(level: Level, rows: [&[T]; DOT_ROWS], wide: &[T::Acc], packed: &[T::Acc]) -> [T::Acc; DOT_ROWS] {
+    /// The dot product of a row with x where the row is not what the kernel's own takes: `wide` are x's elements, `packed`
+    /// is x as the right operand of the kernel.
+    fn dot(level: Level, row: &[T], wide: &[T::Acc], packed: &[T::Acc]) -> T::Acc {
         let _ = packed;
-        widening_dots::<T>(level, rows, wide)
+        widening_dot::<T>(level, row, wide)
     }
     /// Packs `src`, `[total, k]`, into panels `width` wide; see [`pack`](super::pack::pack).
     fn pack(
@@ -171,8 +171,8 @@ impl Scheme<i8> for Quads {
     fn terms(_: &[i8]) -> Option<&[i32]> {
         None
     }
-    fn dots(level: Level, rows: [&[i8]; DOT_ROWS], _: &[i32], packed: &[i32]) -> [i32; DOT_ROWS] {
-        int8_dots::<i8>(level, rows, bytemuck::cast_slice(packed))
+    fn dot(level: Level, row: &[i8], _: &[i32], packed: &[i32]) -> i32 {
+        int8_dot::<i8>(level, row, bytemuck::cast_slice(packed))
     }
     fn pack(kernel: &Kernel<i32>, side: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
         let offset = if side == Side::Left { -128 } else { 0 };
@@ -200,8 +200,8 @@ impl Scheme<i8> for Words {
     fn terms(_: &[i8]) -> Option<&[i32]> {
         None
     }
-    fn dots(level: Level, rows: [&[i8]; DOT_ROWS], _: &[i32], packed: &[i32]) -> [i32; DOT_ROWS] {
-        int8_dots::<i16>(level, rows, bytemuck::cast_slice(packed))
+    fn dot(level: Level, row: &[i8], _: &[i32], packed: &[i32]) -> i32 {
+        int8_dot::<i16>(level, row, bytemuck::cast_slice(packed))
     }
     fn pack(kernel: &Kernel<i32>, _: Side, src: MatRef<i8>, total: usize, k: usize, width: usize, dst: &mut [i32]) {
         let sixteen = |rows: [&[i8; 16]; 2]| from_fn(|j| rows.map(|row| row[j].into()));

@@ -48,11 +48,8 @@ pub fn prefetch<T>(first: *const T, len: usize) {
     }
 }
 
-/// Dot products that run together and share the loads of `x`.
-pub const DOT_ROWS: usize = 4;
-
 /// See [`Kernel::dot`].
-pub type Dot<A> = unsafe fn(rows: [&[A]; DOT_ROWS], x: &[A], ahead: isize) -> [A; DOT_ROWS];
+pub type Dot<A> = unsafe fn(row: &[A], x: &[A]) -> A;
 
 /// A micro-kernel and the tile it is made for.
 #[derive(Clone, Copy)]
@@ -67,9 +64,8 @@ pub struct Kernel<A> {
     /// `1 ≤ rows ≤ mr`, `1 ≤ cols ≤ nr`; every element of `A`, `B` and, unless it is null, `bias` that the tile names is
     /// readable and every element of `C` writable, `C` by nobody else; the CPU has the kernel's instructions.
     pub run: unsafe fn(rows: usize, cols: usize, tile: &Tile<A>),
-    /// The dot products of some rows with `x`; each is the same sequence of operations in every place of `rows`.
-    /// Each row `ahead` elements further on is prefetched; any value will do. None where no rows are as the kernel takes
-    /// them: they are widened on the way instead.
+    /// The dot product of a row with `x`. None where no rows are as the kernel takes them: they are widened on the way
+    /// instead.
     ///
     /// # Safety
     /// The CPU has the kernel's instructions.

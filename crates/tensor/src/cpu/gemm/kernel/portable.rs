@@ -1,6 +1,6 @@
 //! The micro-kernel in plain Rust: fixed-size loops that the compiler turns into whatever SIMD the target has.
 
-use super::{Accumulator, DOT_ROWS, Kernel, Tile, transpose};
+use super::{Accumulator, Kernel, Tile, transpose};
 
 /// The kernel for tiles of up to `MR × NR`.
 pub const fn kernel<A: Accumulator, const MR: usize, const NR: usize>() -> Kernel<A> {
@@ -99,17 +99,15 @@ unsafe fn tile<A: Accumulator, P: Packing<A>, const MR: usize, const NR: usize>(
 }
 
 /// As [`Kernel::dot`].
-fn dot<A: Accumulator>(rows: [&[A]; DOT_ROWS], x: &[A], _: isize) -> [A; DOT_ROWS] {
+fn dot<A: Accumulator>(row: &[A], x: &[A]) -> A {
     const LANES: usize = 8;
-    rows.map(|row| {
-        let mut acc = [A::ZERO; LANES];
-        let (mut rs, mut xs) = (row.chunks_exact(LANES), x.chunks_exact(LANES));
-        for (r, x) in rs.by_ref().zip(xs.by_ref()) {
-            for l in 0..LANES {
-                acc[l] = A::mul_add::<false>(r[l], x[l], acc[l]);
-            }
+    let mut acc = [A::ZERO; LANES];
+    let (mut rs, mut xs) = (row.chunks_exact(LANES), x.chunks_exact(LANES));
+    for (r, x) in rs.by_ref().zip(xs.by_ref()) {
+        for l in 0..LANES {
+            acc[l] = A::mul_add::<false>(r[l], x[l], acc[l]);
         }
-        let sum = acc.into_iter().fold(A::ZERO, A::add);
-        rs.remainder().iter().zip(xs.remainder()).fold(sum, |sum, (&r, &x)| A::mul_add::<false>(r, x, sum))
-    })
+    }
+    let sum = acc.into_iter().fold(A::ZERO, A::add);
+    rs.remainder().iter().zip(xs.remainder()).fold(sum, |sum, (&r, &x)| A::mul_add::<false>(r, x, sum))
 }

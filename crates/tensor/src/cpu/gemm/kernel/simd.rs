@@ -115,65 +115,44 @@ macro_rules! simd_dot {
     ($name:ident, $t:ident, $features:literal, $ops:ident) => {
         mod $name {
             use super::$ops as ops;
-            use crate::cpu::gemm::kernel::DOT_ROWS;
 
-            /// Whether a vector is a whole cache line, or two of them are.
-            const PREFETCH_EVERY_LINE: bool = ops::LANES * size_of::<$t>() == 64;
+            /// Running sums: so many chains cover the latency of the FMA.
+            const CHAINS: usize = 4;
 
             /// # Safety
             /// As [`Kernel::dot`].
             #[target_feature(enable = $features)]
-            pub unsafe fn dot(rows: [&[$t]; DOT_ROWS], x: &[$t], ahead: isize) -> [$t; DOT_ROWS] {
-                for row in rows {
-                    assert_eq!(row.len(), x.len());
-                }
-                // Two running sums a row: eight chains cover the latency of the FMA.
-                let mut acc = [[ops::zero(); 2]; DOT_ROWS];
-                let step = 2 * ops::LANES;
+            pub unsafe fn dot(row: &[$t], x: &[$t]) -> $t {
+                assert_eq!(row.len(), x.len());
+                let mut acc = [ops::zero(); CHAINS];
+                let step = CHAINS * ops::LANES;
                 let whole = x.len() / step * step;
-                // Rows are shorter than what the hardware needs to see a stream.
-                let next = rows.map(|row| row.as_ptr().wrapping_offset(ahead));
                 for p in (0..whole).step_by(step) {
-                    for v in 0..2 {
+                    for (v, acc) in acc.iter_mut().enumerate() {
                         let p = p + v * ops::LANES;
-                        if PREFETCH_EVERY_LINE || v == 0 {
-                            for next in next {
-                                ops::prefetch(next.wrapping_add(p));
-                            }
-                        }
-                        // SAFETY: `p + LANES` is at most the length of `x` and of every row.
-                        unsafe {
-                            let xs = ops::load(x.as_ptr().add(p));
-                            acc[0][v] = ops::fma(ops::load(rows[0].as_ptr().add(p)), xs, acc[0][v]);
-                            acc[1][v] = ops::fma(ops::load(rows[1].as_ptr().add(p)), xs, acc[1][v]);
-                            acc[2][v] = ops::fma(ops::load(rows[2].as_ptr().add(p)), xs, acc[2][v]);
-                            acc[3][v] = ops::fma(ops::load(rows[3].as_ptr().add(p)), xs, acc[3][v]);
-                        }
+                        // SAFETY: `p + LANES` is at most the length of `x` and of the row.
+                        *acc = unsafe { ops::fma(ops::load(row.as_ptr().add(p)), ops::load(x.as_ptr().add(p)), *acc) };
                     }
                 }
-                for (v, p) in (whole..x.len()).step_by(ops::LANES).enumerate() {
+                for (acc, p) in acc.iter_mut().zip((whole..x.len()).step_by(ops::LANES)) {
                     let mask = ops::mask((x.len() - p).min(ops::LANES));
                     // SAFETY: the mask hides what is past the end.
-                    let xs = unsafe { ops::load_mask(x.as_ptr().add(p), mask) };
-                    for r in 0..DOT_ROWS {
-                        // SAFETY: as above.
-                        let row = unsafe { ops::load_mask(rows[r].as_ptr().add(p), mask) };
-                        acc[r][v] = ops::fma(row, xs, acc[r][v]);
-                    }
+                    let (r, x) =
+                        unsafe { (ops::load_mask(row.as_ptr().add(p), mask), ops::load_mask(x.as_ptr().add(p), mask)) };
+                    *acc = ops::fma(r, x, *acc);
                 }
-                acc.map(|[even, odd]| {
-                    let mut lanes = [0.0; ops::LANES];
-                    // SAFETY: `lanes` is one vector long.
-                    unsafe { ops::store(lanes.as_mut_ptr(), ops::add(even, odd)) };
-                    let mut width = ops::LANES / 2;
-                    while width > 0 {
-                        for l in 0..width {
-                            lanes[l] += lanes[l + width];
-                        }
-                        width /= 2;
+                let sum = ops::add(ops::add(acc[0], acc[1]), ops::add(acc[2], acc[3]));
+                let mut lanes = [0.0; ops::LANES];
+                // SAFETY: `lanes` is one vector long.
+                unsafe { ops::store(lanes.as_mut_ptr(), sum) };
+                let mut width = ops::LANES / 2;
+                while width > 0 {
+                    for l in 0..width {
+                        lanes[l] += lanes[l + width];
                     }
-                    lanes[0]
-                })
+                    width /= 2;
+                }
+                lanes[0]
             }
         }
     };
