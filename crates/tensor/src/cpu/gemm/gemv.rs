@@ -1,5 +1,6 @@
 //! Matrix × vector: every element of the matrix is used once, so the memory's bandwidth is all that counts.
 
+use super::blocked::even;
 use super::element::Rounded;
 use super::kernel::{Accumulator, Kernel};
 use super::pack::Side;
@@ -17,6 +18,8 @@ const STRIP: usize = 2048;
 const DEPTH: usize = 8;
 /// Matrix elements that are worth a task of their own.
 const TASK: usize = 1 << 16;
+/// Columns' sums that are strips enough for all threads.
+const WIDE: usize = 8 * STRIP;
 
 /// Whether [`gemv`] can multiply by this matrix.
 pub fn supports<T>(mat: &MatRef<T>) -> bool {
@@ -48,6 +51,15 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let parallel = parallel && n * k >= 2 * TASK && rayon::current_num_threads() > 1;
     // Where a packed value is one term, `x` widened is `x` packed.
     let packs = mat.cs == 1 && S::DEPTH > 1;
+    // What the sums of `y` from `first` on still lack.
+    let finish = |first: usize, sums: &mut [T::Acc], y: &mut [O]| {
+        match bias {
+            None => {}
+            Some(Bias::Each(bias)) => sums.iter_mut().zip(&bias[first..]).for_each(|(s, &b)| *s = T::Acc::add(*s, b)),
+            Some(Bias::All(b)) => sums.iter_mut().for_each(|s| *s = T::Acc::add(*s, b)),
+        }
+        O::round(sums, y, accumulate);
+    };
     with_scratch(k + if packs { k.div_ceil(S::DEPTH) } else { 0 }, |buf: &mut [T::Acc]| {
         let (wide, packed) = buf.split_at_mut(k);
         for (p, v) in wide.iter_mut().enumerate() {
@@ -58,6 +70,9 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
         }
         let (x, packed) = (&*wide, if packs { &*packed } else { &*wide });
         let by_rows = mat.cs == 1;
+        if !by_rows && n < WIDE && n * k > TASK {
+            return in_parts(level, mat, x, n, parallel, |sums| finish(0, sums, y));
+        }
         let strip = if by_rows { (TASK / k).max(1) } else { STRIP };
         let task = |(t, y): (usize, &mut [O])| {
             let mat = mat.at(t * strip, 0);
@@ -67,14 +82,7 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
                 } else {
                     axpys(level, mat, x, sums)
                 }
-                match bias {
-                    None => {}
-                    Some(Bias::Each(bias)) => {
-                        sums.iter_mut().zip(&bias[t * strip..]).for_each(|(s, &b)| *s = T::Acc::add(*s, b))
-                    }
-                    Some(Bias::All(b)) => sums.iter_mut().for_each(|s| *s = T::Acc::add(*s, b)),
-                }
-                O::round(sums, y, accumulate);
+                finish(t * strip, sums, y);
             });
         };
         if parallel {
@@ -82,6 +90,36 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
         } else {
             y.chunks_mut(strip).enumerate().for_each(task);
         }
+    });
+}
+
+/// [`axpys`] for some columns at a time, whose sums are added in the end, in order: whole columns, one after another in
+/// memory, are one stretch of it for each task, where strips of all columns would be short pieces. The parts depend on the
+/// shape alone, and so does the result.
+fn in_parts<T: GemmElement>(
+    level: Level,
+    mat: MatRef<T>,
+    x: &[T::Acc],
+    n: usize,
+    parallel: bool,
+    finish: impl FnOnce(&mut [T::Acc]),
+) {
+    let depth = even(x.len(), TASK.div_ceil(n), DEPTH);
+    with_scratch(x.len().div_ceil(depth) * n, |sums: &mut [T::Acc]| {
+        let part = |(t, sums): (usize, &mut [T::Acc])| {
+            let first = t * depth;
+            axpys(level, mat.at(0, first), &x[first..x.len().min(first + depth)], sums)
+        };
+        if parallel {
+            sums.par_chunks_mut(n).with_max_len(1).enumerate().for_each(part);
+        } else {
+            sums.chunks_mut(n).enumerate().for_each(part);
+        }
+        let (total, parts) = sums.split_at_mut(n);
+        for part in parts.chunks_exact(n) {
+            total.iter_mut().zip(part).for_each(|(t, &s)| *t = T::Acc::add(*t, s));
+        }
+        finish(total);
     });
 }
 
