@@ -72,8 +72,7 @@ impl<T: GemmElement> Scheme<T> for Widened {
         let start = |i: usize, p: usize| src.at(i, p).offset;
         if src.rs == 1 {
             return runs(total, k, width, dst, |i, p, out| {
-                // Each run lies on a page of its own, which the hardware does not foresee.
-                kernel::prefetch(src.data.as_ptr().wrapping_add(start(i, p + 4)), out.len());
+                fetch_ahead(src, i, p, out.len());
                 T::widen_slice(&src.data[start(i, p)..][..out.len()], out)
             });
         }
@@ -87,6 +86,14 @@ impl<T: GemmElement> Scheme<T> for Widened {
             }),
         }
     }
+}
+
+/// Fetches `len` elements some terms after those from row `i` on at term `p`: each run lies on a page of its own, which
+/// the hardware does not foresee.
+#[inline(always)]
+fn fetch_ahead<T: Copy>(src: MatRef<T>, i: usize, p: usize, len: usize) {
+    const TERMS: usize = 8;
+    kernel::prefetch(src.data.as_ptr().wrapping_add(src.at(i, p + TERMS).offset), len);
 }
 
 /// Two neighbours of a sum in the 32 bits of one packed value, for the CPU's bf16 dot product: it multiplies pairs,
@@ -125,6 +132,8 @@ impl Scheme<bf16> for Pairs {
         let get = |i: usize, p: usize| if p < k { src.get(i, p) } else { bf16::ZERO };
         if src.rs == 1 {
             return runs(total, steps, width, dst, |i, p, out| {
+                fetch_ahead(src, i, 2 * p, out.len());
+                fetch_ahead(src, i, 2 * p + 1, out.len());
                 let first = &src.data[src.at(i, 2 * p).offset..][..out.len()];
                 if 2 * p + 1 == k {
                     out.iter_mut().zip(first).for_each(|(o, &x)| *o = Pairs::value(x, bf16::ZERO));
@@ -226,6 +235,7 @@ fn neighbours<const D: usize, W: Pod + Default>(
     if src.rs == 1 {
         return runs(total, steps, width, dst, |i, p, out| {
             let (out, _) = bytemuck::cast_slice_mut::<i32, W>(out).as_chunks_mut::<D>();
+            (0..D).for_each(|d| fetch_ahead(src, i, D * p + d, out.len()));
             if p < whole {
                 let rows: [&[i8]; D] = from_fn(|d| &src.data[src.at(i, D * p + d).offset..][..out.len()]);
                 let (sixteens, rest) = out.as_chunks_mut::<16>();
