@@ -12,14 +12,15 @@ use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::simd_fn;
 use std::array;
 
-/// Columns of a task when the matrix is read along its columns: 8 KiB of each row at a time.
-const STRIP: usize = 2048;
+/// Most columns of a task when the matrix is read along its columns: pieces of memory as long as their sums, which stay in
+/// the L2 cache, allow.
+const STRIP: usize = 8192;
 /// Rows that are added together in that case.
 const DEPTH: usize = 8;
 /// Matrix elements that are worth a task of their own.
 const TASK: usize = 1 << 16;
 /// Columns' sums that are strips enough for all threads.
-const WIDE: usize = 8 * STRIP;
+const WIDE: usize = 2 * STRIP;
 
 /// Whether [`gemv`] can multiply by this matrix.
 pub fn supports<T>(mat: &MatRef<T>) -> bool {
@@ -73,7 +74,7 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
         if !by_rows && n < WIDE && n * k > TASK {
             return in_parts(level, mat, x, n, parallel, |sums| finish(0, sums, y));
         }
-        let strip = if by_rows { (TASK / k).max(1) } else { STRIP };
+        let strip = if by_rows { (TASK / k).max(1) } else { even(n, STRIP, 64) };
         let task = |(t, y): (usize, &mut [O])| {
             let mat = mat.at(t * strip, 0);
             with_scratch(y.len(), |sums: &mut [T::Acc]| {
