@@ -175,7 +175,7 @@ pub fn erf<S: Simd>(x: f32) -> f32 {
         c,
         [2.139_850_2e-4, -3.214_956_2e-3, 2.288_996_6e-2, -1.052_618_45e-1, -6.357_183e-1, -1.128_514_4],
     );
-    let large = 1.0 - exp::<S>(q * c);
+    let large = 1.0 - exp_nonpositive::<S>(q * c);
     (if a < 0.92 { small } else { large }).copysign(x)
 }
 
