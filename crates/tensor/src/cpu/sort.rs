@@ -1,26 +1,32 @@
 //! Order: sort, top-k, argmax and argmin along rows.
 
 use crate::cpu::parallel::*;
-use std::cmp::Ordering;
 
 /// A type with PyTorch's order: NaN is above every number, all NaN are equal, and so are 0 and −0.
+///
+/// Every type is sorted by its keys, so that sorting and selection are compiled once and not for each type.
 pub trait TotalOrder: Copy + Send + Sync + 'static {
-    /// The order of two values.
-    fn order(&self, other: &Self) -> Ordering;
+    /// A whole number for each value, in the same order.
+    fn key(self) -> u64;
     /// Is it NaN?
-    fn is_nan(&self) -> bool;
+    fn is_nan(self) -> bool;
 }
 
 macro_rules! total_order_float {
     ($($t:ty)*) => {$(
         impl TotalOrder for $t {
             #[inline]
-            fn order(&self, other: &Self) -> Ordering {
-                self.partial_cmp(other).unwrap_or_else(|| <$t>::is_nan(*self).cmp(&<$t>::is_nan(*other)))
+            fn key(self) -> u64 {
+                if self != self {
+                    return u64::MAX;
+                }
+                // −0 + 0 is 0. Of two negative numbers the one with the larger bits is below.
+                let bits = (self as f64 + 0.0).to_bits();
+                if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
             }
             #[inline]
-            fn is_nan(&self) -> bool {
-                <$t>::is_nan(*self)
+            fn is_nan(self) -> bool {
+                self != self
             }
         }
     )*};
@@ -31,11 +37,11 @@ macro_rules! total_order_integer {
     ($($t:ty)*) => {$(
         impl TotalOrder for $t {
             #[inline]
-            fn order(&self, other: &Self) -> Ordering {
-                self.cmp(other)
+            fn key(self) -> u64 {
+                self as i64 as u64 ^ 1 << 63
             }
             #[inline]
-            fn is_nan(&self) -> bool {
+            fn is_nan(self) -> bool {
                 false
             }
         }
@@ -43,10 +49,37 @@ macro_rules! total_order_integer {
 }
 total_order_integer!(i64 i32 i8 u8);
 
-/// The order of two values, the other way round if `descending`.
+/// A key and its position.
+type Pair = (u64, i64);
+
+/// Each element's key and position, the keys the other way round if `descending`.
 #[inline]
-fn directed<T: TotalOrder>(a: &T, b: &T, descending: bool) -> Ordering {
-    if descending { b.order(a) } else { a.order(b) }
+fn pairs<T: TotalOrder>(x: &[T], descending: bool) -> impl Iterator<Item = Pair> {
+    let flip = if descending { u64::MAX } else { 0 };
+    x.iter().zip(0..).map(move |(v, i)| (v.key() ^ flip, i))
+}
+
+/// Sorts by the keys; equal ones keep their order.
+fn sort_pairs(pairs: &mut [Pair], whole_pool: bool) {
+    // Both sorts are stable, so they agree.
+    if whole_pool {
+        rayon::slice::ParallelSliceMut::par_sort_by_key(pairs, |p| p.0);
+    } else {
+        pairs.sort_by_key(|p| p.0);
+    }
+}
+
+/// Keeps the `k` first in order of keys and positions. Positions differ: an unstable selection has one outcome.
+fn keep_first(pairs: &mut Vec<Pair>, k: usize) {
+    pairs.select_nth_unstable(k - 1);
+    pairs.truncate(k);
+}
+
+/// The elements of `x` that `pairs` has, and their positions.
+fn unzip<T: Copy>(pairs: &[Pair], x: &[T], values: &mut [T], indices: &mut [i64]) {
+    for ((&(_, at), v), i) in pairs.iter().zip(values).zip(indices) {
+        (*v, *i) = (x[at as usize], at);
+    }
 }
 
 /// Rows of at least this length are sorted by the whole thread pool, if there are few of them.
@@ -66,28 +99,16 @@ pub fn sort<T: TotalOrder>(rows: usize, n: usize, descending: bool, x: &[T], val
         return;
     }
     let whole_pool = n >= LONG_ROW && rows < 16;
-    let row = |pairs: &mut Vec<(T, i64)>, x: &[T], values: &mut [T], indices: &mut [i64]| {
-        pairs.clear();
-        pairs.extend(x.iter().copied().zip(0..));
-        // Both sorts are stable, so they agree.
-        match (whole_pool, descending) {
-            (true, _) => {
-                rayon::slice::ParallelSliceMut::par_sort_by(&mut pairs[..], |a, b| directed(&a.0, &b.0, descending))
-            }
-            (false, false) => pairs.sort_by(|a, b| a.0.order(&b.0)),
-            (false, true) => pairs.sort_by(|a, b| b.0.order(&a.0)),
-        }
-        for ((pair, v), i) in pairs.iter().zip(values).zip(indices) {
-            (*v, *i) = *pair;
-        }
-    };
     // Short rows share their memory.
     let part = n * (4096 / n).max(1);
     let outputs = values.par_chunks_mut(part).zip(indices.par_chunks_mut(part)).zip(x.par_chunks(part));
     outputs.for_each(|((values, indices), x)| {
-        let mut pairs = Vec::with_capacity(n);
+        let mut sorted = Vec::with_capacity(n);
         for ((values, indices), x) in values.chunks_mut(n).zip(indices.chunks_mut(n)).zip(x.chunks(n)) {
-            row(&mut pairs, x, values, indices);
+            sorted.clear();
+            sorted.extend(pairs(x, descending));
+            sort_pairs(&mut sorted, whole_pool);
+            unzip(&sorted, x, values, indices);
         }
     });
 }
@@ -114,30 +135,25 @@ pub fn topk<T: TotalOrder>(
     if values.is_empty() {
         return;
     }
-    // A strict total order, since the positions differ: an unstable selection has one outcome.
-    let order = |a: &(T, i64), b: &(T, i64)| directed(&a.0, &b.0, largest).then(a.1.cmp(&b.1));
     let capacity = n.min(2 * k.max(32));
     let outputs = values.par_chunks_mut(k).zip(indices.par_chunks_mut(k)).zip(x.par_chunks(n));
     let outputs = outputs.with_min_len((4096 / n).max(1));
     outputs.for_each(|((values, indices), x)| {
-        let (head, tail) = x.split_at(capacity);
-        let mut kept: Vec<(T, i64)> = head.iter().copied().zip(0..).collect();
-        let mut worst = None; // the k-th best so far, once known
-        for (&v, i) in tail.iter().zip(capacity as i64..) {
+        let mut candidates = pairs(x, largest);
+        let mut kept: Vec<Pair> = candidates.by_ref().take(capacity).collect();
+        let mut worst = u64::MAX; // the k-th best so far, once known
+        for pair in candidates {
             if kept.len() >= capacity {
-                kept.select_nth_unstable_by(k - 1, order);
-                kept.truncate(k);
-                worst = Some(kept[k - 1].0);
+                keep_first(&mut kept, k);
+                worst = kept[k - 1].0;
             }
             // An equal element comes later than the k-th best, so it is not better.
-            if worst.is_none_or(|w| directed(&v, &w, largest) == Ordering::Less) {
-                kept.push((v, i));
+            if pair.0 < worst {
+                kept.push(pair);
             }
         }
-        kept.sort_unstable_by(order);
-        for ((pair, v), i) in kept.iter().zip(values).zip(indices) {
-            (*v, *i) = *pair;
-        }
+        kept.sort_unstable();
+        unzip(&kept[..k], x, values, indices);
     });
 }
 
@@ -146,7 +162,7 @@ pub fn topk<T: TotalOrder>(
 /// # Panics
 /// If `x` has not `rows · n` elements, `indices` not `rows`, or there are rows and `n = 0`.
 pub fn argmax<T: TotalOrder>(rows: usize, n: usize, x: &[T], indices: &mut [i64]) {
-    arg(rows, n, x, indices, Ordering::Greater);
+    arg(rows, n, x, indices, false);
 }
 
 /// The position of each row's minimum in `x [rows, n]`: the first of equals; the first NaN, if there is one.
@@ -154,10 +170,10 @@ pub fn argmax<T: TotalOrder>(rows: usize, n: usize, x: &[T], indices: &mut [i64]
 /// # Panics
 /// As [`argmax`].
 pub fn argmin<T: TotalOrder>(rows: usize, n: usize, x: &[T], indices: &mut [i64]) {
-    arg(rows, n, x, indices, Ordering::Less);
+    arg(rows, n, x, indices, true);
 }
 
-fn arg<T: TotalOrder>(rows: usize, n: usize, x: &[T], indices: &mut [i64], better: Ordering) {
+fn arg<T: TotalOrder>(rows: usize, n: usize, x: &[T], indices: &mut [i64], minimum: bool) {
     assert_eq!(x.len(), rows * n, "input length");
     assert_eq!(indices.len(), rows, "output length");
     if rows == 0 {
@@ -166,14 +182,13 @@ fn arg<T: TotalOrder>(rows: usize, n: usize, x: &[T], indices: &mut [i64], bette
     assert!(n > 0, "argmax and argmin of an empty row");
     let min_rows = (1usize << 13).div_ceil(n);
     indices.par_iter_mut().zip(x.par_chunks(n)).with_min_len(min_rows).for_each(|(index, row)| {
-        let mut best = 0;
-        for (i, v) in row.iter().enumerate() {
-            if v.is_nan() {
-                best = i;
-                break;
-            }
-            if v.order(&row[best]) == better {
-                best = i;
+        // NaN is first, also of a minimum.
+        let rank = |v: T| if minimum && !v.is_nan() { !v.key() } else { v.key() };
+        let (mut best, mut highest) = (0, rank(row[0]));
+        for (i, &v) in row.iter().enumerate() {
+            let rank = rank(v);
+            if rank > highest {
+                (best, highest) = (i, rank);
             }
         }
         *index = best as i64;
@@ -261,6 +276,22 @@ mod tests {
         let (mut v, mut i) = ([0i32; 2], [0; 2]);
         topk(1, 4, 2, false, &[4i32, -4, 9, -4], &mut v, &mut i);
         assert_eq!((v, i), ([-4, -4], [1, 3]));
+    }
+
+    #[test]
+    fn the_largest_and_smallest_numbers_of_a_type() {
+        let (mut high, mut low) = ([0], [0]);
+        for x in [[i64::MAX, i64::MIN, 0], [0, i64::MAX, i64::MIN]] {
+            argmax(1, 3, &x, &mut high);
+            argmin(1, 3, &x, &mut low);
+            assert_eq!((x[high[0] as usize], x[low[0] as usize]), (i64::MAX, i64::MIN));
+            let (mut v, mut i) = ([0; 2], [0; 2]);
+            topk(1, 3, 2, false, &x, &mut v, &mut i);
+            assert_eq!(v, [i64::MIN, 0]);
+        }
+        let x = [f32::MIN_POSITIVE, -f32::MAX, f32::INFINITY, f32::NAN, -0.0, f32::NEG_INFINITY, 0.0, -1e-45];
+        assert_eq!(sorted(1, 8, false, &x).1, [5, 1, 7, 4, 6, 0, 2, 3]);
+        assert_eq!(sorted(1, 8, true, &x).1, [3, 2, 0, 4, 6, 7, 1, 5]);
     }
 
     #[test]
