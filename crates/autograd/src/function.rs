@@ -82,9 +82,8 @@ pub trait Function: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        apply(self, inputs, |outputs, node| {
-            outputs.into_iter().enumerate().map(|(i, value)| output(value, node.as_ref(), i)).collect()
-        })
+        let (outputs, node) = record(self, inputs);
+        outputs.into_iter().enumerate().map(|(i, value)| output(value, node.as_ref(), i)).collect()
     }
 
     /// [`apply`](Function::apply) for an operation with one output.
@@ -93,17 +92,24 @@ pub trait Function: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        apply(self, inputs, |mut outputs, node| {
-            debug_assert_eq!(outputs.len(), 1);
-            output(outputs.pop().expect("one output"), node.as_ref(), 0)
-        })
+        let (mut outputs, node) = record(self, inputs);
+        debug_assert_eq!(outputs.len(), 1);
+        output(outputs.pop().expect("one output"), node.as_ref(), 0)
     }
 }
 
-/// Computes, and records if an input needs a gradient; `finish` makes variables of the results.
+/// The outputs, and the node that remembers them if an input needs a gradient. All that is compiled for each operation: the
+/// rest knows it as a `dyn Function`.
 #[track_caller]
-fn apply<F: Function, R>(op: F, inputs: &[&Var], finish: impl FnOnce(Vec<Tensor>, Option<Arc<Node>>) -> R) -> R {
-    let name = op.name();
+fn record(op: impl Function, inputs: &[&Var]) -> (Vec<Tensor>, Option<Arc<Node>>) {
+    let (outputs, kept) = compute(&op, inputs);
+    let node = kept.map(|kept| Node::new(Box::new(op), inputs, outputs.len(), kept, Location::caller()));
+    (outputs, node)
+}
+
+/// The outputs, and what the operation keeps for its derivative if an input needs a gradient.
+#[track_caller]
+fn compute(op: &dyn Function, inputs: &[&Var]) -> (Vec<Tensor>, Option<Box<[Kept]>>) {
     mode::note_use(inputs);
     let record = mode::is_grad_enabled() && inputs.iter().any(|v| v.requires_grad());
     let record = record
@@ -112,7 +118,7 @@ fn apply<F: Function, R>(op: F, inputs: &[&Var], finish: impl FnOnce(Vec<Tensor>
             Derivative::Nowhere => false,
             Derivative::Missing => fail!(
                 Derivative,
-                name,
+                op.name(),
                 "an input needs a gradient, but this operation has no derivative (detach its inputs, or call it under no_grad)"
             ),
         };
@@ -126,18 +132,13 @@ fn apply<F: Function, R>(op: F, inputs: &[&Var], finish: impl FnOnce(Vec<Tensor>
     };
     let mut saved = Saved(Stage::Forward { inputs, record, keep: SmallVec::new() });
     let outputs = op.forward(values, &mut saved);
-    let location = Location::caller();
     if mode::anomaly() {
         for y in &outputs {
-            check_finite(name, "the result", y, location);
+            check_finite(op.name(), "the result", y, Location::caller());
         }
     }
-    if !record {
-        return finish(outputs, None);
-    }
-    let kept = saved.finish(&outputs);
-    let node = Node::new(op, inputs, outputs.len(), kept, location);
-    finish(outputs, Some(node))
+    let kept = record.then(|| saved.finish(&outputs));
+    (outputs, kept)
 }
 
 /// Output `i` of an operation, with its history. An integer output (the indices of a sort) has no derivative.

@@ -155,7 +155,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     pub(crate) fn new(
-        op: impl Function,
+        op: Box<dyn Function>,
         inputs: &[&Var],
         outputs: usize,
         kept: Box<[Kept]>,
@@ -165,7 +165,7 @@ impl Node {
         inputs.iter().for_each(|x| sources.push(x.source.clone()));
         let node = Node {
             id: next_id(),
-            op: Some(Box::new(op)),
+            op: Some(op),
             inputs: sources,
             metas: Metas::of(inputs),
             outputs,
