@@ -72,14 +72,35 @@ const WIDE: usize = 32;
 /// 32-bit words in that many blocks.
 const WORDS: usize = 4 * WIDE;
 
-/// The words of `WIDE` blocks from `first` on, in the order of the elements.
-#[inline(always)]
-fn wide_words(seed: u64, offset: u64, first: u64) -> [u32; WORDS] {
-    let [o0, o1] = words(offset);
-    let low: [u32; WIDE] = from_fn(|i| (first + i as u64) as u32);
-    let high: [u32; WIDE] = from_fn(|i| ((first + i as u64) >> 32) as u32);
-    let c = rounds(words(seed), [low, high, [o0; WIDE], [o1; WIDE]]);
-    from_fn(|i| c[i % 4][i / 4])
+simd_fn! {
+    /// The words of `WIDE` blocks from `first` on, in the order of the elements.
+    fn wide_words[S](words: &mut [u32; WORDS], seed: u64, offset: u64, first: u64) {
+        let [o0, o1] = self::words(offset);
+        let low: [u32; WIDE] = from_fn(|i| (first + i as u64) as u32);
+        let high: [u32; WIDE] = from_fn(|i| ((first + i as u64) >> 32) as u32);
+        let c = rounds(self::words(seed), [low, high, [o0; WIDE], [o1; WIDE]]);
+        *words = from_fn(|i| c[i % 4][i / 4]);
+    }
+}
+
+/// Where `out` lies in a stream: it begins at element `start`, which is the first of a block of `per_block`.
+#[derive(Clone, Copy)]
+struct Place {
+    seed: u64,
+    offset: u64,
+    start: usize,
+    per_block: usize,
+}
+
+/// Calls `f(words, piece)` for each piece of `out` that the words of `WIDE` blocks make.
+fn for_words<T>(level: Level, out: &mut [T], place: Place, mut f: impl FnMut(&[u32; WORDS], &mut [T])) {
+    let step = WIDE * place.per_block;
+    let mut words = [0; WORDS];
+    for (i, out) in out.chunks_mut(step).enumerate() {
+        let first = (place.start + i * step) / place.per_block;
+        wide_words(level, &mut words, place.seed, place.offset, first as u64);
+        f(&words, out);
+    }
 }
 
 /// A type that random numbers can be made of.
@@ -144,32 +165,8 @@ impl Random for f64 {
 }
 
 simd_fn! {
-    fn uniform_kernel[S]<T: Random>(out: &mut [T], seed: u64, offset: u64, start: usize) {
-        let mut values = [T::ZERO; WORDS];
-        let step = WIDE * T::PER_BLOCK;
-        for (i, out) in out.chunks_mut(step).enumerate() {
-            T::uniform(&wide_words(seed, offset, ((start + i * step) / T::PER_BLOCK) as u64), &mut values);
-            out.copy_from_slice(&values[..out.len()]);
-        }
-    }
-}
-
-simd_fn! {
-    fn normal_kernel[S]<T: Random>(out: &mut [T], seed: u64, offset: u64, start: usize) {
-        let mut values = [T::ZERO; WORDS];
-        let step = WIDE * T::PER_BLOCK;
-        for (i, out) in out.chunks_mut(step).enumerate() {
-            T::normal::<S>(&wide_words(seed, offset, ((start + i * step) / T::PER_BLOCK) as u64), &mut values);
-            out.copy_from_slice(&values[..out.len()]);
-        }
-    }
-}
-
-simd_fn! {
-    fn words_kernel[S](out: &mut [u32], seed: u64, offset: u64, start: usize) {
-        for (i, out) in out.chunks_mut(WORDS).enumerate() {
-            out.copy_from_slice(&wide_words(seed, offset, (start / 4 + i * WIDE) as u64)[..out.len()]);
-        }
+    fn normal_kernel[S]<T: Random>(words: &[u32; WORDS], out: &mut [T; WORDS]) {
+        T::normal::<S>(words, out);
     }
 }
 
@@ -190,21 +187,21 @@ macro_rules! mask_elements {
 }
 mask_elements! { f32: 1.0, 0.0; f64: 1.0, 0.0; u8: 1, 0; bool: true, false; }
 
-simd_fn! {
-    fn bernoulli_kernel[S]<M: MaskElement>(out: &mut [M], threshold: u32, seed: u64, offset: u64, start: usize) {
-        for (i, out) in out.chunks_mut(WORDS).enumerate() {
-            let words = wide_words(seed, offset, (start / 4 + i * WIDE) as u64);
-            for (o, &w) in out.iter_mut().zip(&words) {
-                *o = M::from_bool(w < threshold);
-            }
+fn bernoulli_kernel<M: MaskElement>(out: &mut [M], threshold: u32, seed: u64, offset: u64, start: usize) {
+    for_words(level(), out, Place { seed, offset, start, per_block: 4 }, |words, out| {
+        for (o, &w) in out.iter_mut().zip(words) {
+            *o = M::from_bool(w < threshold);
         }
-    }
+    });
 }
 
 /// Element i of the 32-bit stream, as [`u32_at`].
 pub fn fill_u32(out: &mut [u32], seed: u64, offset: u64) {
-    let level = level();
-    for_pieces(out, |start, out| words_kernel(level, out, seed, offset, start));
+    for_pieces(out, |start, out| {
+        for_words(level(), out, Place { seed, offset, start, per_block: 4 }, |words, out| {
+            out.copy_from_slice(&words[..out.len()]);
+        });
+    });
 }
 
 /// Uniform in [0, 1): the high 24 bits of the 32-bit element i (`f32`) or the high 53 of the 64-bit one (`f64`), times 2⁻²⁴
@@ -214,7 +211,13 @@ pub fn fill_uniform<T: Random>(out: &mut [T], seed: u64, offset: u64) {
 }
 
 fn uniform_at<T: Random>(level: Level, out: &mut [T], seed: u64, offset: u64) {
-    for_pieces(out, |start, out| uniform_kernel(level, out, seed, offset, start));
+    for_pieces(out, |start, out| {
+        let mut values = [T::ZERO; WORDS];
+        for_words(level, out, Place { seed, offset, start, per_block: T::PER_BLOCK }, |words, out| {
+            T::uniform(words, &mut values);
+            out.copy_from_slice(&values[..out.len()]);
+        });
+    });
 }
 
 /// Standard normal numbers (G. E. P. Box, M. E. Muller 1958). Elements 2k and 2k + 1 are `r·cos θ` and `r·sin θ` with
@@ -226,7 +229,13 @@ pub fn fill_normal<T: Random>(out: &mut [T], seed: u64, offset: u64) {
 }
 
 fn normal_at<T: Random>(level: Level, out: &mut [T], seed: u64, offset: u64) {
-    for_pieces(out, |start, out| normal_kernel(level, out, seed, offset, start));
+    for_pieces(out, |start, out| {
+        let mut values = [T::ZERO; WORDS];
+        for_words(level, out, Place { seed, offset, start, per_block: T::PER_BLOCK }, |words, out| {
+            normal_kernel(level, words, &mut values);
+            out.copy_from_slice(&values[..out.len()]);
+        });
+    });
 }
 
 /// A mask that is 1 (true) with probability `p`: element i is whether the 32-bit element i of the stream is below
@@ -237,8 +246,7 @@ pub fn fill_bernoulli<M: MaskElement>(out: &mut [M], p: f64, seed: u64, offset: 
     if threshold >= 4_294_967_296.0 {
         return out.fill(M::from_bool(true));
     }
-    let level = level();
-    for_pieces(out, |start, out| bernoulli_kernel(level, out, threshold as u32, seed, offset, start));
+    for_pieces(out, |start, out| bernoulli_kernel(out, threshold as u32, seed, offset, start));
 }
 
 /// Elements `start..` of the mask that [`fill_bernoulli`] makes, on this thread: for kernels that make it piece by piece.
@@ -255,7 +263,7 @@ pub fn bernoulli_row<M: MaskElement>(out: &mut [M], p: f64, seed: u64, offset: u
     for (i, o) in head.iter_mut().enumerate() {
         *o = M::from_bool(u32_at(seed, offset, start + i as u64) < threshold);
     }
-    bernoulli_kernel(level(), rest, threshold, seed, offset, start.next_multiple_of(4) as usize);
+    bernoulli_kernel(rest, threshold, seed, offset, start.next_multiple_of(4) as usize);
 }
 
 #[cfg(test)]
