@@ -33,10 +33,11 @@ pub use op::{conv2d_input_grad_tensor, conv2d_tensor, conv2d_weight_grad_tensor}
 pub use weight_grad::conv2d_weight_grad;
 
 use super::gemm::{Accumulator, GemmElement};
+use super::simd::MulAdd;
 use num_traits::Float;
 
 /// What a convolution computes in: `f32` and `f64`.
-pub trait ConvElement: Float + Accumulator + GemmElement<Acc = Self> + bytemuck::Pod {}
+pub trait ConvElement: Float + MulAdd + Accumulator + GemmElement<Acc = Self> + bytemuck::Pod {}
 impl ConvElement for f32 {}
 impl ConvElement for f64 {}
 
