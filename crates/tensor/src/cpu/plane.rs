@@ -116,7 +116,7 @@ fn gather_as<T: PoolElement + Pod>(index: &Tensor, x: &Tensor) -> Tensor {
 fn scatter_as<T: PoolElement + Pod>(index: &Tensor, h: usize, w: usize, dy: &Tensor) -> Tensor {
     let shape = with_planes(dy.shape(), (h, w));
     let (dy, index) = (dy.contiguous(), index.contiguous());
-    let mut out = CpuBuffer::zeroed::<T>(shape.numel());
+    let mut out = CpuBuffer::scratch::<T>(shape.numel());
     let (values, places) = (dy.contiguous_slice::<T>(), index.contiguous_slice::<i64>());
     pool::scatter_to_planes(places, values, area(dy.shape()), out.as_mut_slice(), h * w);
     Tensor::from_cpu(out, shape, dy.dtype())

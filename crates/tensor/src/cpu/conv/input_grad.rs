@@ -3,9 +3,10 @@
 
 use super::col2im::col2im;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise, forward};
-use crate::cpu::gemm::{MatRef, gemm};
+use crate::cpu::gemm::{MatRef, gemm, transpose};
 use crate::cpu::parallel::*;
 use crate::cpu::scratch::with_scratch;
+use crate::storage::CpuBuffer;
 
 /// Gradient of [`conv2d`](super::conv2d) with respect to its input, the adjoint of `x ↦ conv2d(x, w)`:
 ///
@@ -30,45 +31,53 @@ pub(super) fn input_grad<T: ConvElement>(p: &Plan, dy: &[T], w: &[T], dx: &mut [
         return depthwise::input_grad(p, dy, w, dx);
     }
     if let Some(full) = full(p) {
-        return forward::forward(&full, dy, &turned(p, w), None, dx);
+        return forward::forward(&full, dy, turned(p, w).as_slice(), None, dx);
     }
     let (groups, area, pixels) = (p.geo.groups, p.area(), p.pixels());
     let (cg, og, k, nested) = (p.cg(), p.og(), p.k(), p.nested());
     let weight_t = |group: usize| MatRef::row_major(&w[group * og * k..][..og * k], k).t();
-    let block = p.images_per_block();
 
     if p.pointwise() {
         dx.par_chunks_mut(k * pixels).zip(dy.par_chunks(og * pixels)).enumerate().for_each(|(i, (dx, dy))| {
             gemm(k, pixels, og, weight_t(i % groups), MatRef::row_major(dy, pixels), dx, pixels, false, nested);
         });
-    } else if block == 1 {
+    } else if p.images_per_block() == 1 {
         dx.par_chunks_mut(cg * area).zip(dy.par_chunks(og * pixels)).enumerate().for_each(|(i, (dx, dy))| {
             dx.fill(T::zero());
-            let dy = MatRef::row_major(dy, pixels);
-            for tile in p.tiles(i / groups, 1) {
-                let n = tile.columns();
-                with_scratch(k * n, |cols| {
-                    gemm(k, n, og, weight_t(i % groups), dy.at(0, tile.start), cols, n, false, nested);
-                    col2im(p, cols, tile, 0, dx, nested);
-                });
-            }
+            add_tiles(p, weight_t(i % groups), dy, 1, dx);
         });
     } else {
-        let image_len = p.geo.c * area;
-        dx.par_chunks_mut(block * image_len).enumerate().for_each(|(b, dx)| {
-            dx.fill(T::zero());
-            let tile = Tile { image: b * block, images: dx.len() / image_len, start: 0, end: pixels };
-            let n = tile.columns();
-            with_scratch((k + og) * n, |buffer| {
-                let (cols, packed) = buffer.split_at_mut(k * n);
-                for group in 0..groups {
-                    pack_outputs(p, dy, group, tile, packed);
-                    gemm(k, n, og, weight_t(group), MatRef::row_major(packed, n), cols, n, false, nested);
-                    for (i, dx) in dx.chunks_mut(image_len).enumerate() {
-                        col2im(p, cols, tile, i, &mut dx[group * cg * area..][..cg * area], nested);
-                    }
-                }
+        let (from, to) = (p.geo.o * pixels, p.geo.c * area);
+        dx.par_chunks_mut(IMAGES * to).zip(dy.par_chunks(IMAGES * from)).for_each(|(dx, dy)| {
+            let images = dx.len() / to;
+            with_scratch((from + to) * images, |buffer| {
+                // [image, channel, pixel] → [channel, pixel, image], and back.
+                let (outputs, inputs) = buffer.split_at_mut(from * images);
+                transpose(dy, images, outputs);
+                inputs.fill(T::zero());
+                let work = inputs.chunks_mut(cg * area * images).zip(outputs.chunks(og * pixels * images));
+                work.enumerate().for_each(|(group, (dx, dy))| add_tiles(p, weight_t(group), dy, images, dx));
+                transpose(inputs, to, dx);
             });
+        });
+    }
+}
+
+/// Images of small planes whose gradients are computed together, as neighbours.
+const IMAGES: usize = 8;
+
+/// Adds `Wᵀ · dY` of one group to `dx [C/g, H·W, image]`, a tile at a time; `dy [O/g, Ho·Wo, image]`.
+fn add_tiles<T: ConvElement>(p: &Plan, weight_t: MatRef<T>, dy: &[T], images: usize, dx: &mut [T]) {
+    let (pixels, og, k, nested) = (p.pixels(), p.og(), p.k(), p.nested());
+    let tiles = pixels.div_ceil((p.tile_pixels() / images).max(1));
+    let step = pixels.div_ceil(tiles);
+    let dy = MatRef::row_major(dy, pixels * images);
+    for start in (0..pixels).step_by(step) {
+        let tile = Tile { image: 0, images, start, end: pixels.min(start + step) };
+        let n = tile.columns();
+        with_scratch(k * n, |cols| {
+            gemm(k, n, og, weight_t, dy.at(0, start * images), cols, n, false, nested);
+            col2im(p, cols, tile, dx, nested);
         });
     }
 }
@@ -80,7 +89,10 @@ fn full(p: &Plan) -> Option<Plan> {
     let reach = (g.dilation.0 * (g.kh - 1), g.dilation.1 * (g.kw - 1));
     let padding = (reach.0.checked_sub(g.padding.0)?, reach.1.checked_sub(g.padding.1)?);
     let single_steps = g.stride == (1, 1) && (p.ho, p.wo) == g.out_size();
-    if !single_steps || p.pointwise() || 2 * p.area() > 3 * p.pixels() {
+    // Adding columns to images costs less where these are neighbours.
+    let worth_it =
+        if p.images_per_block() > 1 { 4 * p.area() <= 5 * p.pixels() } else { 2 * p.area() <= 3 * p.pixels() };
+    if !single_steps || p.pointwise() || !worth_it {
         return None;
     }
     let geo = Conv2dGeometry { c: g.o, h: p.ho, w: p.wo, o: g.c, padding, ..*g };
@@ -88,24 +100,15 @@ fn full(p: &Plan) -> Option<Plan> {
 }
 
 /// `w [O, C/g, kh, kw] → [C, O/g, kh, kw]`, with the taps in reverse.
-fn turned<T: ConvElement>(p: &Plan, w: &[T]) -> Vec<T> {
+fn turned<T: ConvElement>(p: &Plan, w: &[T]) -> CpuBuffer {
     let (og, cg, taps) = (p.og(), p.cg(), p.geo.kh * p.geo.kw);
-    let mut turned = Vec::with_capacity(w.len());
-    for c in 0..p.geo.c {
+    let mut turned = CpuBuffer::scratch::<T>(w.len());
+    turned.as_mut_slice::<T>().par_chunks_mut(og * taps).enumerate().for_each(|(c, to)| {
         let (group, c) = (c / cg, c % cg);
-        for o in group * og..(group + 1) * og {
-            turned.extend(w[(o * cg + c) * taps..][..taps].iter().rev());
+        for (o, to) in to.chunks_exact_mut(taps).enumerate() {
+            let from = &w[((group * og + o) * cg + c) * taps..][..taps];
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, &w)| *to = w);
         }
-    }
+    });
     turned
-}
-
-/// `[image, O/g, pixel] → [O/g, image · pixel]` for one group of the tile's images.
-pub(super) fn pack_outputs<T: ConvElement>(p: &Plan, dy: &[T], group: usize, tile: Tile, packed: &mut [T]) {
-    let (pixels, og) = (p.pixels(), p.og());
-    for (o, row) in packed.chunks_mut(tile.columns()).enumerate() {
-        for (i, out) in row.chunks_mut(pixels).enumerate() {
-            out.copy_from_slice(&dy[((tile.image + i) * p.geo.o + group * og + o) * pixels..][..pixels]);
-        }
-    }
 }

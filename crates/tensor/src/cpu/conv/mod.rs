@@ -33,10 +33,11 @@ pub use op::{conv2d_input_grad_tensor, conv2d_tensor, conv2d_weight_grad_tensor}
 pub use weight_grad::conv2d_weight_grad;
 
 use super::gemm::{Accumulator, GemmElement};
+use super::simd::MulAdd;
 use num_traits::Float;
 
 /// What a convolution computes in: `f32` and `f64`.
-pub trait ConvElement: Float + Accumulator + GemmElement<Acc = Self> + bytemuck::Pod {}
+pub trait ConvElement: Float + MulAdd + Accumulator + GemmElement<Acc = Self> + bytemuck::Pod {}
 impl ConvElement for f32 {}
 impl ConvElement for f64 {}
 
@@ -181,13 +182,14 @@ impl Plan {
         self.geo.n * self.geo.groups < 32
     }
 
-    /// How many images share one product: small planes are gathered until there are some 500 columns.
+    /// How many images share one product: small planes are gathered until there are some 500 columns. A power of two, as
+    /// batches and numbers of threads are.
     fn images_per_block(&self) -> usize {
         let pixels = self.pixels();
         if pixels == 0 || pixels > 256 || self.pointwise() {
             return 1;
         }
-        (self.tile_pixels().min(512) / pixels).clamp(1, self.geo.n.max(1))
+        1 << (self.tile_pixels().min(512) / pixels).clamp(1, self.geo.n.max(1)).ilog2()
     }
 
     /// Output pixels per tile: a tile of `X̂` has about 2¹⁷ elements and no fewer than 128 columns.

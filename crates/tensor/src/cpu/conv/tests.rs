@@ -110,6 +110,11 @@ fn blocks_of_images() {
     check(&Conv2dGeometry { padding: (1, 1), ..plain(37, 4, 5, 5, 7, 3, 3) });
     check(&Conv2dGeometry { padding: (1, 1), groups: 2, ..plain(70, 4, 2, 3, 10, 3, 3) });
     check(&plain(300, 3, 1, 1, 4, 1, 1));
+    // An input so much larger than the output that its gradient is gathered; several tiles; steps; groups.
+    check(&plain(19, 4, 5, 5, 7, 3, 3));
+    check(&plain(10, 110, 9, 9, 3, 3, 4));
+    check(&Conv2dGeometry { stride: (2, 2), padding: (1, 1), ..plain(11, 5, 7, 8, 4, 3, 3) });
+    check(&Conv2dGeometry { stride: (1, 3), groups: 2, dilation: (2, 1), ..plain(20, 6, 8, 7, 10, 3, 2) });
 }
 
 #[test]
@@ -156,6 +161,7 @@ fn same_bits_for_any_thread_count() {
     for g in [
         Conv2dGeometry { padding: (1, 1), ..plain(40, 3, 9, 9, 8, 3, 3) },
         Conv2dGeometry { padding: (1, 1), ..plain(2, 16, 40, 40, 8, 3, 3) },
+        plain(40, 8, 5, 5, 8, 3, 3),
         Conv2dGeometry { groups: 4, ..plain(5, 4, 20, 20, 4, 3, 3) },
     ] {
         let (x, w, dy) =

@@ -1,11 +1,11 @@
 //! `dW = Σ dY · X̂ᵀ` over images and tiles.
 
-use super::input_grad::pack_outputs;
 use super::patches::Patches;
 use super::{Conv2dGeometry, ConvElement, Plan, Tile, depthwise};
 use crate::cpu::gemm::{MatRef, gemm};
 use crate::cpu::parallel::*;
 use crate::cpu::scratch::with_scratch;
+use crate::storage::CpuBuffer;
 
 /// Partial sums held at once: no more than this many, and no more than `PARTIAL_LEN` elements in all.
 const PARTS: usize = 16;
@@ -40,16 +40,14 @@ pub(super) fn weight_grad<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], dw: &mut 
     let parts = (PARTIAL_LEN / dw.len()).clamp(1, PARTS).min(tiles.len());
     let (first, rest) = tiles.split_at(tiles.len() / parts);
     let per_part = rest.len().div_ceil((parts - 1).max(1)).max(1);
-    let mut partials = vec![T::zero(); rest.len().div_ceil(per_part) * dw.len()];
     let len = dw.len();
+    let mut partials = CpuBuffer::scratch::<T>(rest.len().div_ceil(per_part) * len);
+    let partials = partials.as_mut_slice::<T>();
     rayon::join(
-        || {
-            dw.fill(T::zero());
-            add_tiles(p, x, dy, first, dw);
-        },
+        || sum_tiles(p, x, dy, first, dw),
         || {
             let work = partials.par_chunks_mut(len).zip(rest.par_chunks(per_part));
-            work.for_each(|(partial, tiles)| add_tiles(p, x, dy, tiles, partial));
+            work.for_each(|(partial, tiles)| sum_tiles(p, x, dy, tiles, partial));
         },
     );
     dw.par_chunks_mut(1 << 12).enumerate().for_each(|(i, dw)| {
@@ -59,11 +57,11 @@ pub(super) fn weight_grad<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], dw: &mut 
     });
 }
 
-/// `dw += Σ dY · X̂ᵀ` over these tiles, in order.
-fn add_tiles<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], tiles: &[Tile], dw: &mut [T]) {
+/// `dw = Σ dY · X̂ᵀ` over these tiles, of which there are some, in order.
+fn sum_tiles<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], tiles: &[Tile], dw: &mut [T]) {
     let (g, pixels, og, k, nested) = (&p.geo, p.pixels(), p.og(), p.k(), p.nested());
-    for &tile in tiles {
-        let n = tile.columns();
+    for (i, &tile) in tiles.iter().enumerate() {
+        let (n, accumulate) = (tile.columns(), i > 0);
         for (group, dw) in dw.chunks_mut(og * k).enumerate() {
             let outputs = |image: usize| {
                 MatRef::row_major(&dy[(image * g.o + group * og) * pixels..][..og * pixels], pixels).at(0, tile.start)
@@ -71,7 +69,7 @@ fn add_tiles<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], tiles: &[Tile], dw: &m
             if p.pointwise() {
                 let input = &x[(tile.image * g.c + group * k) * pixels..][..k * pixels];
                 let cols = MatRef::row_major(input, pixels).at(0, tile.start);
-                gemm(og, k, n, outputs(tile.image), cols.t(), dw, k, true, nested);
+                gemm(og, k, n, outputs(tile.image), cols.t(), dw, k, accumulate, nested);
                 continue;
             }
             let patches = Patches::new(p, x, group, tile).pack_transposed(nested);
@@ -83,8 +81,18 @@ fn add_tiles<T: ConvElement>(p: &Plan, x: &[T], dy: &[T], tiles: &[Tile], dw: &m
                 } else {
                     outputs(tile.image)
                 };
-                patches.product(og, outputs, dw, k, true, nested);
+                patches.product(og, outputs, dw, k, accumulate, nested);
             });
+        }
+    }
+}
+
+/// `[image, O/g, pixel] → [O/g, image · pixel]` for one group of the tile's images.
+fn pack_outputs<T: ConvElement>(p: &Plan, dy: &[T], group: usize, tile: Tile, packed: &mut [T]) {
+    let (pixels, og) = (p.pixels(), p.og());
+    for (o, row) in packed.chunks_mut(tile.columns()).enumerate() {
+        for (i, out) in row.chunks_mut(pixels).enumerate() {
+            out.copy_from_slice(&dy[((tile.image + i) * p.geo.o + group * og + o) * pixels..][..pixels]);
         }
     }
 }

@@ -40,6 +40,7 @@ mod tests;
 
 pub use element::GemmElement;
 pub use kernel::Accumulator;
+pub use pack::transpose;
 pub use packed::{Packed, Panel};
 
 use crate::cpu::level::{Level, level};

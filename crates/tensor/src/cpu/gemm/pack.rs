@@ -6,6 +6,7 @@
 use super::kernel::{Accumulator, Kernel};
 use super::scheme::Scheme;
 use super::{GemmElement, MatRef};
+use crate::cpu::level::level;
 use crate::cpu::parallel::*;
 use crate::cpu::scratch::with_scratch;
 
@@ -48,6 +49,14 @@ pub fn pack<S: Scheme<T>, T: GemmElement>(
     } else {
         dst.chunks_mut(chunk).enumerate().for_each(group);
     }
+}
+
+/// `to[j][i] = from[i][j]`, `from` of so many rows.
+pub fn transpose<A: Accumulator>(from: &[A], rows: usize, to: &mut [A]) {
+    let columns = from.len() / rows.max(1);
+    assert!(from.len() == rows * columns && to.len() == from.len(), "transpose: lengths");
+    // SAFETY: both slices have `rows · columns` values; the level is one that the CPU has.
+    unsafe { (A::kernel(level().usable()).transpose)(from.as_ptr(), columns as isize, rows, columns, to.as_mut_ptr()) };
 }
 
 /// Neighbours across the panels are neighbours in memory: `put(i, p, out)` writes those from row `i` at step `p`.

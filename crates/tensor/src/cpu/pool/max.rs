@@ -50,33 +50,39 @@ fn whole(geo: &Pool2dGeometry, cols: &[Range<usize>]) -> Range<usize> {
     first..first + cols[first..].iter().take_while(|c| inside(c)).count()
 }
 
-/// Outputs that are computed together.
-const LANES: usize = 4;
-
 simd_fn! {
     fn plane[S]<T: PoolElement>(w: &Windows, x: &[T], y: &mut [T], indices: &mut [i64]) {
         let (width, whole) = (w.cols.len(), w.whole.clone());
         // Indices are counted in 32 bits beside the values.
-        let lanes = whole.len() >= LANES && x.len() <= i32::MAX as usize;
+        let countable = x.len() <= i32::MAX as usize;
         for (r, (y, indices)) in w.rows.iter().zip(y.chunks_exact_mut(width).zip(indices.chunks_exact_mut(width))) {
             let mut one = |j: usize| (y[j], indices[j]) = window(w.geo, r.clone(), w.cols[j].clone(), x);
-            if !lanes {
+            if !countable || whole.len() < 4 {
                 (0..width).for_each(one);
                 continue;
             }
             (0..whole.start).chain(whole.end..width).for_each(&mut one);
-            for j in whole.clone().step_by(LANES) {
-                // The last few overlap with those before.
-                let j = j.min(whole.end - LANES);
-                let (best, index) = match w.geo.stride.1 {
-                    1 => windows::<T>(w.geo, r.clone(), w.cols[j].start, 1, x),
-                    2 => windows::<T>(w.geo, r.clone(), w.cols[j].start, 2, x),
-                    step => windows::<T>(w.geo, r.clone(), w.cols[j].start, step, x),
-                };
-                y[j..j + LANES].copy_from_slice(&best);
-                indices[j..j + LANES].iter_mut().zip(index).for_each(|(to, i)| *to = i as i64);
+            match whole.len() {
+                8.. => line::<T, 8>(w, r, x, y, indices),
+                _ => line::<T, 4>(w, r, x, y, indices),
             }
         }
+    }
+}
+
+/// The whole windows of one row of outputs, of which there are at least `LANES`: so many at a time.
+#[inline(always)]
+fn line<T: PoolElement, const LANES: usize>(w: &Windows, r: &Range<usize>, x: &[T], y: &mut [T], indices: &mut [i64]) {
+    for j in w.whole.clone().step_by(LANES) {
+        // The last few overlap with those before.
+        let j = j.min(w.whole.end - LANES);
+        let (best, index) = match w.geo.stride.1 {
+            1 => windows::<T, LANES>(w.geo, r.clone(), w.cols[j].start, 1, x),
+            2 => windows::<T, LANES>(w.geo, r.clone(), w.cols[j].start, 2, x),
+            step => windows::<T, LANES>(w.geo, r.clone(), w.cols[j].start, step, x),
+        };
+        y[j..j + LANES].copy_from_slice(&best);
+        indices[j..j + LANES].iter_mut().zip(index).for_each(|(to, i)| *to = i as i64);
     }
 }
 
@@ -93,9 +99,9 @@ fn window<T: PoolElement>(geo: &Pool2dGeometry, rows: Range<usize>, cols: Range<
     (best.value, best.index)
 }
 
-/// [`LANES`] neighbouring windows, `step` columns apart from `first` on.
+/// `LANES` neighbouring windows, `step` columns apart from `first` on.
 #[inline(always)]
-fn windows<T: PoolElement>(
+fn windows<T: PoolElement, const LANES: usize>(
     geo: &Pool2dGeometry,
     rows: Range<usize>,
     first: usize,

@@ -3,8 +3,8 @@
 //! A plane is one channel of one image: `[N, C, H, W]` is `N·C` planes of `[H, W]`. One-dimensional pooling is the
 //! two-dimensional with `H = 1` and a kernel of height 1. Planes are independent and share the thread pool.
 //!
-//! The forward functions overwrite their outputs. The backward functions **add** to `dx`, so that gradients of several
-//! uses can meet in one buffer: the caller zeroes it first.
+//! The forward functions overwrite their outputs, and so does `scatter_to_planes`, the maximum's derivative. The other
+//! backward functions **add** to `dx`, so that gradients of several uses can meet in one buffer: the caller zeroes it first.
 
 mod adaptive;
 mod avg;
@@ -82,12 +82,17 @@ impl Pool2dGeometry {
     }
 }
 
-/// `dx[plane, index] += dy` for each output of each plane; negative indices are skipped.
+/// `dx[plane, index] = Σ dy` over the outputs of each plane with that index; negative indices are skipped. `dx` is
+/// overwritten.
 pub(crate) fn scatter_to_planes<T: PoolElement>(indices: &[i64], dy: &[T], out: usize, dx: &mut [T], area: usize) {
-    if dx.is_empty() || dy.is_empty() {
+    if dx.is_empty() {
         return;
     }
+    if dy.is_empty() {
+        return dx.fill(T::zero());
+    }
     dx.par_chunks_mut(area).zip(dy.par_chunks(out)).zip(indices.par_chunks(out)).for_each(|((dx, dy), indices)| {
+        dx.fill(T::zero());
         for (&i, &dy) in indices.iter().zip(dy) {
             if i >= 0 {
                 dx[i as usize] = dx[i as usize] + dy;
