@@ -51,7 +51,9 @@ mod strided;
 pub(crate) mod threads;
 mod widen;
 
-pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
+pub use attention_tile::{
+    Attention, AttentionDropout, AttentionElement, AttentionMask, AttentionShape, DropoutMask, Operand, Output,
+};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
 pub use seq_math::SeqFloat;
