@@ -1,13 +1,14 @@
 //! Scaled dot-product attention, forward.
 
-use super::attention_tile::{Attention, AttentionShape};
-use super::gemm::{MatRef, Packed, gemm};
+use super::attention_tile::{Attention, AttentionElement, AttentionShape, Output, score_row};
+use super::gemm::{GemmElement, MatRef, Packed, gemm_wide};
 use super::level::level;
 use super::math::Real;
 use super::scratch::with_scratch;
 use super::seq_math::{SeqFloat, exp_shifted, max, scale, sum, take_front};
 use super::simd::simd_fn;
 use crate::cpu::parallel::*;
+use num_traits::{Float, One, Zero};
 use std::ops::Range;
 
 /// Queries in a tile.
@@ -20,7 +21,7 @@ const MIN_TASKS: usize = 16;
 /// `O = dropout(softmax(scale · Q Kᵀ + mask)) V`, and `L = logsumexp(scale · Q Kᵀ + mask)` for the backward pass.
 ///
 /// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq,
-/// Dᵥ]` and `lse` `[B, H, Tq]`, contiguous, and need not be initialised. `H` is a multiple of `Hₖ` (grouped-query
+/// Dᵥ]` and `lse` `[B, H, Tq]`, contiguous; neither need be initialised. `H` is a multiple of `Hₖ` (grouped-query
 /// attention).
 ///
 /// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running
@@ -36,37 +37,38 @@ const MIN_TASKS: usize = 16;
 /// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients,
 /// not NaN. NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
 ///
+/// bf16 is summed, and the softmax taken, in f32; the weights are rounded to bf16 for their product with the values.
+///
 /// # Panics
-/// If `H` is not a multiple of `Hₖ`, or an output has the wrong length.
-pub fn attention_forward<T: SeqFloat>(args: &Attention<T>, out: &mut [T], lse: &mut [T]) {
+/// If `H` is not a multiple of `Hₖ`, or an output has the wrong shape.
+pub fn attention_forward<T: AttentionElement>(args: &Attention<T>, out: Output<T>, lse: &mut [T::Acc]) {
     let AttentionShape { b, h, hk, tq, dv, .. } = args.shape;
-    assert_eq!(out.len(), b * h * tq * dv, "attention: the output is [B, H, Tq, Dv]");
+    assert_eq!(out.dims(), [b, h, tq, dv], "attention: the output is [B, H, Tq, Dv]");
     assert_eq!(lse.len(), b * h * tq, "attention: the logsumexp is [B, H, Tq]");
     let blocks = args.row_blocks(TILE_Q);
     let together = blocks.len().div_ceil(MIN_TASKS.div_ceil((b * hk).max(1))).max(1);
     let mut tasks = Vec::with_capacity(b * hk * blocks.len().div_ceil(together));
-    let (mut out, mut lse) = (out, lse);
+    let mut lse = lse;
     for b in 0..b {
         for hk in 0..hk {
             for blocks in blocks.chunks(together) {
                 let rows = blocks.iter().map(ExactSizeIterator::len).sum();
-                tasks.push((b, hk, blocks, take_front(&mut out, rows * dv), take_front(&mut lse, rows)));
+                tasks.push((b, hk, blocks, take_front(&mut lse, rows)));
             }
         }
     }
-    tasks.into_par_iter().with_max_len(1).for_each(|(b, hk, blocks, mut out, mut lse)| {
+    tasks.into_par_iter().with_max_len(1).for_each(|(b, hk, blocks, mut lse)| {
         let tiles = KeyTiles::new(args, (b, hk), blocks);
         for rows in blocks {
-            let (out, lse) = (take_front(&mut out, rows.len() * dv), take_front(&mut lse, rows.len()));
-            forward_block(args, (b, hk), rows, &tiles, out, lse);
+            forward_block(args, (b, hk), rows, &tiles, &out, take_front(&mut lse, rows.len()));
         }
     });
 }
 
 /// The tiles of keys `Kᵀ` and values `V` of a head, packed if several blocks of rows use them.
-struct KeyTiles<T: SeqFloat>(Vec<(Packed<T>, Packed<T>)>);
+struct KeyTiles<T: GemmElement>(Vec<(Packed<T>, Packed<T>)>);
 
-impl<T: SeqFloat> KeyTiles<T> {
+impl<T: AttentionElement> KeyTiles<T> {
     fn new(args: &Attention<T>, (b, hk): (usize, usize), blocks: &[Range<usize>]) -> Self {
         let AttentionShape { d, dv, .. } = args.shape;
         if blocks.len() < 2 {
@@ -82,74 +84,111 @@ impl<T: SeqFloat> KeyTiles<T> {
     }
 }
 
-/// The rows of one block; `out` serves as the accumulator `O`, `lse` as the running maximum `m`.
-fn forward_block<T: SeqFloat>(
+/// The rows of one block, which are this task's alone; `lse` serves as the running maximum `m`.
+fn forward_block<T: AttentionElement>(
     args: &Attention<T>,
     (b, hk): (usize, usize),
     rows: &Range<usize>,
     tiles: &KeyTiles<T>,
-    out: &mut [T],
-    lse: &mut [T],
+    out: &Output<T>,
+    lse: &mut [T::Acc],
 ) {
     let AttentionShape { d, dv, .. } = args.shape;
     let count = rows.len();
-    let end = args.visible_to_any(rows);
-    let mut keep = [true; TILE_K];
-    lse.fill(T::neg_infinity());
-    with_scratch(count * (d + TILE_K + 1), |scratch: &mut [T]| {
-        let (q, rest) = scratch.split_at_mut(count * d);
-        let (s, l) = rest.split_at_mut(count * TILE_K);
-        l.fill(T::zero());
-        args.gather_rows(&args.q, (b, hk), rows, args.scale, d, q);
-        let q = MatRef::row_major(q, d);
-        let mut first = true;
-        for j in (0..end).step_by(TILE_K) {
-            let n = TILE_K.min(end - j);
-            if args.tile_is_masked(b, hk, rows, j, n) {
-                continue;
+    lse.fill(T::Acc::neg_infinity());
+    with_scratch(count * d + T::room(count * TILE_K), |scratch: &mut [T]| {
+        let (q, weights) = scratch.split_at_mut(count * d);
+        args.gather_rows(&args.q, (b, hk), rows, d, q);
+        with_scratch(count * (dv + TILE_K + 1), |scratch: &mut [T::Acc]| {
+            let (o, rest) = scratch.split_at_mut(count * dv);
+            let (s, l) = rest.split_at_mut(count * TILE_K);
+            o.fill(T::Acc::zero());
+            l.fill(T::Acc::zero());
+            let end = args.visible_to_any(rows);
+            for j in (0..end).step_by(TILE_K) {
+                let n = TILE_K.min(end - j);
+                if args.tile_is_masked(b, hk, rows, j, n) {
+                    continue;
+                }
+                let tile = Tile { j, n, packed: tiles.0.get(j / TILE_K), s, weights };
+                forward_tile(args, (b, hk), rows, q, tile, Running { o, m: lse, l });
             }
-            let tile = tiles.0.get(j / TILE_K);
-            match tile {
-                Some((keys, _)) => keys.part(count, (d, n), q, s, TILE_K, false, false),
-                None => gemm(count, n, d, q, args.k.matrix(b, hk, j).t(), s, TILE_K, false, false),
-            }
+            let factor = args.dropout.map_or(T::Acc::one(), |dropout| dropout.factor());
             for (x, r) in rows.clone().enumerate() {
+                let o = &mut o[x * dv..(x + 1) * dv];
+                if l[x] == T::Acc::zero() {
+                    o.fill(T::Acc::zero());
+                    lse[x] = T::Acc::neg_infinity();
+                } else {
+                    scale(o, factor / l[x]);
+                    lse[x] += l[x].ln();
+                }
                 let (h, i) = args.head_and_query(hk, r);
-                let row = &mut s[x * TILE_K..x * TILE_K + n];
-                let (row, hidden) = row.split_at_mut(args.visible(i).saturating_sub(j).min(n));
-                hidden.fill(T::zero());
-                args.mask_row(b, h, i, j, row);
-                let (m, decay, sum) = online_softmax(level(), row, lse[x]);
-                l[x] = l[x] * decay + sum;
-                lse[x] = m;
-                if !first && decay != T::one() {
-                    scale(&mut out[x * dv..(x + 1) * dv], decay);
-                }
-                if let Some(dropout) = &args.dropout {
-                    let keep = &mut keep[..row.len()];
-                    dropout.mask.keep_row(args.weight_index(b, h, i, j), keep);
-                    row.iter_mut().zip(keep).for_each(|(w, k)| *w = if *k { *w } else { T::zero() });
-                }
+                // SAFETY: rows are of one block only, and a block of one task.
+                unsafe { out.write([b, h, i], o) };
             }
-            let weights = MatRef::row_major(s, TILE_K);
-            match tile {
-                Some((_, values)) => values.part(count, (n, dv), weights, out, dv, !first, false),
-                None => gemm(count, dv, n, weights, args.v.matrix(b, hk, j), out, dv, !first, false),
-            }
-            first = false;
-        }
-        let factor = args.dropout.map_or(T::one(), |dropout| dropout.factor());
-        for x in 0..count {
-            let o = &mut out[x * dv..(x + 1) * dv];
-            if first || l[x] == T::zero() {
-                o.fill(T::zero());
-                lse[x] = T::neg_infinity();
-            } else {
-                scale(o, factor / l[x]);
-                lse[x] += l[x].ln();
-            }
-        }
+        });
     });
+}
+
+/// What the tiles so far have made of each row: `O`, `m` and `l`.
+struct Running<'a, A> {
+    o: &'a mut [A],
+    m: &'a mut [A],
+    l: &'a mut [A],
+}
+
+/// The keys `j..j + n` with a block of rows: room for their scores, and for these as weights.
+struct Tile<'a, T: GemmElement> {
+    j: usize,
+    n: usize,
+    packed: Option<&'a (Packed<T>, Packed<T>)>,
+    s: &'a mut [T::Acc],
+    weights: &'a mut [T],
+}
+
+/// Adds a tile to the running results of the rows whose queries are `q`.
+fn forward_tile<T: AttentionElement>(
+    args: &Attention<T>,
+    (b, hk): (usize, usize),
+    rows: &Range<usize>,
+    q: &[T],
+    Tile { j, n, packed, s, weights }: Tile<T>,
+    Running { o, m, l }: Running<T::Acc>,
+) {
+    let AttentionShape { d, dv, .. } = args.shape;
+    let (count, q) = (rows.len(), MatRef::row_major(q, d));
+    // Rows begin at whole vectors, and those of a narrow tile are not spread out.
+    let width = n.next_multiple_of(16);
+    let s = &mut s[..count * width];
+    match packed {
+        Some((keys, _)) => keys.part(count, (d, n), q, s, width, false, false),
+        None => gemm_wide(count, n, d, q, args.k.matrix(b, hk, j).t(), s, width, false, false),
+    }
+    let mut keep = [true; TILE_K];
+    for (x, r) in rows.clone().enumerate() {
+        let (h, i) = args.head_and_query(hk, r);
+        let (row, hidden) = s[x * width..][..n].split_at_mut(args.visible(i).saturating_sub(j).min(n));
+        hidden.fill(T::Acc::zero());
+        score_row(level(), args, [b, h, i, j], row);
+        let (top, decay, sum) = online_softmax(level(), row, m[x]);
+        m[x] = top;
+        l[x] = l[x] * decay + sum;
+        if decay != T::Acc::one() {
+            scale(&mut o[x * dv..(x + 1) * dv], decay);
+        }
+        if let Some(dropout) = &args.dropout {
+            let keep = &mut keep[..row.len()];
+            dropout.mask.keep_row(args.weight_index(b, h, i, j), keep);
+            row.iter_mut().zip(keep).for_each(|(w, k)| *w = if *k { *w } else { T::Acc::zero() });
+        }
+    }
+    let room = T::room(s.len());
+    let weights = MatRef::row_major(T::operand(s, &mut weights[..room]), width);
+    match packed {
+        Some((_, values)) => values.part(count, (n, dv), weights, o, dv, true, false),
+        None => gemm_wide(count, dv, n, weights, args.v.matrix(b, hk, j), o, dv, true, false),
+    }
 }
 
 simd_fn! {

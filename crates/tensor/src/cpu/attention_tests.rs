@@ -2,8 +2,11 @@
 
 use super::attention::attention_forward;
 use super::attention_backward::{AttentionGradients, attention_backward};
-use super::seq_math::SeqFloat;
-use super::{Attention, AttentionDropout, AttentionMask, AttentionShape, Operand};
+use super::{
+    Attention, AttentionDropout, AttentionElement, AttentionMask, AttentionShape, DropoutMask, Operand, Output,
+};
+use half::bf16;
+use num_traits::{Float, NumCast, ToPrimitive};
 use proptest::prelude::*;
 
 /// SplitMix64.
@@ -87,6 +90,8 @@ struct Case {
     causal: Option<isize>,
     dropout: Option<(f64, u64)>,
     grad: Array<f64>,
+    /// The order in memory of the results: `[B, T, H, D]`.
+    time_first: bool,
 }
 
 fn keeps(p: f64, seed: u64) -> impl Fn(u64) -> bool + Sync + Copy {
@@ -132,16 +137,22 @@ impl Case {
             causal: (options & 1 == 1).then(|| rng.below(5) as isize - 1),
             dropout: (options >> 3 & 1 == 1).then(|| (0.3, rng.next())),
             grad: Array::new(rng, [b, h, tq, dv], [false; 4], number),
+            time_first: rng.below(2) == 0,
         }
     }
+    /// The same with inputs that bf16 holds exactly.
+    fn in_bf16(mut self) -> Self {
+        for array in [&mut self.q, &mut self.k, &mut self.v, &mut self.grad] {
+            array.data.iter_mut().for_each(|x| *x = bf16::from_f64(*x).to_f64());
+        }
+        self
+    }
 
-    fn run<T: SeqFloat, R>(&self, f: impl FnOnce(&Attention<T>, Operand<T>) -> R) -> R {
-        let cast = |a: &Array<f64>| Array {
-            data: a.data.iter().map(|&x| T::from(x).unwrap()).collect::<Vec<T>>(),
-            offset: a.offset,
-            strides: a.strides,
-            dims: a.dims,
-        };
+    fn run<T: Number, R>(&self, f: impl FnOnce(&Attention<T>, Operand<T>) -> R) -> R {
+        fn cast<T: NumCast>(a: &Array<f64>) -> Array<T> {
+            let data = a.data.iter().map(|&x| T::from(x).unwrap()).collect();
+            Array { data, offset: a.offset, strides: a.strides, dims: a.dims }
+        }
         let (q, k, v, grad) = (cast(&self.q), cast(&self.k), cast(&self.v), cast(&self.grad));
         let additive = self.additive.as_ref().map(cast);
         let keep = self.dropout.map(|(p, seed)| keeps(p, seed));
@@ -155,31 +166,54 @@ impl Case {
             q: q.operand(),
             k: k.operand(),
             v: v.operand(),
-            scale: T::from(SCALE).unwrap(),
+            scale: NumCast::from(SCALE).unwrap(),
             causal: self.causal,
             mask,
-            dropout: keep.as_ref().map(|mask| AttentionDropout { p: self.dropout.unwrap().0, mask }),
+            dropout: keep
+                .as_ref()
+                .map(|mask| AttentionDropout { p: self.dropout.unwrap().0, mask: mask as &dyn DropoutMask }),
         };
         f(&args, grad.operand())
     }
 
-    fn forward<T: SeqFloat>(&self) -> (Vec<T>, Vec<T>) {
+    /// What is written to an output of the shape `dims`, in row-major order.
+    fn written<T: Number>(&self, dims: [usize; 4], write: impl FnOnce(Output<T>)) -> Vec<T> {
+        let [_, h, t, d] = dims;
+        let mut data = vec![T::from(f64::NAN).unwrap(); dims.iter().product()];
+        write(Output::new(&mut data, dims, self.time_first));
+        if !self.time_first {
+            return data;
+        }
+        indices(dims).map(|[b, head, i, x]| data[((b * t + i) * h + head) * d + x]).collect()
+    }
+
+    fn forward<T: Number>(&self) -> (Vec<T>, Vec<T::Acc>) {
         let AttentionShape { b, h, tq, dv, .. } = self.shape;
-        let (mut out, mut lse) = (vec![T::nan(); b * h * tq * dv], vec![T::nan(); b * h * tq]);
-        self.run(|args, _| attention_forward(args, &mut out, &mut lse));
+        let mut lse = vec![T::Acc::nan(); b * h * tq];
+        let out = self.written([b, h, tq, dv], |out| self.run(|args, _| attention_forward(args, out, &mut lse)));
         (out, lse)
     }
 
     /// `[dq, dk, dv, dmask]`, contiguous.
     fn backward(&self, with_mask: bool) -> [Vec<f64>; 4] {
+        self.backward_as::<f64>(with_mask)
+    }
+
+    fn backward_as<T: Number>(&self, with_mask: bool) -> [Vec<f64>; 4] {
         let AttentionShape { b, h, hk, tq, tk, d, dv } = self.shape;
-        let (out, lse) = self.forward::<f64>();
-        let sizes = [b * h * tq * d, b * hk * tk * d, b * hk * tk * dv, if with_mask { b * h * tq * tk } else { 0 }];
-        let mut grads = sizes.map(|n| vec![f64::NAN; n]);
-        let [dq, dk, dv, dm] = &mut grads;
-        let gradients = AttentionGradients { dq, dk, dv, d_mask: with_mask.then_some(&mut dm[..]) };
-        self.run(|args, grad| attention_backward(args, &out, &lse, grad, gradients));
-        grads
+        let (out, lse) = self.forward::<T>();
+        let out = Operand::contiguous(&out, [b, h, tq, dv]);
+        let mut dm = vec![T::Acc::nan(); if with_mask { b * h * tq * tk } else { 0 }];
+        let [mut dk, mut d_v] = [vec![], vec![]];
+        let dq = self.written::<T>([b, h, tq, d], |dq| {
+            dk = self.written([b, hk, tk, d], |dk| {
+                d_v = self.written([b, hk, tk, dv], |dv| {
+                    let gradients = AttentionGradients { dq, dk, dv, d_mask: with_mask.then_some(&mut dm[..]) };
+                    self.run(|args, grad| attention_backward(args, out, &lse, grad, gradients));
+                })
+            })
+        });
+        [widen(&dq), widen(&dk), widen(&d_v), widen(&dm)]
     }
 
     /// The textbook: one row of scores at a time. `bias` is added to the scores.
@@ -253,7 +287,11 @@ pub(super) fn assert_close(name: &str, a: &[f64], b: &[f64], tolerance: f64) {
     }
 }
 
-fn widen<T: SeqFloat>(x: &[T]) -> Vec<f64> {
+/// The types that attention computes in, for tests.
+trait Number: AttentionElement + NumCast {}
+impl<T: AttentionElement + NumCast> Number for T {}
+
+fn widen<T: ToPrimitive>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64().unwrap()).collect()
 }
 
@@ -317,6 +355,33 @@ proptest! {
             if input < 3 {
                 assert_close("parts", &parts[input], &whole[input], 1e-12);
             }
+        }
+    }
+}
+
+/// bf16 is rounded with a relative error of at most `U`.
+const U: f64 = 1.0 / 256.0;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    /// bf16 against f64 on the same numbers: its sums are f32, but weights and results are rounded.
+    #[test]
+    fn bf16_rounds_weights_and_results(shape in large(), options in 0u32..16, seed: u64) {
+        let case = Case::new(shape, options, seed).in_bf16();
+        let (out, lse) = case.textbook(None);
+        let (o, l) = case.forward::<bf16>();
+        // Weights add up to 1, kept ones to 1/0.7 of what is kept, and values are at most 1: U/0.7 of the weights and as
+        // much of the result.
+        assert_close("lse", &widen(&l), &lse, 1e-5);
+        prop_assert!(widen(&o).iter().zip(&out).all(|(o, want)| (o - want).abs() <= 3.0 * U));
+        let exact = case.backward(true);
+        let rounded = case.backward_as::<bf16>(true);
+        for (name, (x, want)) in ["dq", "dk", "dv", "dmask"].into_iter().zip(rounded.iter().zip(&exact)) {
+            // Errors are relative to the terms of a sum, which cancel out in the sum: to its norm over all elements.
+            let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+            let error = norm(&mut x.iter().zip(want).map(|(x, y)| x - y));
+            let size = norm(&mut want.iter().copied());
+            prop_assert!(error <= 4.0 * U * size + 1e-6, "{name}: {error} of {size}");
         }
     }
 }

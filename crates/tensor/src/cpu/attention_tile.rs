@@ -1,8 +1,35 @@
 //! What the forward and the backward attention kernels share: operands, masks, dropout and the cut into tiles.
 
-use super::gemm::MatRef;
-use super::seq_math::{SeqFloat, real};
+use super::gemm::{GemmElement, MatRef, Rounded};
+use super::half::Half;
+use super::seq_math::{SeqFloat, real, scale};
+use super::simd::simd_fn;
+use num_traits::Float;
+use std::marker::PhantomData;
 use std::ops::Range;
+
+/// What queries, keys and values are made of. Scores, sums and statistics are of the type [`Acc`](GemmElement::Acc).
+pub trait AttentionElement: GemmElement<Acc: SeqFloat> {
+    /// A tile of sums as an operand of a further product: rounded into `room`, which is as long, or the sums themselves
+    /// if they are of this type.
+    fn operand<'a>(sums: &'a [Self::Acc], room: &'a mut [Self]) -> &'a [Self];
+    /// The length of that room for `len` sums.
+    fn room(len: usize) -> usize {
+        if <Self as Rounded<Self::Acc>>::SAME { 0 } else { len }
+    }
+}
+impl<T: SeqFloat> AttentionElement for T {
+    fn operand<'a>(sums: &'a [T], _: &'a mut [T]) -> &'a [T] {
+        sums
+    }
+}
+/// On a CPU that multiplies bf16.
+impl AttentionElement for half::bf16 {
+    fn operand<'a>(sums: &'a [f32], room: &'a mut [Self]) -> &'a [Self] {
+        Self::narrow(sums, room);
+        room
+    }
+}
 
 /// A four-dimensional array inside a slice: element `(b, h, i, j)` is `data[offset + b·s₀ + h·s₁ + i·s₂ + j·s₃]`.
 /// Strides may be zero (broadcast) or negative.
@@ -65,6 +92,16 @@ impl<T: Copy> Row<'_, T> {
             }
         }
     }
+    /// Widens the row.
+    pub(super) fn widen_into(self, out: &mut [T::Acc])
+    where
+        T: GemmElement,
+    {
+        match self {
+            Row::Slice(row) => T::widen_slice(row, out),
+            strided => strided.zip_into(out, |o, v| *o = v.widen()),
+        }
+    }
     /// Whether `f` holds for each of the row's first `len` elements.
     fn all(self, len: usize, f: impl Fn(T) -> bool) -> bool {
         match self {
@@ -73,6 +110,50 @@ impl<T: Copy> Row<'_, T> {
                 (0..len).all(|j| f(data[(start as isize + j as isize * stride) as usize]))
             }
         }
+    }
+}
+
+/// An array `[B, H, T, D]` that is written by several threads, each of them some rows.
+pub struct Output<'a, T> {
+    first: *mut T,
+    dims: [usize; 4],
+    strides: [usize; 3],
+    lifetime: PhantomData<&'a mut [T]>,
+}
+// SAFETY: it is a slice of which a thread uses only rows that are its own; see `row`.
+unsafe impl<T: Send> Send for Output<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Output<'_, T> {}
+
+impl<'a, T> Output<'a, T> {
+    /// `data` as an array of the shape `dims`, row-major or, if `time_first`, with the order `[B, T, H, D]` in memory,
+    /// which puts the heads of a token side by side.
+    ///
+    /// # Panics
+    /// If it has another length.
+    pub fn new(data: &'a mut [T], dims: [usize; 4], time_first: bool) -> Self {
+        let [b, h, t, d] = dims;
+        assert_eq!(data.len(), b * h * t * d, "attention: an output of {dims:?}");
+        let strides = if time_first { [t * h * d, d, h * d] } else { [h * t * d, t * d, d] };
+        Output { first: data.as_mut_ptr(), dims, strides, lifetime: PhantomData }
+    }
+    /// The shape `[B, H, T, D]`.
+    pub(super) fn dims(&self) -> [usize; 4] {
+        self.dims
+    }
+    /// Row `(b, h, i)` becomes `sums`, rounded.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes this row meanwhile.
+    pub(super) unsafe fn write(&self, [b, h, i]: [usize; 3], sums: &mut [T::Acc])
+    where
+        T: AttentionElement,
+    {
+        let ([sb, sh, si], [nb, nh, ni, d]) = (self.strides, self.dims);
+        assert!(b < nb && h < nh && i < ni && sums.len() == d, "attention: ({b}, {h}, {i}) of {:?}", self.dims);
+        // SAFETY: this row lies inside the slice, whose length `new` checked; by the promise above it is ours.
+        let row = unsafe { std::slice::from_raw_parts_mut(self.first.add(b * sb + h * sh + i * si), d) };
+        T::round(sums, row, false);
     }
 }
 
@@ -143,7 +224,7 @@ pub struct AttentionShape {
 
 /// The arguments of an attention, for the forward and the backward pass alike.
 #[derive(Clone, Copy)]
-pub struct Attention<'a, T> {
+pub struct Attention<'a, T: GemmElement> {
     /// The sizes.
     pub shape: AttentionShape,
     /// `[B, H, Tq, D]`.
@@ -153,17 +234,17 @@ pub struct Attention<'a, T> {
     /// `[B, Hₖ, Tk, Dᵥ]`.
     pub v: Operand<'a, T>,
     /// The factor of the scores, usually `1 / √D`.
-    pub scale: T,
+    pub scale: T::Acc,
     /// `Some(offset)`: query `i` sees the keys `j ≤ i + offset`. Zero is PyTorch's `is_causal` (aligned at the top
     /// left, also when `Tq ≠ Tk`); decoding with a cache of `n` earlier keys has the offset `n`.
     pub causal: Option<isize>,
     /// A mask over `[B, H, Tq, Tk]`; with `causal`, both hold.
-    pub mask: Option<AttentionMask<'a, T>>,
+    pub mask: Option<AttentionMask<'a, T::Acc>>,
     /// Dropout of the weights.
     pub dropout: Option<AttentionDropout<'a>>,
 }
 
-impl<T: SeqFloat> Attention<'_, T> {
+impl<T: AttentionElement> Attention<'_, T> {
     /// Query heads per key head.
     pub(super) fn group(&self) -> usize {
         let AttentionShape { h, hk, .. } = self.shape;
@@ -226,22 +307,10 @@ impl<T: SeqFloat> Attention<'_, T> {
         let (first, _) = self.head_and_query(hk, rows.start);
         let last = if strides[1] == 0 { first } else { self.head_and_query(hk, rows.end - 1).0 };
         (first..=last).all(|h| match &self.mask {
-            Some(AttentionMask::Additive(m)) => m.row(b, h, 0, j, n).all(n, |v| v == T::neg_infinity()),
+            Some(AttentionMask::Additive(m)) => m.row(b, h, 0, j, n).all(n, |v| v == T::Acc::neg_infinity()),
             Some(AttentionMask::Boolean(m)) => m.row(b, h, 0, j, n).all(n, |may| !may),
             None => false,
         })
-    }
-
-    /// Applies the mask to the scores `s` of query `i` for the keys `j..j + s.len()`.
-    #[inline(always)]
-    pub(super) fn mask_row(&self, b: usize, h: usize, i: usize, j: usize, s: &mut [T]) {
-        match &self.mask {
-            None => {}
-            Some(AttentionMask::Additive(m)) => m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s += v),
-            Some(AttentionMask::Boolean(m)) => {
-                m.row(b, h, i, j, s.len()).zip_into(s, |s, may| *s = if may { *s } else { T::neg_infinity() })
-            }
-        }
     }
 
     /// Row-major index of `(b, h, i, j)` in `[B, H, Tq, Tk]`.
@@ -251,19 +320,39 @@ impl<T: SeqFloat> Attention<'_, T> {
         ((b * heads + h) as u64 * tq as u64 + i as u64) * tk as u64 + j as u64
     }
 
-    /// Copies rows of `x` `[B, H, Tq, width]`, times `factor`, to `out` `[rows, width]`.
+    /// Copies rows of `x` `[B, H, Tq, width]` to `out` `[rows, width]`.
     pub(super) fn gather_rows(
         &self,
         x: &Operand<T>,
         (b, hk): (usize, usize),
         rows: &Range<usize>,
-        factor: T,
         width: usize,
         out: &mut [T],
     ) {
         for (n, r) in rows.clone().enumerate() {
             let (h, i) = self.head_and_query(hk, r);
-            x.row(b, h, i, 0, width).zip_into(&mut out[n * width..(n + 1) * width], |o, v| *o = v * factor);
+            x.row(b, h, i, 0, width).zip_into(&mut out[n * width..(n + 1) * width], |o, v| *o = v);
+        }
+    }
+}
+
+simd_fn! {
+    /// Turns the products `s` of query `(b, h, i)` with the keys from `j` on, at `[b, h, i, j]`, into scores, `scale · s + mask`.
+    pub(super) fn score_row[S]<T: AttentionElement>(
+        args: &Attention<T>,
+        at: [usize; 4],
+        s: &mut [T::Acc],
+    ) {
+        let ([b, h, i, j], factor) = (at, args.scale);
+        match &args.mask {
+            None => scale(s, factor),
+            Some(AttentionMask::Additive(m)) => {
+                m.row(b, h, i, j, s.len()).zip_into(s, |s, v| *s = *s * factor + v)
+            }
+            Some(AttentionMask::Boolean(m)) => {
+                let never = T::Acc::neg_infinity();
+                m.row(b, h, i, j, s.len()).zip_into(s, |s, may| *s = if may { *s * factor } else { never })
+            }
         }
     }
 }

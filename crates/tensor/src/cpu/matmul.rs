@@ -54,7 +54,7 @@ fn run_bias<T: GemmElement<Acc: Element<Stored = T::Acc>>>(a: &Tensor, b: &Tenso
 pub fn int_mm(a: &Tensor, b: &Tensor) -> Tensor {
     let ([m, k], n) = (a.dims_of("int_mm"), b.dim(1));
     let mut out = CpuBuffer::scratch::<i32>(m * n);
-    gemm_wide::<i8>(m, n, k, matrix(a), matrix(b), out.as_mut_slice::<i32>());
+    gemm_wide::<i8>(m, n, k, matrix(a), matrix(b), out.as_mut_slice::<i32>(), n, false, true);
     Tensor::from_cpu(out, [m, n], DType::I32)
 }
 

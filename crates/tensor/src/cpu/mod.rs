@@ -52,7 +52,9 @@ pub(crate) mod threads;
 mod through_time;
 mod widen;
 
-pub use attention_tile::{Attention, AttentionDropout, AttentionMask, AttentionShape, DropoutMask, Operand};
+pub use attention_tile::{
+    Attention, AttentionDropout, AttentionElement, AttentionMask, AttentionShape, DropoutMask, Operand, Output,
+};
 pub use backend::CpuBackend;
 pub use recurrence::{Recurrence, UpstreamGradients};
 pub use seq_math::SeqFloat;

@@ -38,7 +38,7 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
-pub use element::GemmElement;
+pub use element::{GemmElement, Rounded};
 pub use kernel::Accumulator;
 pub use pack::transpose;
 pub use packed::{Packed, Panel};
@@ -47,7 +47,6 @@ use crate::cpu::level::{Level, level};
 use crate::cpu::parallel::*;
 use crate::cpu::scratch::with_scratch;
 use blocked::Product;
-use element::Rounded;
 use gemv::Bias;
 use scheme::Scheme;
 
@@ -143,12 +142,22 @@ pub fn gemm_bias<T: GemmElement>(
     gemm_at(level(), Product { m, n, k, a, b, accumulate: false, bias: Some(bias) }, c, n, true);
 }
 
-/// `C = A·B` with `C` in the sum's type, which nothing is rounded to: `i8 × i8 → i32`, for instance. Row-major `C`.
+/// [`gemm`] with `C` in the sum's type, which nothing is rounded to: `i8 × i8 → i32`, for instance.
 ///
 /// # Panics
 /// As [`gemm`].
-pub fn gemm_wide<T: GemmElement>(m: usize, n: usize, k: usize, a: MatRef<T>, b: MatRef<T>, c: &mut [T::Acc]) {
-    gemm_at(level(), Product { m, n, k, a, b, accumulate: false, bias: None }, c, n, true);
+pub fn gemm_wide<T: GemmElement>(
+    m: usize,
+    n: usize,
+    k: usize,
+    a: MatRef<T>,
+    b: MatRef<T>,
+    c: &mut [T::Acc],
+    ldc: usize,
+    accumulate: bool,
+    parallel: bool,
+) {
+    gemm_at(level(), Product { m, n, k, a, b, accumulate, bias: None }, c, ldc, parallel);
 }
 
 /// `C[i] = A[i]·B[i]` (or `+=` if `accumulate`) for each `i` below `batch`; C is a contiguous `[batch, m, n]`.

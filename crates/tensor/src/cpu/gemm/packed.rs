@@ -15,6 +15,8 @@ use std::ops::Range;
 /// A right operand that is packed once, for many products.
 pub struct Packed<T: GemmElement> {
     kernel: Kernel<T::Acc>,
+    /// Packed by the scheme [`GemmElement::Fast`], not [`GemmElement::Plain`].
+    fast: bool,
     panels: CpuBuffer,
     k: usize,
     n: usize,
@@ -46,21 +48,149 @@ impl<T: Accumulator> Panel<'_, T> {
     }
 }
 
-impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
+impl<T: GemmElement> Packed<T> {
     /// Packs `b`, `[k, n]`.
     pub fn new(level: Level, b: MatRef<T>, k: usize, n: usize) -> Packed<T> {
-        let mut packed = Self::empty(level, k, n);
+        let level = level.usable();
+        match T::fast(level) {
+            true => Self::by::<T::Fast>(level, true, b, k, n),
+            false => Self::by::<T::Plain>(level, false, b, k, n),
+        }
+    }
+
+    fn by<S: Scheme<T>>(level: Level, fast: bool, b: MatRef<T>, k: usize, n: usize) -> Packed<T> {
+        const { assert!(!S::OFFSET, "the sums would have to be corrected") };
+        let mut packed = Self::empty::<S>(level, fast, k, n);
         if k * n > 0 {
             b.check("B", k, n);
-            let (kc, data) = (Self::depth(k), packed.panels.as_mut_slice::<T>());
-            for p in (0..k).step_by(kc) {
-                let (b, kc, kernel, panels) = (b.at(p, 0).t(), kc.min(k - p), &packed.kernel, &mut data[p * n..]);
-                pack::<Widened, T>(kernel, Side::Right, b, n, kc, kernel.nr, panels, false);
+            let (depth, data) = (Self::depth::<S>(k), packed.panels.as_mut_slice::<T::Acc>());
+            for p in (0..k).step_by(depth) {
+                let (b, kc, kernel, panels) =
+                    (b.at(p, 0).t(), depth.min(k - p), &packed.kernel, &mut data[p / S::DEPTH * n..]);
+                pack::<S, T>(kernel, Side::Right, b, n, kc, kernel.nr, panels, false);
             }
         }
         packed
     }
 
+    /// Room for `[k, n]`, of unspecified value.
+    fn empty<S: Scheme<T>>(level: Level, fast: bool, k: usize, n: usize) -> Packed<T> {
+        let len = k.div_ceil(S::DEPTH).checked_mul(n);
+        let len = len.expect("gemm: a packed operand has more elements than memory can address");
+        Packed { kernel: S::kernel(level), fast, panels: CpuBuffer::scratch::<T::Acc>(len), k, n }
+    }
+
+    /// Terms of the sums that are packed together.
+    fn depth<S: Scheme<T>>(k: usize) -> usize {
+        even(k.div_ceil(S::DEPTH), KC_BYTES / size_of::<T::Acc>(), 1) * S::DEPTH
+    }
+
+    /// `C = A·B` (or `C += A·B`), A is `[m, k]`, C is `[m, n]` with rows `ldc` apart; as [`gemm`](super::gemm).
+    ///
+    /// # Panics
+    /// As [`gemm`](super::gemm).
+    pub fn product(&self, m: usize, a: MatRef<T>, c: &mut [T::Acc], ldc: usize, accumulate: bool, parallel: bool) {
+        self.part(m, (self.k, self.n), a, c, ldc, accumulate, parallel)
+    }
+
+    /// `C = A·B + bias`, with a bias `[n]` that is added to each row; C's rows are `ldc` apart.
+    ///
+    /// # Panics
+    /// As [`gemm_bias`](super::gemm_bias).
+    pub fn product_bias(&self, m: usize, a: MatRef<T>, bias: &[T::Acc], c: &mut [T::Acc], ldc: usize, parallel: bool) {
+        assert_eq!(bias.len(), self.n, "gemm: the bias is [n]");
+        self.run(m, (self.k, self.n), a, c, ldc, Start { accumulate: false, bias: Some(bias) }, parallel)
+    }
+
+    /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone.
+    ///
+    /// # Panics
+    /// As there, or if B has fewer.
+    pub fn part(
+        &self,
+        m: usize,
+        (k, n): (usize, usize),
+        a: MatRef<T>,
+        c: &mut [T::Acc],
+        ldc: usize,
+        accumulate: bool,
+        parallel: bool,
+    ) {
+        self.run(m, (k, n), a, c, ldc, Start { accumulate, bias: None }, parallel)
+    }
+
+    fn run(
+        &self,
+        m: usize,
+        (k, n): (usize, usize),
+        a: MatRef<T>,
+        c: &mut [T::Acc],
+        ldc: usize,
+        start: Start<T::Acc>,
+        parallel: bool,
+    ) {
+        assert!(k <= self.k && n <= self.n, "gemm: B is {} × {}, not {k} × {n}", self.k, self.n);
+        if m * n == 0 {
+            return;
+        }
+        let c_len = (m - 1).checked_mul(ldc).and_then(|rows| rows.checked_add(n));
+        assert!(ldc >= n && c_len.is_some_and(|len| len <= c.len()), "gemm: C is too small");
+        if k == 0 {
+            if !start.accumulate {
+                c.chunks_mut(ldc).take(m).for_each(|row| match start.bias {
+                    Some(bias) => row[..n].copy_from_slice(&bias[..n]),
+                    None => row[..n].fill(T::Acc::ZERO),
+                });
+            }
+            return;
+        }
+        a.check("A", m, k);
+        let out = Output { c: c.as_mut_ptr(), ldc };
+        match self.fast {
+            true => self.blocks::<T::Fast>((m, n, k), a, out, start, parallel),
+            false => self.blocks::<T::Plain>((m, n, k), a, out, start, parallel),
+        }
+    }
+
+    /// The product by the scheme by which B is packed; all sizes have been checked.
+    fn blocks<S: Scheme<T>>(
+        &self,
+        (m, n, k): (usize, usize, usize),
+        a: MatRef<T>,
+        out: Output<T::Acc>,
+        start: Start<T::Acc>,
+        parallel: bool,
+    ) {
+        let (kernel, depth, panels) = (&self.kernel, Self::depth::<S>(self.k), self.panels.as_slice::<T::Acc>());
+        let threads = if parallel { rayon::current_num_threads() } else { 1 };
+        let tasks = if worth_sharing(m * n * k) { (m * n * k / TASK).min(threads * 4) } else { 1 };
+        let most = depth.min(k).div_ceil(S::DEPTH);
+        let direct = S::direct(a, k).filter(|&a| readable_in_place(kernel, a, (m, n, most)));
+        with_scratch(if direct.is_some() { 0 } else { m * most }, |buf: &mut [T::Acc]| {
+            for p in (0..k).step_by(depth) {
+                let terms = depth.min(k - p);
+                let steps = terms.div_ceil(S::DEPTH);
+                let a_block = match direct {
+                    Some(a) => Block::Direct(a.at(0, p / S::DEPTH)),
+                    None => {
+                        pack::<S, T>(kernel, Side::Left, a.at(0, p), m, terms, kernel.mr, buf, tasks > 1);
+                        Block::Packed { data: &*buf, total: m, steps }
+                    }
+                };
+                let b_block = Block::Packed {
+                    data: &panels[p / S::DEPTH * self.n..],
+                    total: self.n,
+                    steps: depth.min(self.k - p).div_ceil(S::DEPTH),
+                };
+                let bias = start.bias.filter(|_| p == 0);
+                let start = Start { accumulate: start.accumulate || p > 0, bias };
+                tiles(kernel, (m, n, steps), a_block, b_block, out, start, tasks);
+            }
+        });
+    }
+}
+
+impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
     /// A right operand `[k, n]` that no matrix holds: `fill(rows, columns, panel)` writes the part that a panel is made
     /// of. The threads share the panels if `parallel`.
     pub fn fill(
@@ -70,8 +200,9 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
         parallel: bool,
         fill: impl Fn(Range<usize>, Range<usize>, Panel<T>) + Sync,
     ) -> Packed<T> {
-        let mut packed = Self::empty(level, k, n);
-        let (depth, kernel, mut rest) = (Self::depth(k).max(1), packed.kernel, packed.panels.as_mut_slice::<T>());
+        let mut packed = Self::empty::<Widened>(level.usable(), false, k, n);
+        let depth = Self::depth::<Widened>(k).max(1);
+        let (kernel, mut rest) = (packed.kernel, packed.panels.as_mut_slice::<T>());
         for p in (0..if n > 0 { k } else { 0 }).step_by(depth) {
             let rows = p..k.min(p + depth);
             let block = rest.split_off_mut(..rows.len() * n).expect("room for k × n");
@@ -87,99 +218,5 @@ impl<T: Accumulator + GemmElement<Acc = T>> Packed<T> {
             }
         }
         packed
-    }
-
-    /// Room for `[k, n]`, of unspecified value.
-    fn empty(level: Level, k: usize, n: usize) -> Packed<T> {
-        let len = k.checked_mul(n).expect("gemm: a packed operand has more elements than memory can address");
-        Packed { kernel: <Widened as Scheme<T>>::kernel(level.usable()), panels: CpuBuffer::scratch::<T>(len), k, n }
-    }
-
-    fn depth(k: usize) -> usize {
-        even(k, KC_BYTES / size_of::<T>(), 1)
-    }
-
-    /// `C = A·B` (or `C += A·B`), A is `[m, k]`, C is `[m, n]` with rows `ldc` apart; as [`gemm`](super::gemm).
-    ///
-    /// # Panics
-    /// As [`gemm`](super::gemm).
-    pub fn product(&self, m: usize, a: MatRef<T>, c: &mut [T], ldc: usize, accumulate: bool, parallel: bool) {
-        self.part(m, (self.k, self.n), a, c, ldc, accumulate, parallel)
-    }
-
-    /// `C = A·B + bias`, with a bias `[n]` that is added to each row; C's rows are `ldc` apart.
-    ///
-    /// # Panics
-    /// As [`gemm_bias`](super::gemm_bias).
-    pub fn product_bias(&self, m: usize, a: MatRef<T>, bias: &[T], c: &mut [T], ldc: usize, parallel: bool) {
-        assert_eq!(bias.len(), self.n, "gemm: the bias is [n]");
-        self.run(m, (self.k, self.n), a, c, ldc, Start { accumulate: false, bias: Some(bias) }, parallel)
-    }
-
-    /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone.
-    ///
-    /// # Panics
-    /// As there, or if B has fewer.
-    pub fn part(
-        &self,
-        m: usize,
-        (k, n): (usize, usize),
-        a: MatRef<T>,
-        c: &mut [T],
-        ldc: usize,
-        accumulate: bool,
-        parallel: bool,
-    ) {
-        self.run(m, (k, n), a, c, ldc, Start { accumulate, bias: None }, parallel)
-    }
-
-    fn run(
-        &self,
-        m: usize,
-        (k, n): (usize, usize),
-        a: MatRef<T>,
-        c: &mut [T],
-        ldc: usize,
-        start: Start<T>,
-        parallel: bool,
-    ) {
-        let kernel = &self.kernel;
-        assert!(k <= self.k && n <= self.n, "gemm: B is {} × {}, not {k} × {n}", self.k, self.n);
-        if m * n == 0 {
-            return;
-        }
-        let c_len = (m - 1).checked_mul(ldc).and_then(|rows| rows.checked_add(n));
-        assert!(ldc >= n && c_len.is_some_and(|len| len <= c.len()), "gemm: C is too small");
-        if k == 0 {
-            if !start.accumulate {
-                c.chunks_mut(ldc).take(m).for_each(|row| match start.bias {
-                    Some(bias) => row[..n].copy_from_slice(&bias[..n]),
-                    None => row[..n].fill(<T as Accumulator>::ZERO),
-                });
-            }
-            return;
-        }
-        a.check("A", m, k);
-        let (depth, out) = (Self::depth(self.k), Output { c: c.as_mut_ptr(), ldc });
-        let threads = if parallel { rayon::current_num_threads() } else { 1 };
-        let tasks = if worth_sharing(m * n * k) { (m * n * k / TASK).min(threads * 4) } else { 1 };
-        let panels = self.panels.as_slice::<T>();
-        let in_place = readable_in_place(kernel, a, (m, n, depth.min(k)));
-        with_scratch(if in_place { 0 } else { m * depth.min(k) }, |buf: &mut [T]| {
-            for p in (0..k).step_by(depth) {
-                let kc = depth.min(k - p);
-                let a_block = if in_place {
-                    Block::Direct(a.at(0, p))
-                } else {
-                    pack::<Widened, T>(kernel, Side::Left, a.at(0, p), m, kc, kernel.mr, buf, tasks > 1);
-                    Block::Packed { data: &*buf, total: m, steps: kc }
-                };
-                let b_block =
-                    Block::Packed { data: &panels[p * self.n..], total: self.n, steps: depth.min(self.k - p) };
-                let bias = start.bias.filter(|_| p == 0);
-                let start = Start { accumulate: start.accumulate || p > 0, bias };
-                tiles(kernel, (m, n, kc), a_block, b_block, out, start, tasks);
-            }
-        });
     }
 }

@@ -331,23 +331,29 @@ fn out_of_bounds_is_refused() {
 /// An operand that was packed before gives the product that it gives unpacked.
 #[test]
 fn packed_before() {
+    packed_before_in::<f32>();
+    packed_before_in::<bf16>();
+}
+
+fn packed_before_in<T: Case<Acc = f32>>() {
     for (m, n, k) in
-        [(1, 1, 1), (3, 40, 7), (32, 128, 33), (50, 65, 600), (300, 70, 530), (4, 0, 3), (0, 4, 3), (4, 5, 0)]
+        [(1, 1, 1), (3, 40, 7), (32, 128, 33), (50, 65, 600), (300, 70, 1301), (4, 0, 3), (0, 4, 3), (4, 5, 0)]
     {
-        let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+        let (a, b) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2));
+        let a = MatRef::row_major(&a, k);
         for (b, t) in [(MatRef::row_major(&b, n), "rows"), (MatRef::row_major(&b, k).t(), "columns")] {
             let packed = Packed::new(level(), b, k, n);
             for (accumulate, parallel) in [(false, false), (true, true)] {
                 let before = numbers::<f32>(m * (n + 3), 3);
                 let (mut c, mut want) = (before.clone(), before);
-                packed.product(m, MatRef::row_major(&a, k), &mut c, n + 3, accumulate, parallel);
-                gemm(m, n, k, MatRef::row_major(&a, k), b, &mut want, n + 3, accumulate, parallel);
+                packed.product(m, a, &mut c, n + 3, accumulate, parallel);
+                gemm_wide(m, n, k, a, b, &mut want, n + 3, accumulate, parallel);
                 let close = |(x, y): (&f32, &f32)| (x - y).abs() <= 1e-6 * (k as f32 + 1.0);
                 assert!(c.iter().zip(&want).all(close), "{m}×{n}×{k}, {t}");
                 let (k1, n1) = (k / 2 + 1, n / 2 + 1);
                 if k1 < k && n1 < n {
-                    packed.part(m, (k1, n1), MatRef::row_major(&a, k), &mut c, n + 3, accumulate, parallel);
-                    gemm(m, n1, k1, MatRef::row_major(&a, k), b, &mut want, n + 3, accumulate, parallel);
+                    packed.part(m, (k1, n1), a, &mut c, n + 3, accumulate, parallel);
+                    gemm_wide(m, n1, k1, a, b, &mut want, n + 3, accumulate, parallel);
                     assert!(c.iter().zip(&want).all(close), "{m}×{n1}×{k1} of {m}×{n}×{k}, {t}");
                 }
             }
