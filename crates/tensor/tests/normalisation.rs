@@ -103,9 +103,8 @@ proptest! {
             let (fx, fg) = (f64s(&x).reshape([rows, n]), f64s(&g).reshape([rows, n]));
             let (fw, fb) = (w.as_ref().map(flat), b.as_ref().map(flat));
             let stats = dtype.accumulator();
-            // A sum of r terms of at most s rounds r times a number of at most r·s; |g| ≤ 2, and normalised |x| ≤ √n.
-            let sum = |s: f64| s * (rows * rows) as f64;
-            let (sum_g, sum_gx) = (sum(2.0), sum(2.0 * (n as f64).sqrt()));
+            // A sum down r rows of |g| ≤ 2 rounds r times a number of at most 2r.
+            let down = 2.0 * (rows * rows) as f64;
 
             let (y, mean, rstd) = x.layer_norm_with_stats(normalized, w.as_ref(), b.as_ref(), EPS);
             let (wy, wmean, wrstd) = layer_norm::composed(&fx, fw.as_ref(), fb.as_ref(), EPS);
@@ -116,8 +115,8 @@ proptest! {
             let (wdx, wdp) = layer_norm::composed_backward(&fx, fw.as_ref(), &wmean, &wrstd, &fg, true);
             close(&dx, &wdx.reshape(&shape[..]), dtype, 65536.0);
             let ((dw, db), (wdw, wdb)) = (dp.unwrap(), wdp.unwrap());
-            close(&dw, &wdw.reshape(normalized), dtype, 8192.0 + sum_gx);
-            close(&db, &wdb.reshape(normalized), dtype, 64.0 + sum_g);
+            close(&dw, &wdw.reshape(normalized), dtype, 8192.0);
+            close(&db, &wdb.reshape(normalized), dtype, down.max(1024.0));
             let (again, none) = x.layer_norm_backward(normalized, w.as_ref(), &mean, &rstd, &g, false);
             assert!(none.is_none());
             close(&again, &f64s(&dx), dtype, 0.0);
@@ -129,7 +128,7 @@ proptest! {
             let (dx, dw) = x.rms_norm_backward(normalized, w.as_ref(), &rstd, &g, true);
             let (wdx, wdw) = rms_norm::composed_backward(&fx, fw.as_ref(), &wrstd, &fg, true);
             close(&dx, &wdx.reshape(&shape[..]), dtype, 65536.0);
-            close(&dw.unwrap(), &wdw.unwrap().reshape(normalized), dtype, 8192.0 + sum_gx);
+            close(&dw.unwrap(), &wdw.unwrap().reshape(normalized), dtype, 8192.0);
         }
     }
 

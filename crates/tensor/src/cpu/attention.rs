@@ -37,7 +37,7 @@ const MIN_TASKS: usize = 16;
 /// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients,
 /// not NaN. NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
 ///
-/// bf16 is summed, and the softmax taken, in f32; the weights are rounded to bf16 for their product with the values.
+/// bf16 is summed, and the softmax taken, in f32; each weight is a sum of two bf16 in its product with the values.
 ///
 /// # Panics
 /// If `H` is not a multiple of `Hₖ`, or an output has the wrong shape.
@@ -184,10 +184,17 @@ fn forward_tile<T: AttentionElement>(
         }
     }
     let room = T::room(s.len());
-    let weights = MatRef::row_major(T::operand(s, &mut weights[..room]), width);
-    match packed {
-        Some((_, values)) => values.part(count, (n, dv), weights, o, dv, true, false),
-        None => gemm_wide(count, dv, n, weights, args.v.matrix(b, hk, j), o, dv, true, false),
+    // The weights as they are, or as a rounded part and what that lacks.
+    for part in 0..if T::SAME { 1 } else { 2 } {
+        let operand = T::operand(s, &mut weights[..room]);
+        let w = MatRef::row_major(operand, width);
+        match packed {
+            Some((_, values)) => values.part(count, (n, dv), w, o, dv, true, false),
+            None => gemm_wide(count, dv, n, w, args.v.matrix(b, hk, j), o, dv, true, false),
+        }
+        if part == 0 && !T::SAME {
+            T::remainder(s, &weights[..room]);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the forward and the backward attention kernels share: operands, masks, dropout and the cut into tiles.
 
-use super::gemm::{GemmElement, MatRef, Rounded};
+use super::gemm::{GemmElement, MatRef};
 use super::half::Half;
+use super::level::level;
 use super::seq_math::{SeqFloat, real, scale};
 use super::simd::simd_fn;
 use num_traits::Float;
@@ -15,7 +16,12 @@ pub trait AttentionElement: GemmElement<Acc: SeqFloat> {
     fn operand<'a>(sums: &'a [Self::Acc], room: &'a mut [Self]) -> &'a [Self];
     /// The length of that room for `len` sums.
     fn room(len: usize) -> usize {
-        if <Self as Rounded<Self::Acc>>::SAME { 0 } else { len }
+        if Self::SAME { 0 } else { len }
+    }
+    /// Leaves of the sums what [`operand`](AttentionElement::operand) took off them. It is the second of two operands that
+    /// together are as exact as two of `Self` can be: 16 bits of bf16.
+    fn remainder(sums: &mut [Self::Acc], operand: &[Self]) {
+        let _ = (sums, operand);
     }
 }
 impl<T: SeqFloat> AttentionElement for T {
@@ -28,6 +34,15 @@ impl AttentionElement for half::bf16 {
     fn operand<'a>(sums: &'a [f32], room: &'a mut [Self]) -> &'a [Self] {
         Self::narrow(sums, room);
         room
+    }
+    fn remainder(sums: &mut [f32], operand: &[Self]) {
+        subtract_bf16(level(), sums, operand)
+    }
+}
+
+simd_fn! {
+    fn subtract_bf16[S](sums: &mut [f32], operand: &[half::bf16]) {
+        sums.iter_mut().zip(operand).for_each(|(s, o)| *s -= o.widen());
     }
 }
 
