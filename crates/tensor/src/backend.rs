@@ -9,7 +9,7 @@ use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
@@ -345,14 +345,15 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// A fused LSTM. See [`lstm`](crate::ops::lstm::lstm).
-    fn lstm(&self, args: &LstmArgs) -> Option<LstmOutput> {
+    /// A fused LSTM, its first cell `c0`. See [`lstm`](crate::ops::lstm::lstm).
+    fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         None
     }
     /// Its gradients, from what it returned; the input's only if asked for.
     fn lstm_backward(
         &self,
-        args: &LstmArgs,
+        args: &SequenceArgs,
+        c0: &Tensor,
         saved: &LstmOutput,
         gradients: &SequenceGradients,
         input_gradient: bool,

@@ -9,7 +9,7 @@ mod layouts;
 use ferrograd_tensor::cpu::level::Level;
 use ferrograd_tensor::ops::attention::AttentionOptions;
 use ferrograd_tensor::ops::gru::{gru, gru_backward};
-use ferrograd_tensor::ops::lstm::{LstmArgs, lstm, lstm_backward};
+use ferrograd_tensor::ops::lstm::{lstm, lstm_backward};
 use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
 use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions};
 use ferrograd_tensor::ops::rnn::{RnnNonlinearity, rnn, rnn_backward};
@@ -262,8 +262,8 @@ fn recurrences(r: &mut Results) {
                 let results = match kind {
                     "lstm" => {
                         let y = lstm(&x, &weights, &h0, &c0, &options);
-                        let args = LstmArgs { x: &x, weights: &weights, h0: &h0, c0: &c0, options: &options };
-                        let d = lstm_backward(&args, &y, &grads, true).expect("a fused kernel");
+                        let args = SequenceArgs { x: &x, weights: &weights, h0: &h0, options: &options };
+                        let d = lstm_backward(&args, &c0, &y, &grads, true).expect("a fused kernel");
                         let dx = d.x.expect("it was asked for");
                         let mut all = vec![("hs", y.hs), ("c_n", y.c_n), ("dh0", d.h0), ("dc0", d.c0), ("dx", dx)];
                         all.extend([("dw", d.w_hh), ("dw_ih", d.w_ih), ("db", d.bias)]);

@@ -3,8 +3,8 @@
 use super::composition::backward_of_composed;
 use super::recurrence::{Inputs, input_gates, recurrent_product, run, sum_of, unify};
 use crate::{Function, Saved, Var, autocast};
-use ferrograd_tensor::ops::lstm::{LstmArgs, LstmOutput, lstm as forward, lstm_backward};
-use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceGradients, SequenceOptions};
+use ferrograd_tensor::ops::lstm::{LstmOutput, lstm as forward, lstm_backward};
+use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions};
 use ferrograd_tensor::{DType, Tensor};
 
 /// `[4H, I]`, `[4H, H]` and the biases `[4H]`, gates in the order `i f g o`.
@@ -33,12 +33,11 @@ impl Function for Lstm {
         let [hs, h_n, c_n] = [0, 1, 2].map(|i| saved.output(i).into_tensor());
         let inputs: Vec<Tensor> = (0..self.inputs.count()).map(|i| saved.input(i).into_tensor()).collect();
         let weights = self.inputs.weights(&inputs);
-        let args =
-            LstmArgs { x: &inputs[0], weights: &weights, h0: &inputs[3], c0: &inputs[4], options: &self.options };
+        let args = SequenceArgs { x: &inputs[0], weights: &weights, h0: &inputs[3], options: &self.options };
         let results = LstmOutput { hs, h_n, c_n, gates: saved.tensor(0).clone(), cells: saved.tensor(1).clone() };
         let [d_hs, d_hn, d_cn] = [0, 1, 2].map(|i| g[i].as_ref().map(Var::tensor));
         let upstream = SequenceGradients { hs: d_hs, h_n: d_hn, c_n: d_cn };
-        let Some(found) = lstm_backward(&args, &results, &upstream, saved.needs_grad(0)) else {
+        let Some(found) = lstm_backward(&args, &inputs[4], &results, &upstream, saved.needs_grad(0)) else {
             return backward_of_composed(self, saved, g);
         };
         let mut gradients = vec![found.x, Some(found.w_ih), Some(found.w_hh), Some(found.h0), Some(found.c0)];

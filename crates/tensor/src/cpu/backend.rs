@@ -11,7 +11,7 @@ use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
@@ -160,20 +160,21 @@ impl Backend for CpuBackend {
             Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
         })
     }
-    fn lstm(&self, args: &LstmArgs) -> Option<LstmOutput> {
+    fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         let flops = recurrent_flops(args.x, args.weights);
-        kernel("lstm", &[args.x, args.weights.w_ih, args.weights.w_hh], flops, || Some(sequence_tensor::lstm(args)))
+        kernel("lstm", &[args.x, args.weights.w_ih, args.weights.w_hh], flops, || Some(sequence_tensor::lstm(args, c0)))
     }
     fn lstm_backward(
         &self,
-        args: &LstmArgs,
+        args: &SequenceArgs,
+        c0: &Tensor,
         saved: &LstmOutput,
         gradients: &SequenceGradients,
         input_gradient: bool,
     ) -> Option<LstmGradients> {
         let operands = [args.x, args.weights.w_ih, args.weights.w_hh, &saved.gates, &saved.cells];
         kernel("lstm_backward", &operands, 2.0 * recurrent_flops(args.x, args.weights), || {
-            Some(sequence_tensor::lstm_gradients(args, saved, gradients, input_gradient))
+            Some(sequence_tensor::lstm_gradients(args, c0, saved, gradients, input_gradient))
         })
     }
     fn gru(&self, args: &SequenceArgs) -> Option<GruOutput> {

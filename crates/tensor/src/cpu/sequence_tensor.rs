@@ -7,7 +7,7 @@ use super::through_time::{Cell, Gradients, Outputs, Saved, SequenceInput, backwa
 use super::{Recurrence, SeqFloat, UpstreamGradients};
 use crate::dtype::Element;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::lstm::{LstmArgs, LstmGradients, LstmOutput};
+use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions, sum_of};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::storage::CpuBuffer;
@@ -244,29 +244,24 @@ fn differentiate<T: SeqFloat + Element, C: Cell<T>>(
     }
 }
 
-impl<'a> LstmArgs<'a> {
-    fn sequence(&self) -> SequenceArgs<'a> {
-        SequenceArgs { x: self.x, weights: self.weights, h0: self.h0, options: self.options }
-    }
-}
-
 /// See [`Lstm`].
-pub fn lstm(args: &LstmArgs) -> LstmOutput {
+pub fn lstm(args: &SequenceArgs, c0: &Tensor) -> LstmOutput {
     let Results { hs, h_n, c_n, gates, cells } =
-        compute_in!(args.x.dtype(), T => run::<T, _>(Lstm, &args.sequence(), Some(args.c0), added, true));
+        compute_in!(args.x.dtype(), T => run::<T, _>(Lstm, args, Some(c0), added, true));
     LstmOutput { hs, h_n, c_n, gates, cells }
 }
 
 /// See [`Lstm`].
 pub fn lstm_gradients(
-    args: &LstmArgs,
+    args: &SequenceArgs,
+    c0: &Tensor,
     saved: &LstmOutput,
     gradients: &SequenceGradients,
     input_gradient: bool,
 ) -> LstmGradients {
-    let (sequence, saved) = (args.sequence(), (&saved.hs, Some(&saved.gates), Some(&saved.cells)));
+    let saved = (&saved.hs, Some(&saved.gates), Some(&saved.cells));
     let Found { x, h0, c0, w_hh, w_ih, bias } = compute_in!(args.x.dtype(), T =>
-        differentiate::<T, _>(Lstm, &sequence, Some(args.c0), added, saved, gradients, input_gradient));
+        differentiate::<T, _>(Lstm, args, Some(c0), added, saved, gradients, input_gradient));
     LstmGradients { x, h0, c0, w_hh, w_ih, bias }
 }
 

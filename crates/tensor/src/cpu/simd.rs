@@ -32,17 +32,20 @@ pub trait MulAdd: Copy {
     fn separate(self, b: Self, c: Self) -> Self;
 }
 
-/// Asks for `x`, which will be read soon, to be brought into the L2 cache.
-#[inline]
-pub fn prefetch<T>(x: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..size_of_val(x)).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: the instruction is part of x86-64, and does nothing but hint.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast::<i8>().wrapping_add(line)) };
+/// Asks for the `len` elements from `first` on, which will be read soon, to be brought into the cache. The address may be
+/// any.
+#[inline(always)]
+pub fn prefetch<T>(first: *const T, len: usize) {
+    for byte in (0..len * size_of::<T>()).step_by(64) {
+        let line = first.wrapping_byte_add(byte);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch touches no memory as far as the program can tell; every x86-64 has it.
+        unsafe {
+            use std::arch::x86_64::*;
+            _mm_prefetch::<_MM_HINT_T0>(line.cast())
+        }
+        let _ = line;
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = x;
 }
 
 macro_rules! mul_add {

@@ -397,15 +397,19 @@ impl<T: SeqFloat, C: Cell<T>> Backward<'_, T, C> {
         let (seq, saved, Sizes { h, c, sums, .. }) = (self.seq, self.saved, &self.sizes);
         let all = |x: &[T], width: usize| {
             if let Some(x) = x.get((t * seq.b + rows.start) * width..(t * seq.b + rows.end) * width) {
-                prefetch(x);
+                prefetch(x.as_ptr(), x.len());
             }
         };
         all(saved.gates, *sums);
         all(self.upstream.d_hs.unwrap_or_default(), *h);
         for r in rows.clone().filter(|&r| t < seq.length(r)) {
-            prefetch(seq.before(saved.hs, saved.h0, *h, t, r));
-            prefetch(seq.before(saved.cells, saved.c0, *c, t, r));
-            prefetch(self.input.row(t, r));
+            for x in [
+                seq.before(saved.hs, saved.h0, *h, t, r),
+                seq.before(saved.cells, saved.c0, *c, t, r),
+                self.input.row(t, r),
+            ] {
+                prefetch(x.as_ptr(), x.len());
+            }
         }
     }
 

@@ -1,27 +1,12 @@
 //! The long short-term memory over a sequence (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
 use super::recurrence::{
-    RecurrentWeights, SequenceGradients, SequenceOptions, check, check_gradients, input_gates, recurrent_product, run,
-    sum_of,
+    RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions, check, check_gradients, input_gates,
+    recurrent_product, run, sum_of,
 };
 use crate::Tensor;
 
 const OP: &str = "lstm";
-
-/// What [`lstm`] was given.
-#[derive(Clone, Copy)]
-pub struct LstmArgs<'a> {
-    /// The inputs `[T, B, E]`.
-    pub x: &'a Tensor,
-    /// The weights, gates in the order `i f g o`.
-    pub weights: &'a RecurrentWeights<'a, Tensor>,
-    /// The first state `[B, H]`.
-    pub h0: &'a Tensor,
-    /// The first cell `[B, H]`.
-    pub c0: &'a Tensor,
-    /// How the sequence is run through.
-    pub options: &'a SequenceOptions,
-}
 
 /// What [`lstm`] computes, and what its backward pass needs.
 #[derive(Clone)]
@@ -74,8 +59,8 @@ pub fn lstm(
     options: &SequenceOptions,
 ) -> LstmOutput {
     let options = check(OP, 4, x, weights, &[("h0", h0), ("c0", c0)], options);
-    let args = LstmArgs { x, weights, h0, c0, options: &options };
-    x.device().backend().lstm(&args).unwrap_or_else(|| {
+    let args = SequenceArgs { x, weights, h0, options: &options };
+    x.device().backend().lstm(&args, c0).unwrap_or_else(|| {
         let wide = x.dtype().accumulator();
         let [b_ih, b_hh] = [weights.b_ih, weights.b_hh].map(|b| b.map(|b| b.to_dtype(wide)));
         let bias = sum_of(b_ih.as_ref(), b_hh.as_ref());
@@ -103,11 +88,12 @@ fn steps(gx: &Tensor, w_hh: &Tensor, h0: Tensor, c0: Tensor, options: &SequenceO
 /// The gradients of [`lstm`], from what it was given and what it returned, if the backend has a fused kernel for them.
 #[track_caller]
 pub fn lstm_backward(
-    args: &LstmArgs,
+    args: &SequenceArgs,
+    c0: &Tensor,
     saved: &LstmOutput,
     gradients: &SequenceGradients,
     input_gradient: bool,
 ) -> Option<LstmGradients> {
     check_gradients(OP, [(gradients.hs, &saved.hs), (gradients.h_n, &saved.h_n), (gradients.c_n, &saved.c_n)]);
-    args.x.device().backend().lstm_backward(args, saved, gradients, input_gradient)
+    args.x.device().backend().lstm_backward(args, c0, saved, gradients, input_gradient)
 }

@@ -11,7 +11,7 @@ use crate::cpu::scratch::with_scratch;
 
 /// Most bytes of a row of a packed panel of `A` or `B` times depth: `KC` is this over the element's size.
 pub const KC_BYTES: usize = 512 * 4;
-/// Bytes of the columns of `B` that a tile of work keeps in the L2 cache.
+/// Bytes of the columns of `B` that a tile keeps in the L2 cache.
 const TILE_BYTES: usize = 600 << 10;
 /// Bytes of the block of `B` that is packed at once.
 const B_BLOCK_BYTES: usize = 4 << 20;
@@ -29,11 +29,17 @@ const PARALLEL: usize = 4_000_000;
 /// The same on a thread of the pool, which need not be woken up itself.
 const PARALLEL_ON_POOL: usize = 1_500_000;
 /// Multiply-adds that are worth a task of their own.
-pub const TASK: usize = 1 << 19;
+const TASK: usize = 1 << 19;
 
-/// Is a product of so many multiply-adds worth more than one thread?
-pub fn worth_sharing(work: usize) -> bool {
-    work >= if rayon::current_thread_index().is_some() { PARALLEL_ON_POOL } else { PARALLEL }
+/// Threads that are to share a product of so many multiply-adds, if it may run `parallel`.
+pub fn threads_for(work: usize, parallel: bool) -> usize {
+    let worth = if rayon::current_thread_index().is_some() { PARALLEL_ON_POOL } else { PARALLEL };
+    if parallel && work >= worth { rayon::current_num_threads() } else { 1 }
+}
+
+/// Pieces of so many multiply-adds for as many threads, so that none waits long for the last.
+pub fn tasks_for(work: usize, threads: usize) -> usize {
+    if threads == 1 { 1 } else { (work / TASK).min(threads * 4) }
 }
 
 /// The product's shape and operands.
@@ -56,10 +62,17 @@ pub struct Output<O> {
     pub c: *mut O,
     pub ldc: usize,
 }
-// SAFETY: threads write disjoint tiles (each tile of work is one range of rows × one of columns of a partition).
+// SAFETY: threads write disjoint pieces (each is one range of rows × one of columns of a partition).
 unsafe impl<O: Send> Send for Output<O> {}
 // SAFETY: as above.
 unsafe impl<O: Send> Sync for Output<O> {}
+
+impl<O: Copy> Output<O> {
+    /// From row `i` and column `j` on.
+    fn at(self, i: usize, j: usize) -> Self {
+        Output { c: self.c.wrapping_add(i * self.ldc + j), ..self }
+    }
+}
 
 /// What the sums of a block of depth start from.
 #[derive(Clone, Copy)]
@@ -115,24 +128,38 @@ pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
     let kernel = S::kernel(level);
     assert!(O::SAME || kernel.mr * kernel.nr <= LARGEST_TILE, "gemm: a tile's sums have no room");
     let out = Output { c: c.as_mut_ptr(), ldc };
-    let threads = if parallel { rayon::current_num_threads() } else { 1 };
     let work = x.m * x.n * x.k;
-    if threads == 1 || !worth_sharing(work) {
-        return blocks::<S, T, O>(&kernel, x, out);
-    }
-    let (down, across) = match x.m <= FEW_ROWS {
+    let threads = threads_for(work, parallel);
+    let cuts = match x.m <= FEW_ROWS {
         // Packing B is much of the work, and evens out well.
-        true => (1, (work / TASK).min(threads * 4)),
+        true => (1, tasks_for(work, threads)),
         false => grid(threads, x.m, x.n),
     };
-    let (mc, nc) = (even(x.m, x.m.div_ceil(down), kernel.mr), even(x.n, x.n.div_ceil(across), kernel.nr));
-    let across = x.n.div_ceil(nc);
-    // Each thread packs what it uses, and none waits for another: packing together saves less than meeting costs.
-    (0..x.m.div_ceil(mc) * across).into_par_iter().with_max_len(1).for_each(|t| {
+    in_pieces(&kernel, (x.m, x.n), cuts, out, |rows, columns, out| {
+        let (a, b, bias) = (x.a.at(rows.start, 0), x.b.at(0, columns.start), x.bias.map(|b| &b[columns.clone()]));
+        blocks::<S, T, O>(&kernel, Product { m: rows.len(), n: columns.len(), a, b, bias, ..x }, out);
+    });
+}
+
+/// Computes `C`, `[m, n]`, in pieces, about so many down and so many across: `piece(rows, columns, out)` on whichever
+/// thread is free, where `out` starts with the piece.
+///
+/// Each packs what it uses, and none waits for another: packing together saves less than meeting costs.
+pub fn in_pieces<A: Accumulator, O: Copy + Send>(
+    kernel: &Kernel<A>,
+    (m, n): (usize, usize),
+    (down, across): (usize, usize),
+    out: Output<O>,
+    piece: impl Fn(Range, Range, Output<O>) + Sync,
+) {
+    if down * across == 1 {
+        return piece(0..m, 0..n, out);
+    }
+    let (mc, nc) = (even(m, m.div_ceil(down), kernel.mr), even(n, n.div_ceil(across), kernel.nr));
+    let across = n.div_ceil(nc);
+    (0..m.div_ceil(mc) * across).into_par_iter().with_max_len(1).for_each(|t| {
         let (i, j) = (t / across * mc, t % across * nc);
-        let (m, n) = (mc.min(x.m - i), nc.min(x.n - j));
-        let piece = Product { m, n, a: x.a.at(i, 0), b: x.b.at(0, j), bias: x.bias.map(|b| &b[j..j + n]), ..x };
-        blocks::<S, T, O>(&kernel, piece, Output { c: { out }.c.wrapping_add(i * ldc + j), ldc });
+        piece(i..m.min(i + mc), j..n.min(j + nc), { out }.at(i, j));
     });
 }
 
@@ -177,7 +204,7 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(kernel: &Kernel<T::A
                 let terms = (kc * S::DEPTH).min(x.k - first);
                 let bias = x.bias.filter(|_| p == 0).map(|b| &b[j..j + nc]);
                 if direct_b.is_none() {
-                    pack::<S, T>(kernel, Side::Right, b.at(first, j).t(), nc, terms, nr, b_buf, false);
+                    pack::<S, T>(kernel, Side::Right, b.at(first, j).t(), nc, terms, nr, b_buf);
                 }
                 if S::OFFSET {
                     // The correction is one more bias.
@@ -190,7 +217,7 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(kernel: &Kernel<T::A
                 for i in (0..m).step_by(mb) {
                     let mb = mb.min(m - i);
                     if direct_a.is_none() {
-                        pack::<S, T>(kernel, Side::Left, a.at(i, first), mb, terms, mr, a_buf, false);
+                        pack::<S, T>(kernel, Side::Left, a.at(i, first), mb, terms, mr, a_buf);
                     }
                     let a_block = match direct_a {
                         Some(a) => Block::Direct(a.at(i, p)),
@@ -200,12 +227,11 @@ fn blocks<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(kernel: &Kernel<T::A
                         Some(b) => Block::Direct(b.at(j, p)),
                         None => Block::Packed { data: &*b_buf, total: nc, steps: kc },
                     };
-                    let out = Output { c: out.c.wrapping_add(i * out.ldc + j), ..out };
                     let start = Start {
                         accumulate: x.accumulate || p > 0,
                         bias: if S::OFFSET { Some(&fix[..nc]) } else { bias },
                     };
-                    tiles(kernel, (mb, nc, kc), a_block, b_block, out, start, 1);
+                    tiles(kernel, (mb, nc, kc), a_block, b_block, out.at(i, j), start);
                 }
             }
         }
@@ -228,7 +254,7 @@ pub fn crowded(rows: usize, stride: usize, length: usize) -> bool {
     (0..rows).any(|i| (0..rows).filter(|&j| covers(i, j)).count() > L1_WAYS)
 }
 
-/// Cuts one block product into tiles of work, and runs them.
+/// One block product, in tiles of columns.
 pub fn tiles<A: Accumulator, O: Rounded<A>>(
     kernel: &Kernel<A>,
     (m, n, k): (usize, usize, usize),
@@ -236,21 +262,11 @@ pub fn tiles<A: Accumulator, O: Rounded<A>>(
     b: Block<A>,
     out: Output<O>,
     start: Start<A>,
-    tasks: usize,
 ) {
     let nc = even(n, TILE_BYTES / (k * size_of::<A>()), kernel.nr);
-    if tasks <= 1 {
-        for j in (0..n).step_by(nc) {
-            tile(kernel, (0..m, j..n.min(j + nc), k), a, b, out, start);
-        }
-        return;
+    for j in (0..n).step_by(nc) {
+        tile(kernel, m, (j..n.min(j + nc), k), a, b, out, start);
     }
-    let across = n.div_ceil(nc);
-    let mc = even(m, m.div_ceil(tasks.div_ceil(across)), kernel.mr);
-    (0..m.div_ceil(mc) * across).into_par_iter().with_max_len(1).for_each(|t| {
-        let (i, j) = (t / across * mc, t % across * nc);
-        tile(kernel, (i..m.min(i + mc), j..n.min(j + nc), k), a, b, out, start);
-    });
 }
 
 /// Elements of the largest micro-tile of any kernel whose sums are rounded.
@@ -258,27 +274,28 @@ pub const LARGEST_TILE: usize = 14 * 32;
 
 type Range = std::ops::Range<usize>;
 
-/// The two inner loops: one tile of work, micro-tile by micro-tile.
+/// The two inner loops: one tile, micro-tile by micro-tile.
 ///
 /// A panel of `A` is used for all of `B`'s panels before the next, so it stays in the L1 cache and `B`'s columns in L2.
 #[inline]
 fn tile<A: Accumulator, O: Rounded<A>>(
     kernel: &Kernel<A>,
-    (rows, columns, k): (Range, Range, usize),
+    m: usize,
+    (columns, k): (Range, usize),
     a: Block<A>,
     b: Block<A>,
     out: Output<O>,
     start: Start<A>,
 ) {
     let mut sums = [A::ZERO; LARGEST_TILE];
-    for i in rows.clone().step_by(kernel.mr) {
-        let h = kernel.mr.min(rows.end - i);
+    for i in (0..m).step_by(kernel.mr) {
+        let h = kernel.mr.min(m - i);
         let (a, a_rs, a_cs) = a.panel(i, kernel.mr);
         for j in columns.clone().step_by(kernel.nr) {
             let w = kernel.nr.min(columns.end - j);
             let (b, _, b_rs) = b.panel(j, kernel.nr);
             let bias = start.bias.map_or(std::ptr::null(), |bias| bias[j..j + w].as_ptr());
-            let c = out.c.wrapping_add(i * out.ldc + j);
+            let c = out.at(i, j).c;
             let run = |c: *mut A, ldc: usize, accumulate: bool| {
                 // SAFETY: `h` and `w` are in the kernel's range and the panels hold that many rows and columns for all
                 // of `k` (operands' extents are checked in `gemm`, packed blocks are filled by `pack`); `C`'s extent is

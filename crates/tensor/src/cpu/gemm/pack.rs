@@ -7,14 +7,10 @@ use super::kernel::{Accumulator, Kernel};
 use super::scheme::Scheme;
 use super::{GemmElement, MatRef};
 use crate::cpu::level::level;
-use crate::cpu::parallel::*;
 use crate::cpu::scratch::with_scratch;
 
 /// Panels that are packed together, to read long runs of a matrix whose panels lie side by side.
 const GROUP: usize = 4;
-
-/// Elements that are worth packing in parallel.
-const PARALLEL: usize = 1 << 16;
 
 /// Which operand is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +31,12 @@ pub fn pack<S: Scheme<T>, T: GemmElement>(
     k: usize,
     width: usize,
     dst: &mut [T::Acc],
-    parallel: bool,
 ) {
     let steps = k.div_ceil(S::DEPTH);
     let dst = &mut dst[..total * steps];
-    let group = |(g, dst): (usize, &mut [T::Acc])| {
+    for (g, dst) in dst.chunks_mut(GROUP * width * steps).enumerate() {
         let first = g * GROUP * width;
         S::pack(kernel, side, src.at(first, 0), (GROUP * width).min(total - first), k, width, dst);
-    };
-    let chunk = GROUP * width * steps;
-    if parallel && total > GROUP * width && total * k >= PARALLEL {
-        dst.par_chunks_mut(chunk).enumerate().for_each(group);
-    } else {
-        dst.chunks_mut(chunk).enumerate().for_each(group);
     }
 }
 

@@ -1,7 +1,9 @@
 //! A right operand that is packed before its product: once for many, as the recurrent weights that every step multiplies
 //! by, or from what is no matrix, as the patches of a convolution.
 
-use super::blocked::{Block, KC_BYTES, Output, Start, TASK, even, readable_in_place, tiles, worth_sharing};
+use super::blocked::{
+    Block, KC_BYTES, Output, Start, even, in_pieces, readable_in_place, tasks_for, threads_for, tiles,
+};
 use super::kernel::{Accumulator, Kernel};
 use super::pack::{Side, pack};
 use super::scheme::{Scheme, Widened};
@@ -67,7 +69,7 @@ impl<T: GemmElement> Packed<T> {
             for p in (0..k).step_by(depth) {
                 let (b, kc, kernel, panels) =
                     (b.at(p, 0).t(), depth.min(k - p), &packed.kernel, &mut data[p / S::DEPTH * n..]);
-                pack::<S, T>(kernel, Side::Right, b, n, kc, kernel.nr, panels, false);
+                pack::<S, T>(kernel, Side::Right, b, n, kc, kernel.nr, panels);
             }
         }
         packed
@@ -145,25 +147,30 @@ impl<T: GemmElement> Packed<T> {
             return;
         }
         a.check("A", m, k);
-        let out = Output { c: c.as_mut_ptr(), ldc };
-        match self.fast {
-            true => self.blocks::<T::Fast>((m, n, k), a, out, start, parallel),
-            false => self.blocks::<T::Plain>((m, n, k), a, out, start, parallel),
-        }
+        let tasks = tasks_for(m * n * k, threads_for(m * n * k, parallel));
+        let cuts = if n >= m { (1, tasks) } else { (tasks, 1) };
+        in_pieces(&self.kernel, (m, n), cuts, Output { c: c.as_mut_ptr(), ldc }, |rows, columns, out| {
+            let (a, bias) = (a.at(rows.start, 0), start.bias.map(|bias| &bias[columns.clone()]));
+            let start = Start { bias, ..start };
+            match self.fast {
+                true => self.blocks::<T::Fast>((rows.len(), k), columns, a, out, start),
+                false => self.blocks::<T::Plain>((rows.len(), k), columns, a, out, start),
+            }
+        });
     }
 
-    /// The product by the scheme by which B is packed; all sizes have been checked.
+    /// The product with some columns of B, from a panel's first on, by the scheme by which B is packed; all sizes have
+    /// been checked.
     fn blocks<S: Scheme<T>>(
         &self,
-        (m, n, k): (usize, usize, usize),
+        (m, k): (usize, usize),
+        columns: Range<usize>,
         a: MatRef<T>,
         out: Output<T::Acc>,
         start: Start<T::Acc>,
-        parallel: bool,
     ) {
         let (kernel, depth, panels) = (&self.kernel, Self::depth::<S>(self.k), self.panels.as_slice::<T::Acc>());
-        let threads = if parallel { rayon::current_num_threads() } else { 1 };
-        let tasks = if worth_sharing(m * n * k) { (m * n * k / TASK).min(threads * 4) } else { 1 };
+        let (first, n) = (columns.start, columns.len());
         let most = depth.min(k).div_ceil(S::DEPTH);
         let direct = S::direct(a, k).filter(|&a| readable_in_place(kernel, a, (m, n, most)));
         with_scratch(if direct.is_some() { 0 } else { m * most }, |buf: &mut [T::Acc]| {
@@ -173,18 +180,16 @@ impl<T: GemmElement> Packed<T> {
                 let a_block = match direct {
                     Some(a) => Block::Direct(a.at(0, p / S::DEPTH)),
                     None => {
-                        pack::<S, T>(kernel, Side::Left, a.at(0, p), m, terms, kernel.mr, buf, tasks > 1);
+                        pack::<S, T>(kernel, Side::Left, a.at(0, p), m, terms, kernel.mr, buf);
                         Block::Packed { data: &*buf, total: m, steps }
                     }
                 };
-                let b_block = Block::Packed {
-                    data: &panels[p / S::DEPTH * self.n..],
-                    total: self.n,
-                    steps: depth.min(self.k - p).div_ceil(S::DEPTH),
-                };
+                let held = depth.min(self.k - p).div_ceil(S::DEPTH);
+                let panels = &panels[p / S::DEPTH * self.n + first * held..];
+                let b_block = Block::Packed { data: panels, total: self.n - first, steps: held };
                 let bias = start.bias.filter(|_| p == 0);
                 let start = Start { accumulate: start.accumulate || p > 0, bias };
-                tiles(kernel, (m, n, steps), a_block, b_block, out, start, tasks);
+                tiles(kernel, (m, n, steps), a_block, b_block, out, start);
             }
         });
     }

@@ -5,6 +5,7 @@ use super::kernel::{self, Accumulator, Kernel};
 use super::pack::{Side, elements, rows, runs, strips};
 use super::{GemmElement, MatRef};
 use crate::cpu::level::Level;
+use crate::cpu::simd::prefetch;
 use bytemuck::Pod;
 use half::bf16;
 use std::array::from_fn;
@@ -93,7 +94,7 @@ impl<T: GemmElement> Scheme<T> for Widened {
 #[inline(always)]
 fn fetch_ahead<T: Copy>(src: MatRef<T>, i: usize, p: usize, len: usize) {
     const TERMS: usize = 8;
-    kernel::prefetch(src.data.as_ptr().wrapping_add(src.at(i, p + TERMS).offset), len);
+    prefetch(src.data.as_ptr().wrapping_add(src.at(i, p + TERMS).offset), len);
 }
 
 /// Two neighbours of a sum in the 32 bits of one packed value, for the CPU's bf16 dot product: it multiplies pairs,

@@ -33,21 +33,6 @@ pub struct Tile<A> {
     pub bias: *const A,
 }
 
-/// Fetches the cache lines of `len` elements from `first` on, which may be any address.
-#[inline(always)]
-pub fn prefetch<T>(first: *const T, len: usize) {
-    for byte in (0..len * size_of::<T>()).step_by(64) {
-        let line = first.wrapping_byte_add(byte);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch touches no memory as far as the program can tell; every x86-64 has it.
-        unsafe {
-            use std::arch::x86_64::*;
-            _mm_prefetch::<_MM_HINT_T0>(line.cast())
-        }
-        let _ = line;
-    }
-}
-
 /// See [`Kernel::dot`].
 pub type Dot<A> = unsafe fn(row: &[A], x: &[A]) -> A;
 
