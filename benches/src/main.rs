@@ -93,6 +93,12 @@ fn run(mut options: Options) -> Result<()> {
     if options.groups.is_empty() {
         options.groups = cases::GROUPS.map(String::from).to_vec();
     }
+    if let (Some(case), false) = (&options.case, options.worker) {
+        let [group] = &options.groups[..] else { return Err("--case names a case of one group".into()) };
+        if !cases::names(group)?.contains(case) {
+            return Err(format!("the group {group} has no case '{case}'").into());
+        }
+    }
     if options.limits {
         println!("{}", serde_json::to_string(&Limits::measure())?);
         return Ok(());

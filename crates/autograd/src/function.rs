@@ -102,8 +102,10 @@ pub trait Function: Send + Sync + 'static {
 /// rest knows it as a `dyn Function`.
 #[track_caller]
 fn record(op: impl Function, inputs: &[&Var]) -> (Vec<Tensor>, Option<Arc<Node>>) {
+    // Not in the closure, whose caller would be this line.
+    let location = Location::caller();
     let (outputs, kept) = compute(&op, inputs);
-    let node = kept.map(|kept| Node::new(Box::new(op), inputs, outputs.len(), kept, Location::caller()));
+    let node = kept.map(|kept| Node::new(Box::new(op), inputs, outputs.len(), kept, location));
     (outputs, node)
 }
 

@@ -79,10 +79,10 @@ pub(crate) fn anomaly() -> bool {
     MODE.with(Cell::get).anomaly
 }
 
-/// Runs `f` as backward runs: recording if the result shall have history, and without autocast, which the forward has
-/// recorded as casts.
+/// Runs `f` as backward runs: recording if the result shall have history, without autocast, which the forward has
+/// recorded as casts, and without looking for anomalies, which the engine does in the gradients: it knows the user's line.
 pub(crate) fn in_backward<T>(create_graph: bool, f: impl FnOnce() -> T) -> T {
-    let change = |m: &mut Mode| (m.grad, m.autocast) = (create_graph, None);
+    let change = |m: &mut Mode| (m.grad, m.autocast, m.anomaly) = (create_graph, None, false);
     with(change, f)
 }
 

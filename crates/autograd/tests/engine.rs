@@ -201,3 +201,18 @@ fn anomaly_names_the_operation_and_the_line() {
     assert!(error.starts_with("powi: the result of shape [] holds inf"), "{error}");
     assert!(error.contains(&format!("engine.rs:{line}")), "{error}");
 }
+
+#[test]
+fn errors_of_backward_name_the_line_of_the_operation() {
+    let x = Var::leaf(Tensor::scalar(1e-200));
+    let line = line!() + 1;
+    let y = x.sqrt().recip();
+    let error = catch(|| detect_anomaly(|| y.powi(3).backward())).err().expect("an error").to_string();
+    assert!(error.contains("inf") && error.contains(&format!("engine.rs:{line}")), "{error}");
+
+    let line = line!() + 1;
+    let z = x.square();
+    z.backward();
+    let error = catch(|| z.backward()).err().expect("an error").to_string();
+    assert!(error.contains(&format!("engine.rs:{line}")), "{error}");
+}

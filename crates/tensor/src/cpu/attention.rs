@@ -21,7 +21,7 @@ const MIN_TASKS: usize = 16;
 /// `O = dropout(softmax(scale · Q Kᵀ + mask)) V`, and `L = logsumexp(scale · Q Kᵀ + mask)` for the backward pass.
 ///
 /// Queries are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]` with any strides; `out` is `[B, H, Tq,
-/// Dᵥ]` and `lse` `[B, H, Tq]`, contiguous; neither need be initialised. `H` is a multiple of `Hₖ` (grouped-query
+/// Dᵥ]` in an order of its own and `lse` `[B, H, Tq]`, contiguous; neither need be initialised. `H` is a multiple of `Hₖ` (grouped-query
 /// attention).
 ///
 /// The `Tq × Tk` scores are never stored. They are made in tiles, and the softmax is taken on the way: with the running
@@ -37,7 +37,8 @@ const MIN_TASKS: usize = 16;
 /// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients,
 /// not NaN. NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
 ///
-/// bf16 is summed, and the softmax taken, in f32; each weight is a sum of two bf16 in its product with the values.
+/// bf16 is summed, and the softmax taken, in f32; each weight is a sum of two bf16 in its product with the values (the
+/// second may be 0, so that an infinite value comes out as NaN).
 ///
 /// # Panics
 /// If `H` is not a multiple of `Hₖ`, or an output has the wrong shape.

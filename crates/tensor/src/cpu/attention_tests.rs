@@ -364,16 +364,15 @@ const U: f64 = 1.0 / 256.0;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-    /// bf16 against f64 on the same numbers: its sums are f32, but weights and results are rounded.
+    /// bf16 against f64 on the same numbers. Forward only the result is rounded; backward weights and scores are too.
     #[test]
-    fn bf16_rounds_weights_and_results(shape in large(), options in 0u32..16, seed: u64) {
+    fn bf16_rounds_little(shape in large(), options in 0u32..16, seed: u64) {
         let case = Case::new(shape, options, seed).in_bf16();
         let (out, lse) = case.textbook(None);
         let (o, l) = case.forward::<bf16>();
-        // Weights add up to 1, kept ones to 1/0.7 of what is kept, and values are at most 1: U/0.7 of the weights and as
-        // much of the result.
+        // Weights, which add up to at most 1/0.7, are good to U², as the sum of two bf16; values are at most 1.
         assert_close("lse", &widen(&l), &lse, 1e-5);
-        prop_assert!(widen(&o).iter().zip(&out).all(|(o, want)| (o - want).abs() <= 3.0 * U));
+        prop_assert!(widen(&o).iter().zip(&out).all(|(o, want)| (o - want).abs() <= U * want.abs() + 1e-4));
         let exact = case.backward(true);
         let rounded = case.backward_as::<bf16>(true);
         for (name, (x, want)) in ["dq", "dk", "dv", "dmask"].into_iter().zip(rounded.iter().zip(&exact)) {

@@ -56,7 +56,7 @@ pub use attention_tile::{
     Attention, AttentionDropout, AttentionElement, AttentionMask, AttentionShape, DropoutMask, Operand, Output,
 };
 pub use backend::CpuBackend;
-pub use recurrence::{Recurrence, UpstreamGradients};
+use recurrence::{Recurrence, UpstreamGradients};
 pub use seq_math::SeqFloat;
 pub(crate) use widen::widened;
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// One layer and one direction of a recurrent network: everything but the inputs, the weights and the state.
 ///
-/// Sequences are `[T, B, …]`, contiguous.
+/// Outputs and what is saved of them are `[T, B, …]`, contiguous; the inputs have strides of their own.
 #[derive(Clone, Copy)]
 pub struct Recurrence<'a, T> {
     /// `T`, time steps.
@@ -33,12 +33,6 @@ pub struct UpstreamGradients<'a, T> {
     pub d_hn: Option<&'a [T]>,
     /// Of the LSTM's final cell `[B, H]`; the others have none.
     pub d_cn: Option<&'a [T]>,
-}
-
-impl<T> Default for UpstreamGradients<'_, T> {
-    fn default() -> Self {
-        UpstreamGradients { d_hs: None, d_hn: None, d_cn: None }
-    }
 }
 
 impl<'a, T: SeqFloat> Recurrence<'a, T> {

@@ -208,7 +208,7 @@ impl Case {
             }
         }
         for (input, grad) in self.backward().iter().enumerate() {
-            let eps = 1e-5;
+            let (eps, mut kinks) = (1e-5, 0);
             // Every element of the small, a sample of the large.
             for n in (0..grad.len()).step_by(grad.len() / 60 + 1) {
                 let side = |sign: f64| {
@@ -218,8 +218,9 @@ impl Case {
                 };
                 let (left, here, right) = (side(-1.0), side(0.0), side(1.0));
                 let kink = ((right - here) - (here - left)).abs() > 1e-3 * eps;
-                if kink && self.kind == Kind::Rnn(RnnNonlinearity::Relu) {
+                if kink && self.kind == Kind::Rnn(RnnNonlinearity::Relu) && kinks < 2 {
                     // A sum so near to zero that max(0, ·) bends between the two sides: there is no one difference.
+                    kinks += 1;
                     continue;
                 }
                 let numeric = (right - left) / (2.0 * eps);
@@ -255,7 +256,8 @@ proptest! {
 fn no_upstream_gradient_is_zero() {
     let case = Case { grads: [vec![0.0; 24], vec![0.0; 8], vec![0.0; 8]], ..Case::new(Kind::Lstm, [3, 2, 4], 0, 1) };
     assert!(case.backward().iter().flatten().all(|&x| x == 0.0));
-    assert!(case.backward_from(&UpstreamGradients::default()).iter().flatten().all(|&x| x == 0.0));
+    let none = UpstreamGradients { d_hs: None, d_hn: None, d_cn: None };
+    assert!(case.backward_from(&none).iter().flatten().all(|&x| x == 0.0));
 }
 
 #[test]

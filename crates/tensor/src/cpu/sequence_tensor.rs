@@ -90,12 +90,7 @@ struct Operands {
 }
 impl Operands {
     /// `bias` is made of `b_ih` and `b_hh`, in the type to compute in.
-    fn new<T: Element>(
-        x: &Tensor,
-        weights: &RecurrentWeights<Tensor>,
-        bias: impl FnOnce(Option<&Tensor>, Option<&Tensor>) -> Option<Tensor>,
-        sums: usize,
-    ) -> Operands {
+    fn new<T: Element>(x: &Tensor, weights: &RecurrentWeights<Tensor>, bias: Biases, sums: usize) -> Operands {
         let mut x = x.to_dtype(T::DTYPE);
         // Read where it lies, `[B, T, E]` or `[T, B, E]`, if its rows' elements are neighbours.
         let [steps, rows, next] = [0, 1, 2].map(|d| x.layout().strides[d]);
@@ -122,11 +117,6 @@ impl Operands {
     }
 }
 
-/// The biases of a network whose gates add them up at once: their sum.
-fn added(b_ih: Option<&Tensor>, b_hh: Option<&Tensor>) -> Option<Tensor> {
-    sum_of(b_ih, b_hh)
-}
-
 /// The biases of a [`Gru`]: the sums of those of `r` and `z`, and both of `n`.
 fn half_added(b_ih: Option<&Tensor>, b_hh: Option<&Tensor>) -> Option<Tensor> {
     let zeros = b_ih.or(b_hh)?.zeros_like();
@@ -136,6 +126,7 @@ fn half_added(b_ih: Option<&Tensor>, b_hh: Option<&Tensor>) -> Option<Tensor> {
     Some(Tensor::cat(&[&x.narrow(0, 0, 2 * h).add(&y.narrow(0, 0, 2 * h)), &n_ih, &n_hh], 0))
 }
 
+/// How the biases of a sum's two products become one: they are added up ([`sum_of`]), or as in [`half_added`].
 type Biases = fn(Option<&Tensor>, Option<&Tensor>) -> Option<Tensor>;
 
 /// What [`forward`] made.
@@ -247,7 +238,7 @@ fn differentiate<T: SeqFloat + Element, C: Cell<T>>(
 /// See [`Lstm`].
 pub fn lstm(args: &SequenceArgs, c0: &Tensor) -> LstmOutput {
     let Results { hs, h_n, c_n, gates, cells } =
-        compute_in!(args.x.dtype(), T => run::<T, _>(Lstm, args, Some(c0), added, true));
+        compute_in!(args.x.dtype(), T => run::<T, _>(Lstm, args, Some(c0), sum_of, true));
     LstmOutput { hs, h_n, c_n, gates, cells }
 }
 
@@ -261,7 +252,7 @@ pub fn lstm_gradients(
 ) -> LstmGradients {
     let saved = (&saved.hs, Some(&saved.gates), Some(&saved.cells));
     let Found { x, h0, c0, w_hh, w_ih, bias } = compute_in!(args.x.dtype(), T =>
-        differentiate::<T, _>(Lstm, args, Some(c0), added, saved, gradients, input_gradient));
+        differentiate::<T, _>(Lstm, args, Some(c0), sum_of, saved, gradients, input_gradient));
     LstmGradients { x, h0, c0, w_hh, w_ih, bias }
 }
 
@@ -290,7 +281,7 @@ pub fn gru_gradients(
 /// See [`Rnn`].
 pub fn rnn(args: &SequenceArgs, nonlinearity: RnnNonlinearity) -> RnnOutput {
     let Results { hs, h_n, .. } =
-        compute_in!(args.x.dtype(), T => run::<T, _>(Rnn(nonlinearity), args, None, added, false));
+        compute_in!(args.x.dtype(), T => run::<T, _>(Rnn(nonlinearity), args, None, sum_of, false));
     RnnOutput { hs, h_n }
 }
 
@@ -304,6 +295,6 @@ pub fn rnn_gradients(
 ) -> RnnGradients {
     let network = Rnn(nonlinearity);
     let Found { x, h0, w_hh, w_ih, bias, .. } = compute_in!(args.x.dtype(), T =>
-        differentiate::<T, _>(network, args, None, added, (hs, None, None), gradients, input_gradient));
+        differentiate::<T, _>(network, args, None, sum_of, (hs, None, None), gradients, input_gradient));
     RnnGradients { x, h0, w_hh, w_ih, bias }
 }

@@ -33,7 +33,7 @@ pub trait MulAdd: Copy {
 }
 
 /// Asks for the `len` elements from `first` on, which will be read soon, to be brought into the cache. The address may be
-/// any.
+/// any. On aarch64 it is left to the hardware: the instruction has no stable intrinsic.
 #[inline(always)]
 pub fn prefetch<T>(first: *const T, len: usize) {
     for byte in (0..len * size_of::<T>()).step_by(64) {

@@ -141,7 +141,7 @@ pub fn topk<T: TotalOrder>(
     outputs.for_each(|((values, indices), x)| {
         let mut candidates = pairs(x, largest);
         let mut kept: Vec<Pair> = candidates.by_ref().take(capacity).collect();
-        let mut worst = u64::MAX; // the k-th best so far, once known
+        let mut worst = u64::MAX; // the k-th best so far; set before it counts
         for pair in candidates {
             if kept.len() >= capacity {
                 keep_first(&mut kept, k);

@@ -22,7 +22,7 @@ pub fn start() {
 /// sleeps until it is woken: tens of microseconds, for every kernel that is large enough to be shared. A program of
 /// small models does well to call its training loop this way.
 ///
-/// One such call runs at a time, others wait for it. What a thread has switched on for itself (`no_grad`, `autocast`, a
+/// One such call runs at a time, others wait for it (so `f` must not wait for a thread that makes one). What a thread has switched on for itself (`no_grad`, `autocast`, a
 /// seed) does not go along to the pool's thread: switch it on inside `f`.
 ///
 /// ```

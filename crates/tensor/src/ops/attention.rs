@@ -178,8 +178,8 @@ impl Tensor {
     ///
     /// Queries (this) are `[B, H, Tq, D]`, keys `[B, Hₖ, Tk, D]`, values `[B, Hₖ, Tk, Dᵥ]`; the result is
     /// `[B, H, Tq, Dᵥ]`. `H` is a multiple of `Hₖ`: `H/Hₖ` neighbouring query heads share a key head. A query that may
-    /// attend to nothing gives zeros. dtypes are promoted, half types are summed, and their
-    /// softmax taken, in f32.
+    /// attend to nothing gives zeros. dtypes are promoted, half types are summed, and their softmax taken, in f32. The
+    /// gradients of bf16 come from weights rounded to bf16 on CPUs that multiply it.
     ///
     /// # Panics
     /// If shapes or dtypes do not fit, or a number lies outside its domain.

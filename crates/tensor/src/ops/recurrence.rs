@@ -36,7 +36,7 @@ impl<X> Clone for RecurrentWeights<'_, X> {
 }
 impl<X> Copy for RecurrentWeights<'_, X> {}
 
-/// What a network with one state was given.
+/// What a recurrent network was given; an LSTM's first cell comes beside it.
 #[derive(Clone, Copy)]
 pub struct SequenceArgs<'a> {
     /// The inputs `[T, B, E]`.

@@ -2,7 +2,8 @@
 //!
 //! A plane with its padding around it is one long row, of which each tap of the kernel sees a shifted copy. All positions
 //! of that row are computed, also those that lie between two windows or across two lines: there are few, and lanes of
-//! neighbours cost less than finding the others.
+//! neighbours cost less than finding the others. Zeros stand in the padding and, on the way back, between the windows: an
+//! infinite weight or pixel that meets one gives NaN, as padding does in any product of patches.
 
 use super::{ConvElement, Plan};
 use crate::cpu::level::level;

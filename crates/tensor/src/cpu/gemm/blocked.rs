@@ -135,18 +135,18 @@ pub fn run<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
         true => (1, tasks_for(work, threads)),
         false => grid(threads, x.m, x.n),
     };
-    in_pieces(&kernel, (x.m, x.n), cuts, out, |rows, columns, out| {
+    in_pieces((kernel.mr, kernel.nr), (x.m, x.n), cuts, out, |rows, columns, out| {
         let (a, b, bias) = (x.a.at(rows.start, 0), x.b.at(0, columns.start), x.bias.map(|b| &b[columns.clone()]));
         blocks::<S, T, O>(&kernel, Product { m: rows.len(), n: columns.len(), a, b, bias, ..x }, out);
     });
 }
 
-/// Computes `C`, `[m, n]`, in pieces, about so many down and so many across: `piece(rows, columns, out)` on whichever
+/// Computes `C`, `[m, n]`, in pieces of whole `[mr, nr]` tiles, about so many down and so many across: `piece(rows, columns, out)` on whichever
 /// thread is free, where `out` starts with the piece.
 ///
 /// Each packs what it uses, and none waits for another: packing together saves less than meeting costs.
-pub fn in_pieces<A: Accumulator, O: Copy + Send>(
-    kernel: &Kernel<A>,
+pub fn in_pieces<O: Copy + Send>(
+    (mr, nr): (usize, usize),
     (m, n): (usize, usize),
     (down, across): (usize, usize),
     out: Output<O>,
@@ -155,11 +155,11 @@ pub fn in_pieces<A: Accumulator, O: Copy + Send>(
     if down * across == 1 {
         return piece(0..m, 0..n, out);
     }
-    let (mc, nc) = (even(m, m.div_ceil(down), kernel.mr), even(n, n.div_ceil(across), kernel.nr));
+    let (mc, nc) = (even(m, m.div_ceil(down), mr), even(n, n.div_ceil(across), nr));
     let across = n.div_ceil(nc);
     (0..m.div_ceil(mc) * across).into_par_iter().with_max_len(1).for_each(|t| {
         let (i, j) = (t / across * mc, t % across * nc);
-        piece(i..m.min(i + mc), j..n.min(j + nc), { out }.at(i, j));
+        piece(i..m.min(i + mc), j..n.min(j + nc), out.at(i, j));
     });
 }
 

@@ -17,9 +17,11 @@ use std::array;
 const STRIP: usize = 8192;
 /// Rows that are added together in that case.
 const DEPTH: usize = 8;
+/// Most parts that a sum is made of.
+const PARTS: usize = 64;
 /// Matrix elements that are worth a task of their own.
 const TASK: usize = 1 << 16;
-/// Columns' sums that are strips enough for all threads.
+/// Columns that are enough for all threads: each has a strip that is long pieces of memory still.
 const WIDE: usize = 2 * STRIP;
 
 /// Whether [`gemv`] can multiply by this matrix.
@@ -49,7 +51,8 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
 ) {
     let n = y.len();
     let kernel = S::kernel(level);
-    let parallel = parallel && n * k >= 2 * TASK && rayon::current_num_threads() > 1;
+    let threads = if parallel && n * k >= 2 * TASK { rayon::current_num_threads() } else { 1 };
+    let parallel = threads > 1;
     // Where a packed value is one term, `x` widened is `x` packed.
     let packs = mat.cs == 1 && S::DEPTH > 1;
     // What the sums of `y` from `first` on still lack.
@@ -74,7 +77,8 @@ pub fn gemv<S: Scheme<T>, T: GemmElement, O: Rounded<T::Acc>>(
         if !by_rows && n < WIDE && n * k > TASK {
             return in_parts(level, mat, x, n, parallel, |sums| finish(0, sums, y));
         }
-        let strip = if by_rows { (TASK / k).max(1) } else { even(n, STRIP, 64) };
+        // A column's sum is the same in any strip.
+        let strip = if by_rows { (TASK / k).max(1) } else { even(n, STRIP.min(n.div_ceil(2 * threads)), 64) };
         let task = |(t, y): (usize, &mut [O])| {
             let mat = mat.at(t * strip, 0);
             with_scratch(y.len(), |sums: &mut [T::Acc]| {
@@ -105,7 +109,7 @@ fn in_parts<T: GemmElement>(
     parallel: bool,
     finish: impl FnOnce(&mut [T::Acc]),
 ) {
-    let depth = even(x.len(), TASK.div_ceil(n), DEPTH);
+    let depth = even(x.len(), TASK.div_ceil(n).max(x.len().div_ceil(PARTS)), DEPTH);
     with_scratch(x.len().div_ceil(depth) * n, |sums: &mut [T::Acc]| {
         let part = |(t, sums): (usize, &mut [T::Acc])| {
             let first = t * depth;

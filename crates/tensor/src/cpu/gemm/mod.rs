@@ -4,7 +4,7 @@
 //! High-Performance Matrix Multiplication* (2008), with the loops of Van Zee & van de Geijn, *BLIS* (2015):
 //!
 //! ```text
-//! in parallel, for pieces of C          as many as threads; none waits for another
+//! in parallel, for pieces of C          about as many as threads, or a few times that; none waits for another
 //!   for j in 0..n by NC                 columns of C, B
 //!     for p in 0..k by KC               depth; later steps add to C
 //!       pack B[p..p+KC, j..j+NC]        into panels NR wide: L3
@@ -38,7 +38,8 @@ mod scheme;
 #[cfg(test)]
 mod tests;
 
-pub use element::{GemmElement, Rounded};
+pub use element::GemmElement;
+use element::Rounded;
 pub use kernel::Accumulator;
 pub use pack::transpose;
 pub use packed::{Packed, Panel};

@@ -104,7 +104,8 @@ impl<T: GemmElement> Packed<T> {
         self.run(m, (self.k, self.n), a, c, ldc, Start { accumulate: false, bias: Some(bias) }, parallel)
     }
 
-    /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone.
+    /// [`product`](Packed::product) with the first `k` rows and `n` columns of B alone. (Where values are packed in pairs and
+    /// `k` is odd, row `k` is multiplied by zero: what is not finite there makes NaN.)
     ///
     /// # Panics
     /// As there, or if B has fewer.
@@ -149,14 +150,20 @@ impl<T: GemmElement> Packed<T> {
         a.check("A", m, k);
         let tasks = tasks_for(m * n * k, threads_for(m * n * k, parallel));
         let cuts = if n >= m { (1, tasks) } else { (tasks, 1) };
-        in_pieces(&self.kernel, (m, n), cuts, Output { c: c.as_mut_ptr(), ldc }, |rows, columns, out| {
-            let (a, bias) = (a.at(rows.start, 0), start.bias.map(|bias| &bias[columns.clone()]));
-            let start = Start { bias, ..start };
-            match self.fast {
-                true => self.blocks::<T::Fast>((rows.len(), k), columns, a, out, start),
-                false => self.blocks::<T::Plain>((rows.len(), k), columns, a, out, start),
-            }
-        });
+        in_pieces(
+            (self.kernel.mr, self.kernel.nr),
+            (m, n),
+            cuts,
+            Output { c: c.as_mut_ptr(), ldc },
+            |rows, columns, out| {
+                let (a, bias) = (a.at(rows.start, 0), start.bias.map(|bias| &bias[columns.clone()]));
+                let start = Start { bias, ..start };
+                match self.fast {
+                    true => self.blocks::<T::Fast>((rows.len(), k), columns, a, out, start),
+                    false => self.blocks::<T::Plain>((rows.len(), k), columns, a, out, start),
+                }
+            },
+        );
     }
 
     /// The product with some columns of B, from a panel's first on, by the scheme by which B is packed; all sizes have

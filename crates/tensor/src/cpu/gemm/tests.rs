@@ -1,6 +1,7 @@
 //! The product against sums in `f64` (or wrapping integers), for every type, level and layout.
 
 use super::*;
+use bytemuck::Pod;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -199,9 +200,16 @@ proptest! {
 #[test]
 fn blocks_and_vectors() {
     let plain = Shape { m: 0, n: 0, k: 0, a: Rows, b: Rows, pad: 0, accumulate: false, parallel: true };
-    for (m, n, k) in
-        [(3, 5, 1300), (300, 40, 520), (40, 700, 600), (1, 2100, 70), (1, 130, 2000), (2100, 1, 70), (15, 66, 4200)]
-    {
+    for (m, n, k) in [
+        (3, 5, 1300),
+        (300, 40, 520),
+        (40, 700, 600),
+        (1, 2100, 70),
+        (1, 16500, 9),
+        (1, 130, 2000),
+        (2100, 1, 70),
+        (15, 66, 4200),
+    ] {
         for (a, b) in [(Rows, Rows), (Rows, Columns), (Columns, Rows), (ReversedRows, Sparse)] {
             for accumulate in [false, true] {
                 check::<f32>(Shape { m, n, k, a, b, accumulate, pad: 2, ..plain });
@@ -211,6 +219,9 @@ fn blocks_and_vectors() {
             check::<f64>(Shape { m, n, k, a, b, ..plain });
         }
     }
+    // More than one tile of columns, more than one block of rows.
+    check::<f32>(Shape { m: 50, n: 700, k: 600, parallel: false, ..plain });
+    check::<f32>(Shape { m: 4200, n: 70, k: 5, a: Columns, parallel: false, ..plain });
     check::<f16>(Shape { m: 1030, n: 33, k: 20, ..plain });
     check::<f16>(Shape { m: 20, n: 2060, k: 20, accumulate: true, pad: 3, ..plain });
 }
@@ -266,17 +277,32 @@ fn nan_is_not_hidden() {
 /// Bit for bit the same with any number of threads, and with none.
 #[test]
 fn threads_do_not_change_the_result() {
-    for (m, n, k) in [(200, 300, 700), (130, 1000, 64), (700, 90, 100), (1, 5000, 300), (5000, 1, 300), (20, 4000, 90)]
-    {
+    threads_do_not_change::<f32>();
+    threads_do_not_change::<bf16>();
+}
+
+fn threads_do_not_change<T: Case<Acc = f32> + Pod>() {
+    for (m, n, k) in [
+        (200, 300, 700),
+        (130, 1000, 64),
+        (700, 90, 100),
+        (50, 700, 600),
+        (1, 5000, 300),
+        (1, 16500, 9),
+        (5000, 1, 300),
+        (20, 4000, 90),
+    ] {
         for b_layout in [Rows, Columns] {
-            let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+            let (a, b) = (numbers::<T>(m * k, 1), numbers::<T>(k * n, 2));
             let a = MatRef::row_major(&a, k);
             let b = if let Rows = b_layout { MatRef::row_major(&b, n) } else { MatRef::row_major(&b, k).t() };
             for level in levels() {
+                let packed = Packed::new(level, b, k, n);
                 let run = |parallel: bool| {
-                    let mut c = vec![0.0f32; m * n];
+                    let (mut c, mut by_packed) = (numbers::<T>(m * n, 3), vec![0.0; m * n]);
                     gemm_at(level, Product { m, n, k, a, b, accumulate: false, bias: None }, &mut c, n, parallel);
-                    c.iter().map(|c| c.to_bits()).collect::<Vec<_>>()
+                    packed.product(m, a, &mut by_packed, n, false, parallel);
+                    (bytemuck::cast_slice::<T, u8>(&c).to_vec(), by_packed)
                 };
                 let alone = run(false);
                 for threads in [1, 2, 3, 5] {
@@ -381,8 +407,18 @@ fn with_a_bias() {
             }
         }
     }
-    for (m, n, k) in [(1, 40, 9), (40, 1, 9), (5, 7, 0), (17, 33, 65), (300, 200, 700), (20, 3000, 90), (600, 40, 5000)]
-    {
+    for (m, n, k) in [
+        (1, 40, 9),
+        (40, 1, 9),
+        (1, 2100, 70),
+        (1, 16500, 9),
+        (2100, 1, 70),
+        (5, 7, 0),
+        (17, 33, 65),
+        (300, 200, 700),
+        (20, 3000, 90),
+        (600, 40, 5000),
+    ] {
         run::<f32>(m, n, k);
         run::<bf16>(m, n, k);
     }

@@ -32,8 +32,8 @@ pub fn index_add<T: Accumulate>(
     }
     let slices = y.par_chunks_mut(n * inner).zip(x.par_chunks(m * inner)).with_min_len(SERIAL.div_ceil(m * inner));
     let threads = rayon::current_num_threads().div_ceil(outer);
-    // A table of far more rows than there are sources costs more to divide than to write to.
-    if m * inner < SERIAL || threads == 1 || n > 16 * m {
+    // A table of many rows costs more to divide than the few sources to write to it.
+    if m * inner < SERIAL || threads == 1 || n > m * inner / 8 {
         slices.for_each(|(y, x)| add_to_rows(inner, indices, x, 0, y));
         return Ok(());
     }

@@ -132,7 +132,8 @@ pub fn log1p<S: Simd>(x: f32) -> f32 {
     if x.abs() < 1e-8 { x } else { y }
 }
 
-/// Hyperbolic tangent: Cephes' odd polynomial for |x| < 0.625, else `1 − 2e / (1 + e)` with `e = e^{−2|x|}`. Largest error 1.3 ulp.
+/// Hyperbolic tangent: Cephes' odd polynomial for |x| < 0.625, else `1 − 2e / (1 + e)` with `e = e^{−2|x|}`. Largest error
+/// 1.3 ulp.
 #[inline(always)]
 pub fn tanh<S: Simd>(x: f32) -> f32 {
     let a = x.abs();

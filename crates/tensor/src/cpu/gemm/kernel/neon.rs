@@ -40,10 +40,6 @@ macro_rules! neon_ops {
             pub fn mask(n: usize) -> Mask {
                 n
             }
-            /// Left to the hardware: the instruction has no stable intrinsic.
-            #[inline]
-            #[target_feature(enable = "neon")]
-            pub fn prefetch(_: *const $t) {}
             /// # Safety
             /// `LANES` elements at `p` are readable.
             #[inline]

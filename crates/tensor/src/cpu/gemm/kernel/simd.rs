@@ -13,6 +13,7 @@ macro_rules! simd_kernel {
         pub mod $t {
             use super::$ops as ops;
             use crate::cpu::gemm::kernel::{Kernel, Tile, transpose};
+            use crate::cpu::simd::prefetch;
 
             /// The kernel of this type at this level.
             pub const KERNEL: Kernel<$t> = Kernel { mr: $mr, nr: 2 * ops::LANES, run, dot: $dot, transpose: transpose::$transpose };
@@ -41,8 +42,8 @@ macro_rules! simd_kernel {
                 let full = |j: usize| FULL || j + 1 < NV;
                 let (rs, cs) = (t.a_rs, t.a_cs);
                 for i in 0..R {
-                    ops::prefetch(t.c.wrapping_add(i * t.ldc));
-                    ops::prefetch(t.c.wrapping_add(i * t.ldc + cols - 1));
+                    prefetch(t.c.wrapping_add(i * t.ldc), 1);
+                    prefetch(t.c.wrapping_add(i * t.ldc + cols - 1), 1);
                 }
                 let mut acc = [[ops::zero(); NV]; $mr];
                 // Row i is at `a[i / 3] + (i % 3) * rs`: base + {0, 1, 2} * index is one x86 address, and five bases
@@ -63,7 +64,7 @@ macro_rules! simd_kernel {
                     // What is read where it lies jumps from page to page, which the hardware does not foresee.
                     let ahead = b.wrapping_offset(8 * t.b_rs);
                     for j in 0..NV {
-                        ops::prefetch(ahead.wrapping_add(j * ops::LANES));
+                        prefetch(ahead.wrapping_add(j * ops::LANES), 1);
                     }
                     // Unrolled by hand: the compiler gives up before fourteen rows, and then keeps `acc` in memory.
                     $(
@@ -196,13 +197,6 @@ macro_rules! simd_ops {
             #[target_feature(enable = $features)]
             pub fn mask($n: usize) -> Mask {
                 $mask
-            }
-            #[inline]
-            #[target_feature(enable = $features)]
-            #[allow(unused_unsafe)] // safe since Rust 1.9x, unsafe in our minimum version
-            pub fn prefetch(p: *const $t) {
-                // SAFETY: a prefetch touches no memory as far as the program can tell; any address will do.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
             }
             /// # Safety
             /// `LANES` elements at `p` are readable.
