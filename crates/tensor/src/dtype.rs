@@ -73,6 +73,31 @@ impl DType {
         }
     }
 
+    /// The largest number of a float dtype below `bound`.
+    pub fn largest_below(self, bound: f64) -> f64 {
+        /// The neighbour below, of a half type by its bits.
+        fn down(bits: u16) -> u16 {
+            match bits {
+                0 | 0x8000 => 0x8001,
+                b if b & 0x8000 == 0 => b - 1,
+                b => b + 1,
+            }
+        }
+        let (nearest, below) = match self {
+            DType::F64 => return bound.next_down(),
+            DType::F16 => {
+                let x = f16::from_f64(bound);
+                (x.to_f64(), f16::from_bits(down(x.to_bits())).to_f64())
+            }
+            DType::BF16 => {
+                let x = bf16::from_f64(bound);
+                (x.to_f64(), bf16::from_bits(down(x.to_bits())).to_f64())
+            }
+            _ => (bound as f32 as f64, (bound as f32).next_down() as f64),
+        };
+        if nearest < bound { nearest } else { below }
+    }
+
     /// Does an integer dtype hold the whole number `s`? (Never for floats and bool.)
     pub(crate) fn holds(self, s: f64) -> bool {
         match self {

@@ -3,11 +3,13 @@
 
 mod crash;
 mod deps;
+mod kernels;
 mod resume;
 mod sanitize;
 mod shell;
 
 use clap::Parser;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The project's own chores.
@@ -30,6 +32,16 @@ enum Chore {
         #[arg(long, default_value_t = 1000)]
         steps: usize,
     },
+    /// Compile every CUDA kernel, without a card (needs NVRTC; FERROGRAD_NVRTC names its folder): prints what each uses, and
+    /// fails where one spills registers or the assembler ignores what it asks for.
+    Kernels {
+        /// For these architectures.
+        #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90a")]
+        arch: Vec<String>,
+        /// Keep the machine code here: FERROGRAD_CACHE finds it on a machine without the compiler.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -38,6 +50,7 @@ fn main() -> ExitCode {
         Chore::Sanitize => sanitize::run(),
         Chore::Crash { times } => crash::run(times),
         Chore::Resume { steps } => resume::run(steps),
+        Chore::Kernels { arch, out } => kernels::run(&arch, out.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

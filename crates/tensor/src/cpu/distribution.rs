@@ -6,7 +6,6 @@ use crate::backend::Distribution;
 use crate::dtype::Element;
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor, dispatch};
-use half::{bf16, f16};
 
 /// `shape` numbers of `dtype` from stream `offset` of `seed`. The half types round f32's numbers, but for the uniform
 /// distribution's bound, which stays excluded.
@@ -15,7 +14,7 @@ pub fn random(distribution: Distribution, shape: &Shape, dtype: DType, seed: u64
     let f32_or_f64 = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     match distribution {
         Distribution::Uniform { low, high } => {
-            let below = largest_below(high, dtype);
+            let below = dtype.largest_below(high);
             let buffer = match f32_or_f64 {
                 DType::F64 => uniform::<f64>(n, low, high, below, seed, offset),
                 _ => uniform::<f32>(n, low, high, below, seed, offset),
@@ -94,29 +93,4 @@ fn integers<T: Element>(n: usize, low: i64, high: i64, seed: u64, offset: u64) -
         }
     });
     buffer
-}
-
-/// The largest number of `dtype` below `bound`.
-fn largest_below(bound: f64, dtype: DType) -> f64 {
-    /// The neighbour below, of a half type by its bits.
-    fn down(bits: u16) -> u16 {
-        match bits {
-            0 | 0x8000 => 0x8001,
-            b if b & 0x8000 == 0 => b - 1,
-            b => b + 1,
-        }
-    }
-    let (nearest, below) = match dtype {
-        DType::F64 => return bound.next_down(),
-        DType::F16 => {
-            let x = f16::from_f64(bound);
-            (x.to_f64(), f16::from_bits(down(x.to_bits())).to_f64())
-        }
-        DType::BF16 => {
-            let x = bf16::from_f64(bound);
-            (x.to_f64(), bf16::from_bits(down(x.to_bits())).to_f64())
-        }
-        _ => (bound as f32 as f64, (bound as f32).next_down() as f64),
-    };
-    if nearest < bound { nearest } else { below }
 }

@@ -1,0 +1,115 @@
+//! The card as a [`Backend`].
+
+use crate::cuda::Cuda;
+use crate::memory::CudaBuffer;
+use crate::ops::{elementwise, index, matmul, random, reduce, sort};
+use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
+use ferrograd_tensor::profile::kernel;
+use ferrograd_tensor::storage::Buffer;
+use ferrograd_tensor::{DType, Layout, Shape, Tensor};
+use std::sync::Arc;
+
+fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
+    buffer.as_any().downcast_ref().expect("a CUDA tensor has CUDA memory")
+}
+
+impl Backend for Cuda {
+    fn id(&self) -> (&'static str, usize) {
+        ("cuda", self.index)
+    }
+    fn description(&self) -> String {
+        let (major, minor) = self.capability;
+        let memory = self.memory_use();
+        format!(
+            "{}, compute capability {major}.{minor}, {} multiprocessors, {:.1} GiB",
+            self.name,
+            self.multiprocessors,
+            memory.total as f64 / (1u64 << 30) as f64
+        )
+    }
+    fn synchronize(&self) {
+        self.wait();
+    }
+
+    fn upload(&self, bytes: &[u8]) -> Arc<dyn Buffer> {
+        Arc::new(self.card().upload(bytes))
+    }
+    fn download(&self, buffer: &dyn Buffer) -> Vec<u8> {
+        self.card().download(memory(buffer))
+    }
+
+    fn full(&self, shape: &Shape, dtype: DType, value: f64) -> Tensor {
+        kernel("full", &[], 0.0, || elementwise::full(self.card(), shape, dtype, value))
+    }
+    fn copy(&self, x: &Tensor) -> Tensor {
+        kernel("copy", &[x], 0.0, || elementwise::copy(self.card(), x))
+    }
+    fn write(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
+        let region = elementwise::region(dst, region);
+        kernel("write", &[src], 0.0, || elementwise::copy_into(self.card(), src, &region))
+    }
+    fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
+        kernel("cast", &[x], 0.0, || elementwise::cast(self.card(), x, dtype))
+    }
+
+    fn unary(&self, op: Unary, x: &Tensor) -> Tensor {
+        kernel(op.name(), &[x], 0.0, || elementwise::unary(self.card(), op, x))
+    }
+    fn binary(&self, op: Binary, a: &Tensor, b: &Tensor) -> Tensor {
+        kernel(op.name(), &[a, b], 0.0, || elementwise::binary(self.card(), op, a, b))
+    }
+    fn binary_assign(&self, op: Binary, dst: &mut Tensor, src: &Tensor) {
+        kernel(op.name(), &[src], 0.0, || elementwise::binary_assign(self.card(), op, dst, src))
+    }
+    fn compare(&self, op: Compare, a: &Tensor, b: &Tensor) -> Tensor {
+        kernel(op.name(), &[a, b], 0.0, || elementwise::compare(self.card(), op, a, b))
+    }
+    fn select(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+        kernel("select", &[condition, a, b], 0.0, || elementwise::select(self.card(), condition, a, b))
+    }
+
+    fn reduce(&self, op: Reduce, x: &Tensor, dims: &[usize]) -> Tensor {
+        kernel(op.name(), &[x], 0.0, || reduce::reduce(self.card(), op, x, dims))
+    }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        kernel("arg_reduce", &[x], 0.0, || reduce::arg_reduce(self.card(), largest, x, dim))
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        kernel("cumsum", &[x], 0.0, || reduce::cumsum(self.card(), x, dim))
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        kernel("sort", &[x], 0.0, || sort::sort(self.card(), x, x.dims()[dim], dim, descending))
+    }
+    fn topk(&self, x: &Tensor, k: usize, dim: usize, largest: bool) -> Option<(Tensor, Tensor)> {
+        kernel("topk", &[x], 0.0, || Some(sort::sort(self.card(), x, k, dim, largest)))
+    }
+
+    fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul", &[a, b], flops, || matmul::matmul(self.card(), a, b, None))
+    }
+    fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul(self.card(), a, b, Some(bias))))
+    }
+
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        kernel("gather", &[x, index], 0.0, || index::gather(self.card(), x, dim, index))
+    }
+    fn scatter_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        kernel("scatter_add", &[x, index, src], 0.0, || index::scatter_add(self.card(), x, dim, index, src))
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        kernel("index_select", &[x, index], 0.0, || index::index_select(self.card(), x, dim, index))
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        kernel("index_add", &[x, index, src], 0.0, || index::index_add(self.card(), x, dim, index, src))
+    }
+    fn index_range(&self, index: &Tensor) -> (i64, i64) {
+        index::index_range(self.card(), index)
+    }
+
+    fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
+        kernel("random", &[], 0.0, || random::random(self.card(), distribution, shape, dtype, seed, offset))
+    }
+}

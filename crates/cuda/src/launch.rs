@@ -1,0 +1,66 @@
+//! Launching a kernel.
+
+use crate::cuda::Cuda;
+use crate::memory::address;
+use crate::programs::KernelId;
+use cudarc::driver::result;
+use ferrograd_tensor::{Tensor, error::throw};
+use smallvec::SmallVec;
+use std::ffi::c_void;
+
+/// Threads of a block where nothing speaks for another number.
+pub const BLOCK: u32 = 256;
+
+/// The arguments of a launch, in the order of the kernel's parameters.
+#[derive(Default)]
+pub struct Arguments {
+    /// 8 bytes each, at least; larger ones take several.
+    words: SmallVec<[u64; 64]>,
+    starts: SmallVec<[usize; 12]>,
+}
+
+impl Arguments {
+    /// A number or a `repr(C)` struct, as the kernel declares it.
+    pub fn value<T: Copy>(mut self, value: T) -> Self {
+        const { assert!(align_of::<T>() <= 8) };
+        self.starts.push(self.words.len());
+        let start = self.words.len();
+        self.words.resize(start + size_of::<T>().div_ceil(8), 0);
+        // SAFETY: there is room for the value, at an alignment of 8; the words are read by the driver only, as bytes.
+        unsafe { self.words[start..].as_mut_ptr().cast::<T>().write(value) };
+        self
+    }
+    /// A pointer to the tensor's element 0.
+    pub fn tensor(self, x: &Tensor) -> Self {
+        self.value(address(x))
+    }
+}
+
+impl Cuda {
+    /// Launches the kernel on `grid` blocks of `block` threads with `shared` bytes of dynamic shared memory.
+    ///
+    /// # Safety
+    /// The arguments are those that the kernel declares, and what they point to is as large as the kernel takes it to be.
+    #[track_caller]
+    pub(crate) unsafe fn launch(&self, id: KernelId, grid: [u32; 3], block: u32, shared: u32, arguments: Arguments) {
+        self.bind();
+        let kernel = self.programs.kernel(id).unwrap_or_else(|e| throw(e));
+        let mut arguments = arguments;
+        let base = arguments.words.as_mut_ptr();
+        let mut pointers: SmallVec<[*mut c_void; 12]> =
+            arguments.starts.iter().map(|&start| base.wrapping_add(start).cast()).collect();
+        let [x, y, z] = grid;
+        // SAFETY: the caller's promise; the driver copies the arguments before it returns.
+        unsafe {
+            result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream, &mut pointers)
+                .unwrap_or_else(|e| self.broken(id.name, e));
+        }
+    }
+
+    /// Blocks for so many threads' worth of work: enough to fill the card a few times over, each thread doing the rest in
+    /// strides of the whole grid.
+    pub(crate) fn grid_for(&self, threads: usize) -> [u32; 3] {
+        let most = self.multiprocessors as usize * 32;
+        [threads.div_ceil(BLOCK as usize).clamp(1, most) as u32, 1, 1]
+    }
+}

@@ -1,0 +1,51 @@
+//! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
+
+pub mod elementwise;
+pub mod index;
+pub mod matmul;
+pub mod random;
+pub mod reduce;
+pub mod sort;
+
+use crate::cuda::Cuda;
+use crate::programs::Program;
+use ferrograd_tensor::{DType, Device, Layout, Shape, Tensor};
+use std::sync::Arc;
+
+impl Cuda {
+    /// A row-major tensor of unspecified contents.
+    #[track_caller]
+    pub(crate) fn empty(&'static self, shape: &Shape, dtype: DType) -> Tensor {
+        let buffer = self.allocate(shape.numel() * dtype.size());
+        Tensor::from_buffer(Arc::new(buffer), Layout::contiguous(shape), dtype, Device::from_backend(self))
+    }
+}
+
+/// The dtype after which a kernel is named that only moves elements of this size.
+pub fn moved_as(dtype: DType) -> DType {
+    match dtype.size() {
+        8 => DType::I64,
+        4 => DType::I32,
+        2 => DType::F16,
+        _ => DType::U8,
+    }
+}
+
+/// Every program: what is compiled ahead of time, and what the gates look at.
+pub fn programs() -> Vec<Program> {
+    let plain = [
+        "full.cu",
+        "copy.cu",
+        "select.cu",
+        "arg_reduce.cu",
+        "cumsum.cu",
+        "sort.cu",
+        "matmul.cu",
+        "gather.cu",
+        "random.cu",
+    ];
+    let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
+    all.extend(elementwise::programs());
+    all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
+    all
+}

@@ -1,0 +1,82 @@
+//! Compiles every CUDA kernel, without a card: what they use, and whether any is worse than it should be.
+
+use crate::shell::Outcome;
+use std::path::Path;
+
+/// What the assembler says of one kernel.
+#[derive(Default)]
+struct Kernel {
+    name: String,
+    registers: usize,
+    shared: usize,
+    stack: usize,
+    spilled: usize,
+}
+
+/// Warnings of the assembler that mean a kernel is not what was written: register counts that are ignored, matrix
+/// instructions that are made to wait for each other.
+const REFUSED: [&str; 6] = ["C7507", "C7508", "C7510", "C7511", "C7514", "C7515"];
+
+/// Compiles for each architecture and prints a line for each kernel; into `out`, if it is given.
+pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
+    let mut faults = Vec::new();
+    for architecture in architectures {
+        let mut count = 0;
+        println!("{architecture:>8}  {:<44} {:>9} {:>12} {:>6}", "kernel", "registers", "shared bytes", "stack");
+        ferrograd_cuda::compile_all(architecture, out, |program, log| {
+            for kernel in kernels(log) {
+                count += 1;
+                let name = format!("{} ({program})", kernel.name);
+                println!("{:>8}  {name:<44} {:>9} {:>12} {:>6}", "", kernel.registers, kernel.shared, kernel.stack);
+                if kernel.spilled > 0 {
+                    faults.push(format!("{architecture}: {name} spills {} bytes of registers", kernel.spilled));
+                }
+            }
+            let refused = log.lines().filter(|line| REFUSED.iter().any(|code| line.contains(code)));
+            faults.extend(refused.map(|line| format!("{architecture}: {program}: {line}")));
+        })?;
+        println!("{architecture}: {count} kernels");
+        if count == 0 {
+            return Err(format!("{architecture}: the assembler named no kernel").into());
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
+}
+
+/// What `ptxas -v` printed.
+fn kernels(log: &str) -> Vec<Kernel> {
+    let mut found: Vec<Kernel> = Vec::new();
+    for line in log.lines() {
+        if let Some(name) = line.split("Compiling entry function '").nth(1) {
+            found.push(Kernel { name: name.split('\'').next().unwrap_or_default().to_owned(), ..Default::default() });
+        }
+        let Some(kernel) = found.last_mut() else { continue };
+        let before = |unit: &str| -> usize {
+            let text = line.split(unit).next().filter(|text| text.len() < line.len());
+            text.and_then(|text| text.split_whitespace().last()?.parse().ok()).unwrap_or(0)
+        };
+        if line.contains("bytes stack frame") {
+            kernel.stack = before(" bytes stack frame");
+            kernel.spilled = before(" bytes spill stores") + before(" bytes spill loads");
+        }
+        if line.contains("Used ") {
+            kernel.registers = before(" registers");
+            kernel.shared = before(" bytes smem");
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_the_assembler_says() {
+        let log = "ptxas info    : Compiling entry function 'unary_f32' for 'sm_80'\n\
+                   ptxas info    : Function properties for unary_f32\n    \
+                   8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads\n\
+                   ptxas info    : Used 26 registers, used 1 barriers, 128 bytes smem, 448 bytes cmem[0]\n";
+        let [kernel] = &super::kernels(log)[..] else { panic!("one kernel") };
+        assert_eq!(kernel.name, "unary_f32");
+        assert_eq!([kernel.registers, kernel.shared, kernel.stack, kernel.spilled], [26, 128, 8, 16]);
+    }
+}

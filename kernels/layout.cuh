@@ -1,0 +1,39 @@
+// Operands of one shape with any strides; `crates/cuda/src/layout.rs` fills it in.
+#pragma once
+#include "types.cuh"
+
+constexpr int DIMS = 10;
+
+template <int N> struct Layout {
+    i64 numel;
+    i32 rank;
+    // Is every operand a run of memory that begins at a multiple of 16 bytes?
+    i32 vectors;
+    i64 extents[DIMS];
+    i64 strides[N][DIMS];
+
+    // Where element `i`, counted in row-major order, lies in each operand.
+    __device__ __forceinline__ void find(i64 i, i64 (&at)[N]) const {
+        for (int n = 0; n < N; n++) at[n] = 0;
+        if (numel <= 0xffffffffll) {
+            // Divisions of 32 bits are several times faster.
+            u32 left = (u32)i;
+            for (int d = rank - 1; d >= 0; d--) {
+                u32 next = left / (u32)extents[d];
+                for (int n = 0; n < N; n++) at[n] += (i64)(left - next * (u32)extents[d]) * strides[n][d];
+                left = next;
+            }
+        } else {
+            i64 left = i;
+            for (int d = rank - 1; d >= 0; d--) {
+                i64 next = left / extents[d];
+                for (int n = 0; n < N; n++) at[n] += (left - next * extents[d]) * strides[n][d];
+                left = next;
+            }
+        }
+    }
+};
+
+// The thread's number in the grid, and the grid's size: loops go from the one in strides of the other.
+__device__ __forceinline__ i64 thread_in_grid() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
+__device__ __forceinline__ i64 threads_in_grid() { return (i64)gridDim.x * blockDim.x; }

@@ -1,0 +1,58 @@
+// y = x with some dimensions reduced. One program for each operation: -DOP=Sum.
+//
+// What reads memory in long runs depends on which dimensions go. If the fastest-moving one goes, neighbouring threads take
+// neighbours of one sum, a warp or a block for each; if it stays, each thread takes a sum of its own, next to its neighbour's.
+// Few long sums are cut into `parts`, which a second launch adds up: a cut that depends on the shape alone, so that
+// the same numbers give the same bits.
+#include "layout.cuh"
+#include "reduction.cuh"
+
+// What a dtype is reduced in.
+template <class X> struct Accumulator { typedef i64 type; };
+template <> struct Accumulator<f32> { typedef f32 type; };
+template <> struct Accumulator<f64> { typedef f64 type; };
+template <> struct Accumulator<f16> { typedef f32 type; };
+template <> struct Accumulator<bf16> { typedef f32 type; };
+
+// This thread's share of sum `o`: elements `first`, `first + step`, … of part `blockIdx.y`.
+template <class X, class A>
+__device__ __forceinline__ A share(const X* x, const Layout<1>& kept, const Layout<1>& reduced, i64 part, i64 o, u32 first, u32 step) {
+    i64 at[1], base[1];
+    kept.find(o, base);
+    i64 start = blockIdx.y * part, end = start + part < reduced.numel ? start + part : reduced.numel;
+    A sum = OP<A>::identity();
+    for (i64 r = start + first; r < end; r += step) {
+        reduced.find(r, at);
+        sum = OP<A>::combine(sum, A(load(x[base[0] + at[0]])));
+    }
+    return sum;
+}
+
+#define KERNELS(name, X)                                                                                          \
+    extern "C" __global__ void by_block_##name(const X* x, Accumulator<X>::type* y, Layout<1> kept, Layout<1> reduced, i64 part) { \
+        typedef Accumulator<X>::type A;                                                                           \
+        i64 o = blockIdx.x;                                                                                       \
+        A sum = block_reduce<OP<A>>(share<X, A>(x, kept, reduced, part, o, threadIdx.x, blockDim.x));             \
+        if (threadIdx.x == 0) y[blockIdx.y * kept.numel + o] = sum;                                               \
+    }                                                                                                             \
+    extern "C" __global__ void by_warp_##name(const X* x, Accumulator<X>::type* y, Layout<1> kept, Layout<1> reduced, i64 part) { \
+        typedef Accumulator<X>::type A;                                                                           \
+        i64 o = (i64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;                                       \
+        if (o >= kept.numel) return;                                                                              \
+        A sum = warp_reduce<OP<A>>(share<X, A>(x, kept, reduced, part, o, threadIdx.x % WARP, WARP));             \
+        if (threadIdx.x % WARP == 0) y[blockIdx.y * kept.numel + o] = sum;                                        \
+    }                                                                                                             \
+    extern "C" __global__ void by_thread_##name(const X* x, Accumulator<X>::type* y, Layout<1> kept, Layout<1> reduced, i64 part) { \
+        typedef Accumulator<X>::type A;                                                                           \
+        i64 o = thread_in_grid();                                                                                 \
+        if (o < kept.numel) y[blockIdx.y * kept.numel + o] = share<X, A>(x, kept, reduced, part, o, 0, 1);        \
+    }
+KERNELS(f32, f32)
+KERNELS(f64, f64)
+KERNELS(f16, f16)
+KERNELS(bf16, bf16)
+KERNELS(i64, i64)
+KERNELS(i32, i32)
+KERNELS(i8, i8)
+KERNELS(u8, u8)
+KERNELS(bool, u8)
