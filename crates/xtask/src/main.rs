@@ -7,6 +7,7 @@ mod kernels;
 mod resume;
 mod sanitize;
 mod shell;
+mod test_cuda;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -32,6 +33,11 @@ enum Chore {
         #[arg(long, default_value_t = 1000)]
         steps: usize,
     },
+    /// Run the CUDA backend's tests without a card, under the emulator (needs g++).
+    TestCuda {
+        /// Only tests whose name has this in it.
+        filter: Option<String>,
+    },
     /// Compile every CUDA kernel, without a card (needs NVRTC; FERROGRAD_NVRTC names its folder): prints what each uses, and
     /// fails where one spills registers or the assembler ignores what it asks for.
     Kernels {
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Sanitize => sanitize::run(),
         Chore::Crash { times } => crash::run(times),
         Chore::Resume { steps } => resume::run(steps),
+        Chore::TestCuda { filter } => test_cuda::run_suites(filter.as_deref()),
         Chore::Kernels { arch, out } => kernels::run(&arch, out.as_deref()),
     };
     match outcome {

@@ -1,0 +1,51 @@
+// Atomics. One thread runs at a time and is never interrupted, so a plain read and write is atomic.
+#pragma once
+
+#define EMULATOR_ATOMIC(name, expression)                              \
+  template <class T>                                                   \
+  inline T name(T *address, emulator::Same<T> value) {                 \
+    T old = *address;                                                  \
+    *address = expression;                                             \
+    return old;                                                        \
+  }                                                                    \
+  template <class T>                                                   \
+  inline T name##_block(T *address, emulator::Same<T> value) {         \
+    return name(address, value);                                       \
+  }                                                                    \
+  template <class T>                                                   \
+  inline T name##_system(T *address, emulator::Same<T> value) {        \
+    return name(address, value);                                       \
+  }
+
+namespace emulator {
+// The type of `T`, not deduced: atomicAdd(&float, 1) adds 1.0f, as CUDA's overloads do.
+template <class T>
+struct SameAs {
+  using Type = T;
+};
+template <class T>
+using Same = typename SameAs<T>::Type;
+}  // namespace emulator
+
+EMULATOR_ATOMIC(atomicAdd, old + value)
+EMULATOR_ATOMIC(atomicSub, old - value)
+EMULATOR_ATOMIC(atomicExch, value)
+EMULATOR_ATOMIC(atomicMax, old > value ? old : value)
+EMULATOR_ATOMIC(atomicMin, old < value ? old : value)
+EMULATOR_ATOMIC(atomicAnd, old & value)
+EMULATOR_ATOMIC(atomicOr, old | value)
+EMULATOR_ATOMIC(atomicXor, old ^ value)
+EMULATOR_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
+EMULATOR_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
+#undef EMULATOR_ATOMIC
+
+// A thread that fails to exchange may be spinning on a lock, so the others get their turn.
+template <class T>
+inline T atomicCAS(T *address, emulator::Same<T> expected, emulator::Same<T> value) {
+  T old = *address;
+  if (old == expected)
+    *address = value;
+  else
+    emulator_yield();
+  return old;
+}

@@ -1,0 +1,66 @@
+// The contract between a compiled kernel and the stand-in driver that runs it: what the driver exports to kernels
+// (the coordinates of the thread that runs, and the calls at which a thread may wait), and how a kernel describes
+// itself to the driver. Both sides include this file; it may include no other.
+#pragma once
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+  constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
+  constexpr operator uint3() const { return {x, y, z}; }
+};
+
+// Where a call stands in the kernel's source: a default argument is evaluated in the caller's line.
+#define EMULATOR_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+// A kernel as the driver sees it. `call` reads the arguments through the pointers that cuLaunchKernel was given.
+struct EmulatorKernel {
+  const char *name;
+  void (*call)(void **arguments);
+  unsigned argument_count;
+  const unsigned long *argument_sizes;
+  unsigned max_threads;  // of __launch_bounds__, or 1024
+  dim3 cluster;          // of __cluster_dims__, or (0, 0, 0)
+};
+
+// An operation in which several threads of a warp take part. Each brings a pointer to its own part, which stays valid
+// until all have come; then `complete` runs once for all of them. `lanes` has a bit for each that came.
+struct EmulatorCollective {
+  const char *name;
+  void (*complete)(void **parts, unsigned lanes);
+};
+
+// What a barrier with a vote gives to each thread.
+struct EmulatorVotes {
+  int count, any, all;
+};
+
+extern "C" {
+// One kernel runs at a time and one of its threads at a time, so its coordinates are plain variables.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+// The lane of the running thread in its warp, and the lanes of that warp that have not exited.
+unsigned emulator_lane();
+unsigned emulator_active_lanes();
+// The block's dynamic shared memory.
+void *emulator_dynamic_shared();
+// Waits until every thread in `mask` that has not exited has come to the same operation.
+void emulator_warp(unsigned mask, const EmulatorCollective *operation, void *part, const char *file, int line);
+// Waits at barrier `id` (0…15) of the block for `threads` threads in all; 0 means every thread that has not exited.
+EmulatorVotes emulator_barrier(unsigned id, unsigned threads, int vote, const char *what, const char *file, int line);
+// Arrives at a barrier without waiting.
+void emulator_barrier_arrive(unsigned id, unsigned threads, const char *file, int line);
+// Lets other threads run: called wherever a thread may spin on memory.
+void emulator_yield();
+// Ends the launch with an error that quotes the message.
+[[noreturn]] void emulator_fail(const char *message, const char *file, int line);
+
+// Asynchronous copies into shared memory; bytes from `bytes` to `size` become zero.
+void emulator_copy_async(void *to, const void *from, unsigned size, unsigned bytes, const char *file, int line);
+void emulator_copy_commit();
+void emulator_copy_wait(unsigned groups_left);
+}

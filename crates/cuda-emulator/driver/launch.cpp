@@ -1,0 +1,110 @@
+// Launches: the checks of the real driver, then the scheduler.
+#include <cstring>
+
+#include "module.h"
+#include "scheduler.h"
+#include "stream.h"
+
+using namespace emulator;
+
+namespace {
+
+struct Request {
+  Function *function;
+  dim3 grid, block;
+  unsigned shared_bytes;
+  bool cooperative;
+};
+
+uint64_t volume(dim3 d) { return uint64_t(d.x) * d.y * d.z; }
+
+CUresult check(const Request &request) {
+  const dim3 &grid = request.grid, &block = request.block;
+  if (volume(grid) == 0 || volume(block) == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (grid.x > 0x7FFFFFFF || grid.y > 65535 || grid.z > 65535) return CUDA_ERROR_INVALID_VALUE;
+  if (volume(block) > max_threads_per_block || block.z > 64) return CUDA_ERROR_INVALID_VALUE;
+  if (request.shared_bytes > request.function->max_dynamic_shared) return CUDA_ERROR_INVALID_VALUE;
+  if (volume(block) > request.function->kernel->max_threads) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+  const uint64_t resident = uint64_t(card().multiprocessors) *
+                            occupancy(*request.function, unsigned(volume(block)), request.shared_bytes);
+  if (request.cooperative && volume(grid) > resident) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+  return CUDA_SUCCESS;
+}
+
+CUresult run(const Request &request, void **arguments) {
+  const Module &module = *request.function->module;
+  counts.launches++;
+  std::string report = emulator::run({
+      request.function->kernel,
+      arguments,
+      request.grid,
+      request.block,
+      request.shared_bytes,
+      request.cooperative ? unsigned(volume(request.grid)) : 1,
+      module.static_shared,
+      module.static_shared_bytes,
+  });
+  return report.empty() ? CUDA_SUCCESS : fail_context(report);
+}
+
+// A captured launch keeps the values that its arguments have now.
+Operation with_copied_arguments(const Request &request, void **arguments) {
+  std::vector<std::vector<char>> values;
+  for (unsigned i = 0; i < request.function->kernel->argument_count; i++) {
+    const char *value = static_cast<const char *>(arguments[i]);
+    values.emplace_back(value, value + request.function->kernel->argument_sizes[i]);
+  }
+  return [request, values = std::move(values)]() mutable {
+    std::vector<void *> pointers;
+    for (auto &value : values) pointers.push_back(value.data());
+    return run(request, pointers.data());
+  };
+}
+
+CUresult launch(const Request &request, CUstream handle, void **arguments, void **extra) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (!is_function(request.function)) return CUDA_ERROR_INVALID_HANDLE;
+  if (extra) return CUDA_ERROR_NOT_SUPPORTED;
+  if (!arguments && request.function->kernel->argument_count) return CUDA_ERROR_INVALID_VALUE;
+  if (volume(request.function->kernel->cluster) > 1) return CUDA_ERROR_NOT_SUPPORTED;
+  if (CUresult error = check(request)) return error;
+  Stream *stream = find_stream(handle);
+  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult error = refuse_submission(*stream)) return error;
+  return stream->capture ? record(*stream, with_copied_arguments(request, arguments)) : run(request, arguments);
+}
+
+}  // namespace
+
+DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                          unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
+                          void **arguments, void **extra) {
+  return launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, false}, stream,
+                arguments, extra);
+}
+
+DRIVER_API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                                     CUstream stream, void **arguments) {
+  return launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, true}, stream,
+                arguments, nullptr);
+}
+
+DRIVER_API cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **arguments, void **extra) {
+  Request request{function,
+                  {config->grid_x, config->grid_y, config->grid_z},
+                  {config->block_x, config->block_y, config->block_z},
+                  config->shared_bytes,
+                  false};
+  for (unsigned i = 0; i < config->attribute_count; i++) {
+    const CUlaunchAttribute &attribute = config->attributes[i];
+    if (attribute.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE) request.cooperative = attribute.value.cooperative != 0;
+    if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
+      const auto &cluster = attribute.value.cluster;
+      if (volume({cluster.x, cluster.y, cluster.z}) == 0) return CUDA_ERROR_INVALID_VALUE;
+      if (volume({cluster.x, cluster.y, cluster.z}) > 1) return CUDA_ERROR_NOT_SUPPORTED;
+    }
+  }
+  return launch(request, config->stream, arguments, extra);
+}

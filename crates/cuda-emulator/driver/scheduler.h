@@ -1,0 +1,143 @@
+// Runs the threads of a launch: each CUDA thread is a fiber, the blocks that must be resident together form a gang, and
+// gangs run one after another on the thread that called the driver.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../device/contract.h"
+#include "async_copy.h"
+#include "fiber.h"
+
+namespace emulator {
+
+constexpr unsigned warp_size = 32, barriers_per_block = 16;
+
+struct Launch {
+  const EmulatorKernel *kernel;
+  void **arguments;
+  dim3 grid, block;
+  unsigned shared_bytes;      // dynamic
+  unsigned gang;              // blocks that are resident together; divides the grid
+  char *static_shared;        // the module's __shared__ variables
+  size_t static_shared_bytes;
+};
+
+// Runs a launch to its end. Returns "" or a report of what went wrong.
+std::string run(const Launch &launch);
+
+// How a launch orders what hardware leaves open. FERROGRAD_EMULATOR_SEED chooses it.
+struct Schedule {
+  enum class Copies { Eager, Random, Lazy } copies = Copies::Eager;
+  bool shuffled = false;
+  std::mt19937 random;
+
+  // A number below `n`.
+  unsigned below(unsigned n) { return unsigned(uint64_t(random()) * n >> 32); }
+};
+extern Schedule schedule;
+// Sets the schedule from the variable's text: none, a number or "lazy".
+bool set_schedule(const char *text);
+
+struct Block;
+
+struct Thread {
+  uint3 index;
+  unsigned id;  // in the block
+  Block *block;
+  Stack *stack;
+  enum class State { Fresh, Ready, Waiting, Exited } state;
+  // Where it waits, while it does.
+  const char *waits_at, *file;
+  int line;
+  unsigned detail;         // the mask of a collective, the number of a barrier
+  EmulatorVotes votes;     // what the barrier gave
+  AsyncCopies copies;
+};
+
+// Threads of one warp that have come to a collective and wait for the rest of its mask.
+struct Rendezvous {
+  unsigned mask, arrived;
+  const EmulatorCollective *operation;
+};
+
+struct Warp {
+  unsigned exited;  // lanes; those that the block does not have count as exited
+  std::vector<Rendezvous> open;
+  void *parts[warp_size];
+};
+
+struct Barrier {
+  unsigned threads;  // that it waits for; 0: all that have not exited
+  unsigned arrived, votes;
+  const char *what;
+  std::vector<Thread *> waiting;
+};
+
+struct Block {
+  uint3 index;
+  unsigned live;  // threads that have not exited
+  std::vector<Thread> threads;
+  std::vector<Warp> warps;
+  Barrier barriers[barriers_per_block];
+  unsigned open_barriers;  // a bit for each where a thread has arrived
+  std::vector<unsigned char> arena;          // dynamic shared memory and the red zone behind it
+  unsigned char *dynamic_shared;             // in the arena, aligned
+  std::vector<unsigned char> static_shared;  // the statics' values while another block of the gang runs
+};
+
+// The blocks that are resident, and which of their threads can run.
+class Gang {
+ public:
+  // Makes the blocks of a launch, with memory that is kept from launch to launch.
+  void prepare(const Launch &launch);
+  // Runs the blocks from number `first` on, as many as the gang has.
+  void run(uint64_t first);
+
+  // The running thread waits: it goes on when `make_ready` is called for it.
+  void wait(const char *what, unsigned detail, const char *file, int line);
+  void make_ready(Thread *thread) { ready_[ready_tail_++ & ready_mask_] = thread; }
+  // The running thread lets others run first.
+  void yield(const char *file, int line);
+  // Ends the launch from within a thread.
+  [[noreturn]] void fail(const std::string &message, const char *file, int line);
+  // Something happened that spinning threads may wait for.
+  void progress() { idle_yields_ = 0; }
+  const char *running() const { return launch_->kernel->name; }
+
+  Thread *current = nullptr;  // null outside kernels
+  bool faulted = false;       // by a signal, in this launch
+  std::string failure;
+
+ private:
+  static void work();
+  [[noreturn]] void leave();
+  void go_on(void **from, bool fresh_first);
+  void activate(Thread *thread);
+  void exit_current();
+  void reset(Block &block, uint64_t number);
+  void check_end();
+  void report_deadlock();
+
+  const Launch *launch_ = nullptr;
+  std::vector<Block> blocks_;  // at least the gang's
+  Block *active_ = nullptr;  // whose static shared memory is in place
+  std::vector<Thread *> fresh_;
+  size_t next_fresh_ = 0;
+  std::vector<Thread *> ready_;  // a ring
+  size_t ready_head_ = 0, ready_tail_ = 0, ready_mask_ = 0;
+  uint64_t idle_yields_ = 0;
+  StackPool stacks_;
+  Stack *working_ = nullptr;  // the stack of the fiber that starts
+  void *main_ = nullptr;
+};
+extern Gang gang;
+
+// A thread has exited: whoever waited only for it goes on.
+void complete_without(Thread &exited);
+// "kernel `k`, block (0, 0, 0), thread (1, 0, 0)".
+std::string describe(const Thread &thread);
+
+}  // namespace emulator

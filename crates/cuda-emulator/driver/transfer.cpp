@@ -1,0 +1,116 @@
+// Copies, fills and stream-ordered allocation: whatever a stream does besides kernels.
+#include <algorithm>
+#include <cstring>
+
+#include "memory.h"
+#include "stream.h"
+
+using namespace emulator;
+
+namespace {
+
+void *host(CUdeviceptr address) { return reinterpret_cast<void *>(address); }
+
+CUresult copy(CUstream stream, void *to, const void *from, size_t bytes) {
+  return submit(stream, [=] {
+    memmove(to, from, bytes);
+    return CUDA_SUCCESS;
+  });
+}
+
+template <class Value>
+CUresult fill(CUdeviceptr to, Value value, size_t count, CUstream stream) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (to % sizeof(Value) || !is_device_memory(to, count * sizeof(Value))) return CUDA_ERROR_INVALID_VALUE;
+  return submit(stream, [=] {
+    std::fill_n(static_cast<Value *>(host(to)), count, value);
+    return CUDA_SUCCESS;
+  });
+}
+
+}  // namespace
+
+DRIVER_API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (!is_device_memory(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  return copy(stream, host(to), from, bytes);
+}
+
+DRIVER_API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (!is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  // Into pageable memory the real copy is done when the call returns.
+  const Stream *where = find_stream(stream);
+  if (where && !where->capture && !is_pinned(to)) counts.synchronizations++;
+  return copy(stream, to, host(from), bytes);
+}
+
+DRIVER_API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (!is_device_memory(to, bytes) || !is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  return copy(stream, host(to), host(from), bytes);
+}
+
+DRIVER_API cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (CUresult error = refuse_while_capturing()) return error;
+  if (!is_device_memory(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  return copy(nullptr, host(to), from, bytes);
+}
+
+DRIVER_API cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
+  Entry entry;
+  if (!entry) return entry.error;
+  if (CUresult error = refuse_while_capturing()) return error;
+  if (!is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  counts.synchronizations++;
+  return copy(nullptr, to, host(from), bytes);
+}
+
+DRIVER_API cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+  return cuMemcpyDtoDAsync_v2(to, from, bytes, nullptr);
+}
+
+DRIVER_API cuMemsetD8Async(CUdeviceptr to, uint8_t value, size_t count, CUstream stream) {
+  return fill(to, value, count, stream);
+}
+DRIVER_API cuMemsetD16Async(CUdeviceptr to, uint16_t value, size_t count, CUstream stream) {
+  return fill(to, value, count, stream);
+}
+DRIVER_API cuMemsetD32Async(CUdeviceptr to, uint32_t value, size_t count, CUstream stream) {
+  return fill(to, value, count, stream);
+}
+DRIVER_API cuMemsetD8_v2(CUdeviceptr to, uint8_t value, size_t count) { return fill(to, value, count, nullptr); }
+
+// In a capture the graph owns the memory: it has one address for all launches, and each launch finds it poisoned.
+DRIVER_API cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream handle) {
+  Entry entry;
+  if (!entry) return entry.error;
+  Stream *stream = find_stream(handle);
+  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult error = refuse_submission(*stream)) return error;
+  if (!stream->capture) return allocate(address, bytes);
+  if (CUresult error = allocate_for_graph(address, bytes)) return error;
+  stream->capture->recording->memory.push_back(*address);
+  return record(*stream, [memory = *address] {
+    poison_memory(memory);
+    return CUDA_SUCCESS;
+  });
+}
+
+DRIVER_API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
+  Entry entry;
+  if (!entry) return entry.error;
+  Stream *stream = find_stream(handle);
+  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult error = refuse_submission(*stream)) return error;
+  if (!stream->capture) return free_memory(address);
+  const auto &owned = stream->capture->recording->memory;
+  if (std::find(owned.begin(), owned.end(), address) == owned.end()) return CUDA_ERROR_INVALID_VALUE;
+  return record(*stream, [address] { return free_memory(address); });
+}
