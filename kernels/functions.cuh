@@ -60,7 +60,7 @@ UNARY(gelu_tanh) {
     return x * logistic(T(2 * 0.79788456080286535588) * (x + T(0.044715) * x * x * x));
 }
 UNARY(silu) { return x * logistic(x); }
-UNARY(softplus) { return (x > T(0) ? x : T(0)) + log1p(exp(-fabs(x))) + x * T(0); }
+UNARY(softplus) { return (x > T(0) ? x : T(0)) + log1p(exp(-fabs(x))); }
 UNARY(elu) { return x > T(0) ? x : T(s.a) * expm1(x); }
 UNARY(leaky_relu) { return x > T(0) ? x : T(s.a) * x; }
 UNARY(floor_) { return floor(x); }

@@ -183,6 +183,18 @@ pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + fmt::Debug + De
     fn from_i64(x: i64) -> Self;
 }
 
+/// A double as a float that rounds on to a half type as the double itself would: cut off, and the last bit set if anything was
+/// ("round to odd"; S. Boldo, G. Melquiond 2008).
+#[inline(always)]
+fn to_odd(x: f64) -> f32 {
+    let y = x as f32;
+    if y as f64 == x || !y.is_finite() {
+        return y;
+    }
+    let above = (y as f64).abs() > x.abs();
+    f32::from_bits((y.to_bits() - above as u32) | 1)
+}
+
 macro_rules! element {
     ($($t:ident $d:ident: $to_f64:expr, $from_f64:expr, $to_i64:expr, $from_i64:expr;)*) => {$(
         impl Element for $t {
@@ -200,8 +212,8 @@ macro_rules! element {
 element! {
     f32 F32: |x| x as f64, |x| x as f32, |x| x as i64, |x| x as f32;
     f64 F64: |x| x, |x| x, |x| x as i64, |x| x as f64;
-    f16 F16: f16::to_f64, f16::from_f64, |x: f16| x.to_f32() as i64, |x: i64| f16::from_f64(x as f64);
-    bf16 BF16: bf16::to_f64, bf16::from_f64, |x: bf16| x.to_f32() as i64, |x: i64| bf16::from_f64(x as f64);
+    f16 F16: f16::to_f64, |x| f16::from_f32(to_odd(x)), |x: f16| x.to_f32() as i64, |x: i64| f16::from_f32(to_odd(x as f64));
+    bf16 BF16: bf16::to_f64, |x| bf16::from_f32(to_odd(x)), |x: bf16| x.to_f32() as i64, |x: i64| bf16::from_f32(to_odd(x as f64));
     i64 I64: |x| x as f64, |x| x as i64, |x| x, |x| x;
     i32 I32: |x| x as f64, |x| x as i32, |x| x as i64, |x| x as i32;
     i8 I8: |x| x as f64, |x| x as i8, |x| x as i64, |x| x as i8;
@@ -284,6 +296,26 @@ macro_rules! dispatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Half way between two neighbours a double goes to the even one, and ever so little off to the nearer one.
+    #[test]
+    fn doubles_round_to_halves_once() {
+        for bits in 0..0x7bffu16 {
+            let [low, high] = [bits, bits + 1].map(|b| f16::from_bits(b).to_f64());
+            let (tie, even) = (0.5 * (low + high), bits + (bits & 1));
+            assert_eq!(<f16 as Element>::from_f64(tie).to_bits(), even);
+            assert_eq!(<f16 as Element>::from_f64(tie * (1.0 + 1e-15)).to_bits(), bits + 1);
+            assert_eq!(<f16 as Element>::from_f64(-tie * (1.0 - 1e-15)).to_bits(), bits | 0x8000);
+        }
+        for bits in 0..0x7f7fu16 {
+            let [low, high] = [bits, bits + 1].map(|b| bf16::from_bits(b).to_f64());
+            let (tie, even) = (0.5 * (low + high), bits + (bits & 1));
+            assert_eq!(<bf16 as Element>::from_f64(tie).to_bits(), even);
+            assert_eq!(<bf16 as Element>::from_f64(tie * (1.0 + 1e-15)).to_bits(), bits + 1);
+        }
+        assert_eq!(<f16 as Element>::from_f64(1e300), f16::INFINITY);
+        assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
 
     #[test]
     fn promotion_is_symmetric_and_follows_the_rule() {

@@ -20,10 +20,10 @@ fn id(name: &'static str, dtype: Option<DType>) -> KernelId {
 /// The first `k` along `dim` of the stable sort: values and indices.
 #[track_caller]
 pub fn sort(cuda: &'static Cuda, x: &Tensor, k: usize, dim: usize, descending: bool) -> (Tensor, Tensor) {
-    let (lines, line) = split(x, &[dim]);
-    let (count, n) = (lines.numel(), line.numel());
     let positions = cuda.empty(&x.shape().with(dim, k), DType::I64);
     if positions.numel() > 0 {
+        let (lines, n) = (split(x, &[dim]).0, x.dims()[dim]);
+        let count = lines.numel();
         let pairs = sorted_pairs(cuda, x, &lines, n, dim, descending);
         let (y_lines, _) = split(&positions, &[dim]);
         let arguments = Arguments::default()
