@@ -273,7 +273,7 @@ fn along_a_dimension() {
 #[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn sorting() {
     let mut random = Random(9);
-    let mut check = |x: Tensor, dim: usize| {
+    let check = |x: Tensor, dim: usize| {
         for descending in [false, true] {
             let (got, want) = (card().sort(&there(&x), dim, descending), CpuBackend.sort(&x, dim, descending));
             equal("sorted values", &got.0, &want.0);
