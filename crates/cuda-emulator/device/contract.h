@@ -64,3 +64,27 @@ void emulator_copy_async(void *to, const void *from, unsigned size, unsigned byt
 void emulator_copy_commit();
 void emulator_copy_wait(unsigned groups_left);
 }
+
+// What a lane brings to the matrix instructions; ptx.cuh says how fragments lie.
+struct EmulatorLdmatrix {
+  unsigned *fragments;
+  const void *row;
+  int matrices;
+  bool transposed;
+};
+struct EmulatorMma {
+  float *d;
+  const unsigned *a, *b;
+};
+struct EmulatorMmaF64 {
+  double *d;
+  double a, b;
+};
+extern "C" {
+extern const EmulatorCollective emulator_ldmatrix, emulator_mma_m16n8k16_bf16, emulator_mma_m16n8k16_f16,
+    emulator_mma_m16n8k8_tf32, emulator_mma_m8n8k4_f64;
+// Conversions of 16-bit numbers, to nearest, ties to even.
+float emulator_f16_to_f32(unsigned short bits);
+unsigned short emulator_f32_to_f16(float x);
+unsigned short emulator_f32_to_bf16(float x);
+}

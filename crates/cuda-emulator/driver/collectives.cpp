@@ -139,6 +139,7 @@ DEVICE_API void emulator_copy_async(void *to, const void *from, unsigned size, u
   if (bytes > size) gang.fail("cp.async reads more than it writes", file, line);
   if (reinterpret_cast<uintptr_t>(to) % size || reinterpret_cast<uintptr_t>(from) % size)
     gang.fail("cp.async of " + std::to_string(size) + " bytes between misaligned addresses", file, line);
+  if (!gang.is_shared(to, size)) gang.fail("cp.async to outside shared memory", file, line);
   gang.current->copies.issue(to, from, size, bytes);
 }
 DEVICE_API void emulator_copy_commit() { gang.current->copies.commit(); }

@@ -197,6 +197,15 @@ void Gang::fail(const std::string &message, const char *file, int line) {
   __builtin_unreachable();
 }
 
+bool Gang::is_shared(const void *address, size_t bytes) const {
+  auto lies_in = [&](const void *start, size_t size) {
+    size_t offset = size_t(static_cast<const char *>(address) - static_cast<const char *>(start));
+    return offset <= size && bytes <= size - offset;
+  };
+  return lies_in(current->block->dynamic_shared, launch_->shared_bytes) ||
+         lies_in(launch_->static_shared, launch_->static_shared_bytes);
+}
+
 void Gang::check_end() {
   for (unsigned b = 0; b < launch_->gang; b++) {
     const Block &block = blocks_[b];

@@ -106,6 +106,8 @@ class Gang {
   // Something happened that spinning threads may wait for.
   void progress() { idle_yields_ = 0; }
   const char *running() const { return launch_->kernel->name; }
+  // Is this range shared memory of the running thread's block?
+  bool is_shared(const void *address, size_t bytes) const;
 
   Thread *current = nullptr;  // null outside kernels
   bool faulted = false;       // by a signal, in this launch
