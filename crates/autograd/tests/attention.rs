@@ -87,9 +87,9 @@ proptest! {
             let y = with_seed(seed, || x[0].scaled_dot_product_attention(&x[1], &x[2], &options));
             let grads = y.backward_from(&weights.to_device(&device));
             let found = x.iter().map(|x| grads.get(x).cloned().unwrap_or_else(|| x.tensor().zeros_like()));
-            std::iter::once(y.tensor().clone()).chain(found).map(|t| t.to_device(&Device::CPU)).collect::<Vec<_>>()
+            std::iter::once(y.tensor().clone()).chain(found).map(|t| t.to_device(&Device::default())).collect::<Vec<_>>()
         };
-        for (i, (fused, composed)) in run(Device::CPU).iter().zip(run(plain())).enumerate() {
+        for (i, (fused, composed)) in run(Device::default()).iter().zip(run(plain())).enumerate() {
             prop_assert!(distance(fused, &composed) < 1e-13, "{i}: {}", distance(fused, &composed));
         }
     }

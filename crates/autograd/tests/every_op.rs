@@ -21,13 +21,13 @@ struct Case {
 /// f64 normal numbers, none near 0 or 1 and no two alike, where kinks and ties could be.
 fn normal(shape: &[usize]) -> Tensor {
     let n: usize = shape.iter().product();
-    let jitter = Tensor::randn_on([n], DType::F64, &Device::CPU).to_vec::<f64>();
+    let jitter = Tensor::randn_on([n], DType::F64, &Device::default()).to_vec::<f64>();
     let values = jitter.iter().map(|v| if v.abs() < 0.1 || (v.abs() - 1.0).abs() < 0.05 { v + 0.23 } else { *v });
     Tensor::from_vec(values.collect(), shape)
 }
 /// f64 numbers in [½, 1½].
 fn positive(shape: &[usize]) -> Tensor {
-    Tensor::uniform_on(shape, 0.5, 1.5, DType::F64, &Device::CPU)
+    Tensor::uniform_on(shape, 0.5, 1.5, DType::F64, &Device::default())
 }
 
 fn case(inputs: Vec<Tensor>, op: impl Fn(&[Var]) -> Var + 'static) -> Case {

@@ -95,9 +95,9 @@ proptest! {
             let grads = loss.reduce(|a, b| a + b).unwrap().backward();
             let found = x.iter().map(|x| grads.get(x).cloned().unwrap_or_else(|| x.tensor().zeros_like()));
             let all = outputs.iter().map(|y| y.tensor().clone()).chain(found);
-            all.map(|t| t.to_device(&Device::CPU)).collect::<Vec<_>>()
+            all.map(|t| t.to_device(&Device::default())).collect::<Vec<_>>()
         };
-        for (n, (fused, composed)) in run(Device::CPU).iter().zip(run(plain())).enumerate() {
+        for (n, (fused, composed)) in run(Device::default()).iter().zip(run(plain())).enumerate() {
             let size = composed.to_f64_vec().iter().fold(1.0f64, |m, x| m.max(x.abs()));
             prop_assert!(distance(fused, &composed) < 1e-12 * size, "{kind}, {n}: {}", distance(fused, &composed));
         }
@@ -170,7 +170,7 @@ fn pytorch() {
         let lengths = file.get(&case, "input.lengths");
         let lengths: Option<Vec<usize>> =
             lengths.map(|lengths| lengths.to_vec::<i64>().iter().map(|&n| n as usize).collect());
-        let zeros = Tensor::full_on([directions, x.dim(1), 6], 0.0, DType::F64, &Device::CPU);
+        let zeros = Tensor::full_on([directions, x.dim(1), 6], 0.0, DType::F64, &Device::default());
         let state = |name: &str| Var::leaf(file.get(&case, name).unwrap_or_else(|| zeros.clone()));
         let (h_0, c_0) = (state("input.h_0"), state("input.c_0"));
         let mut params = Vec::new();

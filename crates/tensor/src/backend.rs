@@ -261,7 +261,7 @@ pub trait Backend: Send + Sync + 'static {
     fn unary(&self, op: Unary, x: &Tensor) -> Tensor;
     /// Elementwise, two arguments of one dtype and shape.
     fn binary(&self, op: Binary, a: &Tensor, b: &Tensor) -> Tensor;
-    /// `dst = op(dst, src)` where `dst` is a row-major tensor that nobody else holds, of `src`'s shape and dtype.
+    /// `dst = op(dst, src)`, of one shape and dtype: in place where `dst` is row-major and nobody else holds its memory.
     fn binary_assign(&self, op: Binary, dst: &mut Tensor, src: &Tensor) {
         *dst = self.binary(op, dst, src);
     }

@@ -4,11 +4,18 @@ use crate::dtype::Element;
 use crate::storage::CpuBuffer;
 use crate::{DType, Device, Shape, Tensor, ensure};
 
+/// A new tensor of the CPU's on the default device.
+#[inline]
+fn placed(x: Tensor) -> Tensor {
+    let device = Device::default();
+    if device.is_cpu() { x } else { x.to_device(&device) }
+}
+
 impl Tensor {
-    /// All elements `value`, f32 on the CPU.
+    /// All elements `value`, f32 on the default device.
     #[track_caller]
     pub fn full(shape: impl Into<Shape>, value: f64) -> Tensor {
-        Tensor::full_on(shape, value, DType::F32, &Device::CPU)
+        Tensor::full_on(shape, value, DType::F32, &Device::default())
     }
     /// All elements `value`, of `dtype`, on `device`.
     #[track_caller]
@@ -17,12 +24,12 @@ impl Tensor {
         shape.numel_for("full");
         device.backend().full(&shape, dtype, value)
     }
-    /// All zero, f32 on the CPU.
+    /// All zero, f32 on the default device.
     #[track_caller]
     pub fn zeros(shape: impl Into<Shape>) -> Tensor {
         Tensor::full(shape, 0.0)
     }
-    /// All one, f32 on the CPU.
+    /// All one, f32 on the default device.
     #[track_caller]
     pub fn ones(shape: impl Into<Shape>) -> Tensor {
         Tensor::full(shape, 1.0)
@@ -43,7 +50,7 @@ impl Tensor {
     pub fn scalar<T: Element>(value: T) -> Tensor {
         Tensor::from_slice(&[value], ())
     }
-    /// The values in row-major order under `shape`, on the CPU.
+    /// The values in row-major order under `shape`, on the default device.
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
@@ -59,14 +66,14 @@ impl Tensor {
         for (slot, &v) in buffer.as_mut_slice::<T::Stored>().iter_mut().zip(values) {
             *slot = v.store();
         }
-        Tensor::from_cpu(buffer, shape, T::DTYPE)
+        placed(Tensor::from_cpu(buffer, shape, T::DTYPE))
     }
-    /// The values in row-major order under `shape`, on the CPU.
+    /// The values in row-major order under `shape`, on the default device.
     #[track_caller]
     pub fn from_vec<T: Element>(values: Vec<T>, shape: impl Into<Shape>) -> Tensor {
         Tensor::from_slice(&values, shape)
     }
-    /// Little-endian bytes in row-major order, as [`to_bytes`](Tensor::to_bytes) gives them, on the CPU.
+    /// Little-endian bytes in row-major order, as [`to_bytes`](Tensor::to_bytes) gives them, on the default device.
     #[track_caller]
     pub fn from_bytes(bytes: &[u8], shape: impl Into<Shape>, dtype: DType) -> Tensor {
         let shape = shape.into();
@@ -82,7 +89,7 @@ impl Tensor {
         if dtype == DType::Bool {
             buffer.as_mut_slice::<u8>().iter_mut().for_each(|b| *b = (*b != 0) as u8);
         }
-        Tensor::from_cpu(buffer, shape, dtype)
+        placed(Tensor::from_cpu(buffer, shape, dtype))
     }
     /// `start, start + step, …` below `end` (above, if `step` is negative). The dtype is `T`'s; integers are exact.
     #[track_caller]

@@ -3,6 +3,8 @@
 use crate::backend::Backend;
 use crate::cpu::CpuBackend;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 /// A device: the backend that holds a tensor's memory and runs its kernels. Cheap to copy.
 ///
@@ -11,6 +13,10 @@ use std::fmt;
 #[derive(Clone, Copy)]
 pub struct Device(&'static dyn Backend);
 
+static DEFAULT: RwLock<Device> = RwLock::new(Device::CPU);
+/// Nearly always: then there is nothing to lock.
+static CPU_IS_DEFAULT: AtomicBool = AtomicBool::new(true);
+
 impl Device {
     /// The CPU.
     pub const CPU: Device = Device(&CpuBackend);
@@ -18,6 +24,18 @@ impl Device {
     /// The CPU.
     pub fn cpu() -> Device {
         Self::CPU
+    }
+    /// Makes this the device of whatever names none: [`Tensor::zeros`](crate::Tensor::zeros), [`Tensor::new`](crate::Tensor::new),
+    /// random numbers, a layer's parameters. For the whole program and all its threads, so it is best called first.
+    ///
+    /// ```
+    /// use ferrograd_tensor::{Device, Tensor};
+    /// Device::CPU.make_default();
+    /// assert_eq!(Tensor::zeros(3).device(), Device::default());
+    /// ```
+    pub fn make_default(self) {
+        *DEFAULT.write().unwrap_or_else(PoisonError::into_inner) = self;
+        CPU_IS_DEFAULT.store(self.is_cpu(), Ordering::Release);
     }
     /// A device made by another crate.
     pub fn from_backend(backend: &'static dyn Backend) -> Device {
@@ -40,8 +58,12 @@ impl PartialEq for Device {
 }
 impl Eq for Device {}
 impl Default for Device {
+    /// The CPU, or what [`make_default`](Device::make_default) was called on last.
     fn default() -> Self {
-        Self::CPU
+        match CPU_IS_DEFAULT.load(Ordering::Acquire) {
+            true => Self::CPU,
+            false => *DEFAULT.read().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 }
 impl fmt::Display for Device {

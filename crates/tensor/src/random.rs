@@ -96,9 +96,9 @@ fn need_float(op: &'static str, dtype: DType) {
 }
 
 impl Tensor {
-    /// Uniform on [0, 1), f32 on the CPU.
+    /// Uniform on [0, 1), f32 on the default device.
     pub fn rand(shape: impl Into<Shape>) -> Tensor {
-        Tensor::rand_on(shape, DType::F32, &Device::CPU)
+        Tensor::rand_on(shape, DType::F32, &Device::default())
     }
     /// Uniform on [0, 1).
     #[track_caller]
@@ -106,9 +106,9 @@ impl Tensor {
         need_float("rand", dtype);
         draw(Distribution::Uniform { low: 0.0, high: 1.0 }, shape.into(), dtype, device)
     }
-    /// Standard normal, f32 on the CPU.
+    /// Standard normal, f32 on the default device.
     pub fn randn(shape: impl Into<Shape>) -> Tensor {
-        Tensor::randn_on(shape, DType::F32, &Device::CPU)
+        Tensor::randn_on(shape, DType::F32, &Device::default())
     }
     /// Standard normal.
     #[track_caller]
@@ -116,10 +116,10 @@ impl Tensor {
         need_float("randn", dtype);
         draw(Distribution::Normal { mean: 0.0, std: 1.0 }, shape.into(), dtype, device)
     }
-    /// Uniform on [low, high), f32 on the CPU.
+    /// Uniform on [low, high), f32 on the default device.
     #[track_caller]
     pub fn uniform(shape: impl Into<Shape>, low: f64, high: f64) -> Tensor {
-        Tensor::uniform_on(shape, low, high, DType::F32, &Device::CPU)
+        Tensor::uniform_on(shape, low, high, DType::F32, &Device::default())
     }
     /// Uniform on [low, high).
     ///
@@ -131,10 +131,10 @@ impl Tensor {
         ensure!(low < high && (high - low).is_finite(), Value, "uniform", "[{low}, {high}) is no interval");
         draw(Distribution::Uniform { low, high }, shape.into(), dtype, device)
     }
-    /// Normal with mean μ and standard deviation σ ≥ 0, f32 on the CPU.
+    /// Normal with mean μ and standard deviation σ ≥ 0, f32 on the default device.
     #[track_caller]
     pub fn normal(shape: impl Into<Shape>, mean: f64, std: f64) -> Tensor {
-        Tensor::normal_on(shape, mean, std, DType::F32, &Device::CPU)
+        Tensor::normal_on(shape, mean, std, DType::F32, &Device::default())
     }
     /// Normal with mean μ and standard deviation σ ≥ 0.
     #[track_caller]
@@ -148,10 +148,10 @@ impl Tensor {
         );
         draw(Distribution::Normal { mean, std }, shape.into(), dtype, device)
     }
-    /// 1 with probability `p`, else 0; f32 on the CPU.
+    /// 1 with probability `p`, else 0; f32 on the default device.
     #[track_caller]
     pub fn bernoulli(shape: impl Into<Shape>, p: f64) -> Tensor {
-        Tensor::bernoulli_on(shape, p, DType::F32, &Device::CPU)
+        Tensor::bernoulli_on(shape, p, DType::F32, &Device::default())
     }
     /// 1 (true) with probability `p`, else 0, in any dtype.
     #[track_caller]
@@ -159,10 +159,10 @@ impl Tensor {
         ensure!((0.0..=1.0).contains(&p), Value, "bernoulli", "probability {p} is not in [0, 1]");
         draw(Distribution::Bernoulli { p }, shape.into(), dtype, device)
     }
-    /// Integers uniform on [low, high), i64 on the CPU.
+    /// Integers uniform on [low, high), i64 on the default device.
     #[track_caller]
     pub fn randint(low: i64, high: i64, shape: impl Into<Shape>) -> Tensor {
-        Tensor::randint_on(low, high, shape, DType::I64, &Device::CPU)
+        Tensor::randint_on(low, high, shape, DType::I64, &Device::default())
     }
     /// Integers uniform on [low, high), in any dtype but bool.
     ///
@@ -187,9 +187,9 @@ impl Tensor {
         );
         draw(Distribution::Integers { low, high }, shape.into(), dtype, device)
     }
-    /// The integers 0 … n − 1 in random order, i64 on the CPU.
+    /// The integers 0 … n − 1 in random order, i64 on the default device.
     pub fn randperm(n: usize) -> Tensor {
-        Tensor::randperm_on(n, &Device::CPU)
+        Tensor::randperm_on(n, &Device::default())
     }
     /// The integers 0 … n − 1 in random order, i64: sorted by a random 64-bit key each.
     pub fn randperm_on(n: usize, device: &Device) -> Tensor {

@@ -100,9 +100,12 @@ impl Tensor {
             return self.clone();
         }
         let x = self.contiguous();
-        let bytes = x.device.backend().download(&*x.buffer);
-        let range = x.layout.offset * x.dtype.size()..(x.layout.offset + x.numel()) * x.dtype.size();
-        let buffer = device.backend().upload(&bytes[range]);
+        let start = if x.numel() == 0 { 0 } else { x.layout.offset * x.dtype.size() };
+        let range = start..start + x.numel() * x.dtype.size();
+        let buffer = match x.buffer.as_any().downcast_ref::<CpuBuffer>() {
+            Some(here) => device.backend().upload(&here.as_slice::<u8>()[range]),
+            None => device.backend().upload(&x.device.backend().download(&*x.buffer)[range]),
+        };
         Tensor { buffer, layout: Layout::contiguous(x.shape()), dtype: x.dtype, device: *device }
     }
     /// The elements as bytes in row-major order, little-endian.

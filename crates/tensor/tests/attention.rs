@@ -50,11 +50,11 @@ proptest! {
         let (y, lse) = q.attention_forward(&k, &v, &options);
         let [pq, pk, pv] = [&q, &k, &v].map(|x| x.to_device(&plain()));
         let (expected, expected_lse) = pq.attention_forward(&pk, &pv, &to_plain(&options));
-        let expected = expected.to_device(&Device::CPU);
+        let expected = expected.to_device(&Device::default());
         // Weights of at most 1/(1 − p) and values of at most 1, in sums of at most five; half types round once at the end.
         let tolerance = 8.0 * dtype.accumulator().epsilon() + if dtype.is_half() { 2.0 * dtype.epsilon() } else { 0.0 };
         prop_assert!(distance(&y, &expected) <= tolerance, "{} {}", distance(&y, &expected), dtype);
-        prop_assert!(distance(&lse, &expected_lse.to_device(&Device::CPU)) <= 16.0 * lse.dtype().epsilon());
+        prop_assert!(distance(&lse, &expected_lse.to_device(&Device::default())) <= 16.0 * lse.dtype().epsilon());
         let weights = q.attention_weights(&k, &options);
         prop_assert_eq!(weights.dims(), [b, h, tq, tk]);
     }
@@ -79,7 +79,7 @@ fn causal_with_an_offset_is_the_last_rows_of_a_longer_sequence() {
     let whole = q.scaled_dot_product_attention(&k, &v, &causal);
     let last = q.narrow(2, 4, 3).scaled_dot_product_attention(&k, &v, &AttentionOptions { causal_offset: 4, ..causal });
     assert!(distance(&whole.narrow(2, 4, 3), &last) < 1e-15);
-    assert_eq!(causal_mask(2, 3, 1, &Device::CPU).to_vec::<bool>(), [true, true, false, true, true, true]);
+    assert_eq!(causal_mask(2, 3, 1, &Device::default()).to_vec::<bool>(), [true, true, false, true, true, true]);
 }
 
 #[test]

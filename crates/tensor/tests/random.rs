@@ -58,9 +58,9 @@ fn a_thread_can_have_its_own() {
 fn elements_depend_on_their_place_alone() {
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
         let draws: [fn(usize, DType) -> Tensor; 3] = [
-            |n, d| Tensor::uniform_on(n, -1.0, 3.0, d, &Device::CPU),
-            |n, d| Tensor::normal_on(n, 1.0, 2.0, d, &Device::CPU),
-            |n, d| Tensor::bernoulli_on(n, 0.4, d, &Device::CPU),
+            |n, d| Tensor::uniform_on(n, -1.0, 3.0, d, &Device::default()),
+            |n, d| Tensor::normal_on(n, 1.0, 2.0, d, &Device::default()),
+            |n, d| Tensor::bernoulli_on(n, 0.4, d, &Device::default()),
         ];
         for draw in draws {
             let long = with_seed(3, || draw(70_000, dtype)).to_f64_vec();
@@ -85,7 +85,7 @@ fn distributions() {
         // Five standard errors, and what rounding to the dtype can shift the mean by.
         let slack = |scale: f64| 5.0 * sigma * scale + dtype.epsilon() * scale;
         let (u, z) = with_seed(11, || {
-            (Tensor::uniform_on(n, -1.0, 3.0, dtype, &Device::CPU), Tensor::normal_on(n, 0.5, 2.0, dtype, &Device::CPU))
+            (Tensor::uniform_on(n, -1.0, 3.0, dtype, &Device::default()), Tensor::normal_on(n, 0.5, 2.0, dtype, &Device::default()))
         });
         assert!(u.to_f64_vec().iter().all(|v| (-1.0..3.0).contains(v)), "{dtype}");
         let (mean, var) = moments(&u);
@@ -94,12 +94,12 @@ fn distributions() {
         assert!((mean - 0.5).abs() < slack(2.0) && (var - 4.0).abs() < slack(8.0), "{dtype} {mean} {var}");
     }
     for dtype in DType::ALL {
-        let x = with_seed(12, || Tensor::bernoulli_on(n, 0.3, dtype, &Device::CPU));
+        let x = with_seed(12, || Tensor::bernoulli_on(n, 0.3, dtype, &Device::default()));
         assert_eq!(x.dtype(), dtype);
         assert!((moments(&x).0 - 0.3).abs() < 5.0 * sigma);
     }
     for dtype in [DType::I64, DType::I32, DType::I8, DType::U8, DType::F32] {
-        let x = with_seed(13, || Tensor::randint_on(2, 7, n, dtype, &Device::CPU)).to_f64_vec();
+        let x = with_seed(13, || Tensor::randint_on(2, 7, n, dtype, &Device::default())).to_f64_vec();
         for k in 2..7 {
             let share = x.iter().filter(|&&v| v == k as f64).count() as f64 / n as f64;
             assert!((share - 0.2).abs() < 5.0 * sigma, "{dtype} {k} {share}");
@@ -159,11 +159,11 @@ fn dropout_is_a_function_of_its_stream() {
     let state = RngState { seed: 4, offset: 9 };
     let n = 50_000;
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
-        let x = Tensor::full_on(n, 3.0, dtype, &Device::CPU);
+        let x = Tensor::full_on(n, 3.0, dtype, &Device::default());
         let y = x.dropout_with(0.25, state).to_f64_vec();
         let kept = with_rng_state(state, || Tensor::bernoulli(n, 0.75)).to_f64_vec();
         assert!(y.iter().zip(&kept).all(|(&y, &k)| y == 4.0 * k));
-        let t = Tensor::full_on([n / 2, 2], 3.0, dtype, &Device::CPU).t().dropout_with(0.25, state);
+        let t = Tensor::full_on([n / 2, 2], 3.0, dtype, &Device::default()).t().dropout_with(0.25, state);
         assert_eq!(t.to_f64_vec(), y);
     }
     let x = Tensor::new([f32::NAN; 20]);
@@ -174,7 +174,7 @@ fn dropout_is_a_function_of_its_stream() {
 #[test]
 fn mistakes() {
     let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
-    let on = Device::CPU;
+    let on = Device::default();
     assert_eq!(message(&|| Tensor::bernoulli(2, 1.5)), "bernoulli: probability 1.5 is not in [0, 1]");
     assert_eq!(message(&|| Tensor::uniform(2, 1.0, 1.0)), "uniform: [1, 1) is no interval");
     assert_eq!(message(&|| Tensor::randn_on(2, DType::I64, &on)), "randn: only for floats, got i64");

@@ -66,7 +66,7 @@ proptest! {
             if ragged && n == gates {
                 continue;
             }
-            let composed = composed.to_device(&Device::CPU);
+            let composed = composed.to_device(&Device::default());
             // Errors of a step (sums of a few terms of size about one) may grow by the recurrent weights' norm (≤ 8 for
             // H = 4 and a mask of 2, without a squashing function in the ReLU network) at each of the six steps.
             let size = composed.to_f64_vec().iter().fold(1.0f64, |m, x| m.max(x.abs()));
@@ -81,7 +81,7 @@ proptest! {
 fn one_step_of_an_lstm_by_hand() {
     // i = f = o = σ(0) = 1/2, g = tanh(1): c = 1/2 · 3 + 1/2 · tanh 1.
     let w_ih = Tensor::new([[0.0], [0.0], [1.0], [0.0f64]]);
-    let w_hh = Tensor::full_on([4, 1], 0.0, DType::F64, &Device::CPU);
+    let w_hh = Tensor::full_on([4, 1], 0.0, DType::F64, &Device::default());
     let weights = RecurrentWeights { w_ih: &w_ih, w_hh: &w_hh, b_ih: None, b_hh: None };
     let one = Tensor::new([[1.0f64]]);
     let y = lstm(&one.unsqueeze(0), &weights, &one, &(&one * 3.0), &SequenceOptions::default());

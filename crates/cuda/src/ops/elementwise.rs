@@ -238,7 +238,10 @@ pub fn binary(cuda: &'static Cuda, op: Binary, a: &Tensor, b: &Tensor) -> Tensor
 /// See [`Backend::binary_assign`](ferrograd_tensor::backend::Backend::binary_assign).
 #[track_caller]
 pub fn binary_assign(cuda: &'static Cuda, op: Binary, dst: &mut Tensor, src: &Tensor) {
-    binary_into(cuda, op, dst, src, dst);
+    match dst.is_contiguous() && dst.is_unique() {
+        true => binary_into(cuda, op, dst, src, dst),
+        false => *dst = binary(cuda, op, dst, src),
+    }
 }
 
 fn comparison(op: Compare) -> &'static str {

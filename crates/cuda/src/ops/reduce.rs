@@ -61,7 +61,7 @@ pub fn reduce(cuda: &'static Cuda, op: Reduce, x: &Tensor, dims: &[usize]) -> Te
     if y.dtype() == dtype { y } else { cast(cuda, &y, dtype) }
 }
 
-/// `x` with index 0 along `dims`, and the part of it that one sum takes.
+/// `x`, which has elements, with index 0 along `dims`, and the part of it that one sum takes.
 pub fn split(x: &Tensor, dims: &[usize]) -> (Tensor, Tensor) {
     let layout = x.layout();
     let of = |wanted: bool| {
@@ -111,9 +111,9 @@ fn reduce_parts(cuda: &'static Cuda, define: &'static str, x: &Tensor, kept: &Te
 /// See [`Backend::arg_reduce`](ferrograd_tensor::backend::Backend::arg_reduce).
 #[track_caller]
 pub fn arg_reduce(cuda: &'static Cuda, largest: bool, x: &Tensor, dim: usize) -> Tensor {
-    let (lines, line) = split(x, &[dim]);
-    let y = cuda.empty(lines.shape(), DType::I64);
+    let y = cuda.empty(&x.shape().with(dim, 1), DType::I64);
     if y.numel() > 0 {
+        let (lines, line) = split(x, &[dim]);
         let id = KernelId { file: "arg_reduce.cu", define: "", name: "arg_reduce", dtype: Some(x.dtype()) };
         let arguments = Arguments::default()
             .tensor(x)

@@ -330,7 +330,7 @@ pub fn cross_entropy(x: &Tensor, targets: &Tensor, o: &CrossEntropyRows) -> (Ten
             cross_entropy::cross_entropy(x.contiguous_slice(), t, &options, loss, lse.as_mut_slice(), v);
         });
         let total = cross_entropy::target_weight(t, &options);
-        (loss, vector::<T>(lse, rows, dtype), Tensor::scalar(total))
+        (loss, vector::<T>(lse, rows, dtype), Tensor::from_cpu(CpuBuffer::from_slice(&[total]), (), dtype))
     })
 }
 

@@ -4,9 +4,8 @@ use crate::{Device, Tensor, ensure};
 
 /// `mask[i, j] = j − i > k`, the elements strictly above diagonal `k`, for an `m × n` matrix.
 pub fn above_diagonal(m: usize, n: usize, k: isize, device: &Device) -> Tensor {
-    let rows = Tensor::arange(0i64, m as i64, 1).unsqueeze(1);
-    let columns = Tensor::arange(0i64, n as i64, 1);
-    columns.sub(&rows).gt_scalar(k as f64).to_device(device)
+    let count = |n: usize| Tensor::arange(0i64, n as i64, 1).to_device(device);
+    count(n).sub(&count(m).unsqueeze(1)).gt_scalar(k as f64)
 }
 
 /// The elements that [`Tensor::tril`] (or, with `upper`, [`Tensor::triu`]) sets to 0, as a mask of the last two

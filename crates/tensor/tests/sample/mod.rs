@@ -6,7 +6,7 @@ use ferrograd_tensor::{DType, Device, Shape, Tensor};
 /// Uniform in [−1, 1), of any strides: contiguous, permuted, flipped or a section of something larger, as `seed` says.
 pub fn values(shape: impl Into<Shape>, dtype: DType, seed: u64) -> Tensor {
     let shape: Shape = shape.into();
-    let x = with_seed(seed, || Tensor::uniform_on(&shape, -1.0, 1.0, dtype, &Device::CPU));
+    let x = with_seed(seed, || Tensor::uniform_on(&shape, -1.0, 1.0, dtype, &Device::default()));
     match (seed % 5, shape.rank()) {
         (_, 0) | (0, _) => x,
         (1, r) => {

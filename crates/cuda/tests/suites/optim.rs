@@ -1,0 +1,15 @@
+//! The tests of `ferrograd-optim` with a card as the default device.
+
+#[path = "default.rs"]
+mod default;
+
+macro_rules! suites {
+    ($($name:ident $path:literal)*) => {
+        $(#[path = $path] mod $name;)*
+    };
+}
+suites! {
+    behaviour "../../../optim/tests/behaviour.rs"
+    golden "../../../optim/tests/golden.rs"
+    resume "../../../optim/tests/resume.rs"
+}

@@ -1,0 +1,30 @@
+//! The tests of `ferrograd-tensor` with a card as the default device.
+
+#[path = "default.rs"]
+mod default;
+
+macro_rules! suites {
+    ($($name:ident $path:literal)*) => {
+        $(#[path = $path] mod $name;)*
+    };
+}
+suites! {
+    attention "../../../tensor/tests/attention.rs"
+    conv "../../../tensor/tests/conv.rs"
+    cross_entropy "../../../tensor/tests/cross_entropy.rs"
+    einsum "../../../tensor/tests/einsum.rs"
+    elementwise "../../../tensor/tests/elementwise.rs"
+    golden "../../../tensor/tests/golden.rs"
+    indexing "../../../tensor/tests/indexing.rs"
+    interpolate "../../../tensor/tests/interpolate.rs"
+    io "../../../tensor/tests/io.rs"
+    joining "../../../tensor/tests/joining.rs"
+    matmul "../../../tensor/tests/matmul.rs"
+    normalisation "../../../tensor/tests/normalisation.rs"
+    pool "../../../tensor/tests/pool.rs"
+    random "../../../tensor/tests/random.rs"
+    recurrent "../../../tensor/tests/recurrent.rs"
+    reductions "../../../tensor/tests/reductions.rs"
+    sorting "../../../tensor/tests/sorting.rs"
+    views "../../../tensor/tests/views.rs"
+}
