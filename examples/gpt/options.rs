@@ -41,7 +41,7 @@ pub struct Options {
     /// Seed of every random number.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Device to compute on: cpu.
+    /// Device to compute on: cpu, or cuda (cuda:1, …) in a build with `--features cuda`.
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Stop after this step, with a checkpoint; the schedule stays that of --steps.
@@ -236,9 +236,14 @@ impl Options {
     }
     /// The device.
     pub fn device(&self) -> ferrograd::Result<Device> {
-        match self.device.as_str() {
-            "cpu" => Ok(Device::CPU),
-            other => Err(Error::format("--device", format!("{other:?} is not available in this build; use cpu"))),
+        let index = match self.device.as_str() {
+            "cpu" => return Ok(Device::cpu()),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+        };
+        match index {
+            Some(index) => Device::cuda(index),
+            None => Err(Error::format("--device", format!("{:?} is none of cpu, cuda, cuda:0, cuda:1, …", self.device))),
         }
     }
 }

@@ -30,12 +30,13 @@ struct Run {
 /// Trains, from scratch or from a checkpoint, and writes a sample.
 pub fn train(options: &Options) -> Result<()> {
     let device = options.device()?;
+    device.make_default();
     let sampling = options.sampling()?;
     let folder = options.folder();
     let checkpoint = path_in(&folder);
     let mut run = match options.resume {
-        Some(_) => Run::resume(options, &device)?,
-        None => Run::start(options, &device)?,
+        Some(_) => Run::resume(options)?,
+        None => Run::start(options)?,
     };
     println!(
         "{} characters ({} distinct) from {}",
@@ -78,9 +79,10 @@ pub fn train(options: &Options) -> Result<()> {
 
 /// Loads a checkpoint and continues `prompt`.
 pub fn write(options: &Options, prompt: &str) -> Result<()> {
-    let (device, sampling) = (options.device()?, options.sampling()?);
+    options.device()?.make_default();
+    let sampling = options.sampling()?;
     let state = Checkpoint::load(&checkpoint_path(options))?;
-    let model = Gpt::new(&state.settings.config(state.vocabulary.len()))?.to(&device);
+    let model = Gpt::new(&state.settings.config(state.vocabulary.len()))?;
     model.load_state_dict(&state.model, true)?;
     manual_seed(options.seed.unwrap_or(state.settings.seed));
     println!("{prompt}{}", generate(&model, &state.vocabulary, prompt, options.length, &sampling)?);
@@ -145,7 +147,7 @@ fn learning_rate(s: &Settings, step: usize) -> f64 {
 }
 
 impl Run {
-    fn start(options: &Options, device: &Device) -> Result<Run> {
+    fn start(options: &Options) -> Result<Run> {
         let settings = options.settings()?;
         let folder = options.folder();
         let (text, corpus) = match &options.text {
@@ -160,12 +162,12 @@ impl Run {
         };
         set_aside(&path_in(&folder))?;
         manual_seed(settings.seed);
-        let model = Gpt::new(&settings.config(corpus.vocabulary.len()))?.to(device);
+        let model = Gpt::new(&settings.config(corpus.vocabulary.len()))?;
         let optimizer = optimizer(&model, &settings);
         Ok(Run { settings, text, corpus, model, optimizer, step: 0, history: History::default() })
     }
 
-    fn resume(options: &Options, device: &Device) -> Result<Run> {
+    fn resume(options: &Options) -> Result<Run> {
         let path = checkpoint_path(options);
         let state = Checkpoint::load(&path)?;
         let mut wanted = state.settings.clone();
@@ -192,7 +194,6 @@ impl Run {
         }
         let model = Gpt::new(&settings.config(corpus.vocabulary.len()))?;
         model.load_state_dict(&state.model, true)?;
-        let model = model.to(device);
         let mut optimizer = optimizer(&model, &settings);
         optimizer.load_state_dict(&state.optimizer)?;
         set_rng_state(state.rng);

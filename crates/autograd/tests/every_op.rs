@@ -218,7 +218,7 @@ fn names(y: &Var, out: &mut BTreeSet<String>) {
 
 /// The names in the sources: the literals in `fn name` and `op:`, and the rows of the tables of elementwise functions.
 fn names_in_sources() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../autograd/src/ops");
     let mut out = BTreeSet::new();
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();

@@ -24,7 +24,11 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod devices;
+
 pub use ferrograd_autograd as autograd;
+#[cfg(feature = "cuda")]
+pub use ferrograd_cuda as cuda;
 pub use ferrograd_models as models;
 pub use ferrograd_nn as nn;
 pub use ferrograd_optim as optim;
@@ -35,6 +39,7 @@ pub use ferrograd_tensor::{Error, Result, catch, on_pool, s};
 
 /// Everything that an application needs, under its usual name.
 pub mod prelude {
+    pub use crate::devices::CudaDevice;
     pub use ferrograd_autograd::*;
     pub use ferrograd_nn::*;
     pub use ferrograd_optim::*;
