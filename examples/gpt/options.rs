@@ -243,7 +243,9 @@ impl Options {
         };
         match index {
             Some(index) => Device::cuda(index),
-            None => Err(Error::format("--device", format!("{:?} is none of cpu, cuda, cuda:0, cuda:1, …", self.device))),
+            None => {
+                Err(Error::format("--device", format!("{:?} is none of cpu, cuda, cuda:0, cuda:1, …", self.device)))
+            }
         }
     }
 }

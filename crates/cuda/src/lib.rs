@@ -35,7 +35,7 @@ mod ops;
 mod programs;
 
 pub use cuda::{Cuda, MemoryUse};
-pub use programs::compile_all;
+pub use programs::{Report, compile_all};
 
 use ferrograd_tensor::{Device, Result};
 

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
 
 macro_rules! files {
@@ -165,22 +167,45 @@ fn key(program: Program, architecture: &str, version: Option<(i32, i32)>) -> Res
     Ok(hash.digest128())
 }
 
-/// Compiles every program for an architecture (`sm_90a`), and calls `report(program, what the compiler said)`; with a folder,
-/// the machine code is kept there, where `FERROGRAD_CACHE` finds it on a machine without the compiler.
+/// A program that was compiled ahead of time.
+pub struct Report {
+    /// The file, and what is defined for it.
+    pub program: String,
+    /// What the compiler said of it: registers and memory of each kernel, and warnings.
+    pub log: String,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Compiles every program for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept there, where
+/// `FERROGRAD_CACHE` finds it on a machine without the compiler.
 ///
 /// # Errors
 /// The first program that does not compile or cannot be written.
-pub fn compile_all(architecture: &str, folder: Option<&Path>, mut report: impl FnMut(&str, &str)) -> Result<()> {
-    for program in ops::programs() {
+pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Report>> {
+    let (programs, next) = (ops::programs(), AtomicUsize::new(0));
+    let one = |program: Program| {
+        let start = Instant::now();
         let compiled = compile(program, architecture, &["--ptxas-options=-v"])?;
         let (file, define) = program;
-        report(&if define.is_empty() { file.to_owned() } else { format!("{file} {define}") }, &compiled.log);
         if let Some(folder) = folder {
             let path = folder.join(cubin_name(key(program, architecture, None)?, file));
             keep(&path, &compiled.cubin).map_err(|e| Error::io(&path, &e))?;
         }
-    }
-    Ok(())
+        let name = if define.is_empty() { file.to_owned() } else { format!("{file} {define}") };
+        Ok(Report { program: name, log: compiled.log, time: start.elapsed() })
+    };
+    let worker = || -> Vec<(usize, Result<Report>)> {
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < programs.len());
+        std::iter::from_fn(take).map(|i| (i, one(programs[i]))).collect()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let mut all: Vec<(usize, Result<Report>)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|w| w.join().expect("compiling does not panic")).collect()
+    });
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, report)| report).collect()
 }
 
 fn cubin_name(key: u128, file: &str) -> String {
@@ -199,7 +224,6 @@ fn cache_file(key: u128, file: &str) -> Option<PathBuf> {
 
 /// Writes a file whole or not at all, whoever else writes it at the same time.
 fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     fs::create_dir_all(path.parent().expect("a folder"))?;
     let unique = format!("{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -85,7 +85,10 @@ fn distributions() {
         // Five standard errors, and what rounding to the dtype can shift the mean by.
         let slack = |scale: f64| 5.0 * sigma * scale + dtype.epsilon() * scale;
         let (u, z) = with_seed(11, || {
-            (Tensor::uniform_on(n, -1.0, 3.0, dtype, &Device::default()), Tensor::normal_on(n, 0.5, 2.0, dtype, &Device::default()))
+            (
+                Tensor::uniform_on(n, -1.0, 3.0, dtype, &Device::default()),
+                Tensor::normal_on(n, 0.5, 2.0, dtype, &Device::default()),
+            )
         });
         assert!(u.to_f64_vec().iter().all(|v| (-1.0..3.0).contains(v)), "{dtype}");
         let (mean, var) = moments(&u);

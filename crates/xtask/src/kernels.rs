@@ -21,9 +21,9 @@ const REFUSED: [&str; 6] = ["C7507", "C7508", "C7510", "C7511", "C7514", "C7515"
 pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
     let mut faults = Vec::new();
     for architecture in architectures {
-        let mut count = 0;
+        let (reports, mut count) = (ferrograd_cuda::compile_all(architecture, out)?, 0);
         println!("{architecture:>8}  {:<44} {:>9} {:>12} {:>6}", "kernel", "registers", "shared bytes", "stack");
-        ferrograd_cuda::compile_all(architecture, out, |program, log| {
+        for ferrograd_cuda::Report { program, log, .. } in &reports {
             for kernel in kernels(log) {
                 count += 1;
                 let name = format!("{} ({program})", kernel.name);
@@ -34,8 +34,10 @@ pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
             }
             let refused = log.lines().filter(|line| REFUSED.iter().any(|code| line.contains(code)));
             faults.extend(refused.map(|line| format!("{architecture}: {program}: {line}")));
-        })?;
-        println!("{architecture}: {count} kernels");
+        }
+        let seconds: f64 = reports.iter().map(|r| r.time.as_secs_f64()).sum();
+        let slowest = reports.iter().max_by_key(|r| r.time).map_or("", |r| &r.program);
+        println!("{architecture}: {count} kernels, {seconds:.0} s of compiling, the longest {slowest}");
         if count == 0 {
             return Err(format!("{architecture}: the assembler named no kernel").into());
         }
