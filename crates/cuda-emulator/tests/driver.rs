@@ -318,4 +318,46 @@ emulated! {
         let report = error_text(launch!(grid_sum, 8, 64, 0; x, x, arrived));
         assert!(report.contains("spins for ever"), "{report}");
     }
+
+    fn a_lock_between_threads_is_no_deadlock() {
+        init();
+        let locked = kernel(
+            r#"extern "C" __global__ void locked(int* lock, int* sum) {
+                   while (atomicExch(lock, 1) != 0) {}
+                   int before = *sum;
+                   __syncwarp(1u << threadIdx.x % 32);
+                   *sum = before + 1;
+                   atomicExch(lock, 0);
+                   while (atomicAdd(sum, 0) < blockDim.x) {}
+               }"#,
+            "locked",
+        );
+        for schedule in ["", "1", "2"] {
+            set_schedule(schedule);
+            let (lock, sum) = (upload(&[0i32]), upload(&[0i32]));
+            check(launch!(locked, 1, 64, 0; lock, sum));
+            assert_eq!(download::<i32>(sum, 1), [64]);
+        }
+    }
+
+    fn threads_of_the_host_share_the_device() {
+        init();
+        let threads: Vec<_> = (0..8i32)
+            .map(|i| {
+                std::thread::spawn(move || {
+                    init();
+                    let text = format!("extern \"C\" __global__ void k(int* x) {{ x[threadIdx.x] += {i}; }}");
+                    let k = kernel(&text, "k");
+                    let x = upload(&vec![0i32; 100]);
+                    for _ in 0..100 {
+                        check(launch!(k, 1, 100, 0; x));
+                    }
+                    assert_eq!(download::<i32>(x, 100), vec![100 * i; 100]);
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
 }

@@ -158,7 +158,7 @@ emulated! {
                           for (int i = t; i < 64; i += 32) x[i] = i;
                           __syncwarp();
                           unsigned r[1]; ldmatrix_x1_trans(r, x + t % 8 * 8); out[t] = r[0];";
-        let expected: Vec<i64> = (0..32).map(|t| t % 4 * 16 + t / 4 | (t % 4 * 16 + 8 + t / 4) << 16).collect();
+        let expected: Vec<i64> = (0..32).map(|t| (t % 4 * 16 + t / 4) | (t % 4 * 16 + 8 + t / 4) << 16).collect();
         assert_eq!(values(32, 32, transposed), expected);
     }
 }
