@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <random>
 #include <string>
 #include <vector>
@@ -77,7 +78,11 @@ struct Barrier {
 };
 
 struct Block {
+  // Makes the threads of a block of these dimensions, unless they are there from the launch before.
+  void shape(dim3 dims);
+
   uint3 index;
+  dim3 shaped = {0, 0, 0};
   unsigned live;  // threads that have not exited
   std::vector<Thread> threads;
   std::vector<Warp> warps;
@@ -124,7 +129,7 @@ class Gang {
   void report_deadlock();
 
   const Launch *launch_ = nullptr;
-  std::vector<Block> blocks_;  // at least the gang's
+  std::deque<Block> blocks_;  // at least the gang's; a deque, because threads point to their block
   Block *active_ = nullptr;  // whose static shared memory is in place
   std::vector<Thread *> fresh_;
   size_t next_fresh_ = 0;
