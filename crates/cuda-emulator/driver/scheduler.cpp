@@ -39,13 +39,13 @@ bool set_schedule(const char *text) {
   schedule = Schedule();
   if (!text || !*text) return true;
   if (!strcmp(text, "lazy")) {
-    schedule.copies = Schedule::Copies::Lazy;
+    schedule.asynchrony = Schedule::Asynchrony::Lazy;
     return true;
   }
   char *end;
   unsigned long seed = strtoul(text, &end, 10);
   if (*end) return false;
-  schedule.copies = Schedule::Copies::Random;
+  schedule.asynchrony = Schedule::Asynchrony::Random;
   schedule.shuffled = true;
   schedule.random.seed(unsigned(seed));
   return true;

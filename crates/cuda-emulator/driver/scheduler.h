@@ -29,9 +29,10 @@ struct Launch {
 // Runs a launch to its end. Returns "" or a report of what went wrong.
 std::string run(const Launch &launch);
 
-// How a launch orders what hardware leaves open. FERROGRAD_EMULATOR_SEED chooses it.
+// How the emulator orders what hardware leaves open. FERROGRAD_EMULATOR_SEED chooses it.
 struct Schedule {
-  enum class Copies { Eager, Random, Lazy } copies = Copies::Eager;
+  // When asynchronous work happens: cp.async, and whatever is submitted to a stream.
+  enum class Asynchrony { Eager, Random, Lazy } asynchrony = Asynchrony::Eager;
   bool shuffled = false;
   std::mt19937 random;
 

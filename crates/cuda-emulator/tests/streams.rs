@@ -257,4 +257,91 @@ emulated! {
             assert_eq!(elsewhere, CUresult::CUDA_ERROR_INVALID_CONTEXT, "a context is current per thread");
         }
     }
+
+    fn a_missing_wait_between_streams_is_found() {
+        init();
+        let (first, second, scale) = (stream(), stream(), kernel(SCALE, "scale"));
+        // `first` scales, `second` copies the result, with or without a wait between them.
+        let copied = |wait: bool| {
+            let (x, y, by, done) = (upload(&[1f32; 4]), upload(&[0f32; 4]), 2f32, event());
+            let mut arguments = [(&raw const x).cast_mut().cast(), (&raw const by).cast_mut().cast()];
+            check(launch_on(first, scale, [1, 1, 1], [4, 1, 1], 0, &mut arguments));
+            unsafe {
+                check(sys::cuEventRecord(done, first));
+                if wait {
+                    check(sys::cuStreamWaitEvent(second, done, 0));
+                }
+                check(sys::cuMemcpyDtoDAsync_v2(y, x, 16, second));
+                check(sys::cuStreamSynchronize(second));
+            }
+            download::<f32>(y, 4)[0]
+        };
+        for schedule in ["", "1", "2", "3", "lazy"] {
+            set_schedule(schedule);
+            assert!((0..10).all(|_| copied(true) == 2.0), "schedule {schedule:?}");
+            let hidden = (0..10).all(|_| copied(false) == 2.0);
+            assert_eq!(hidden, schedule.is_empty(), "schedule {schedule:?}");
+        }
+    }
+
+    fn a_pinned_buffer_that_is_reused_too_early_is_found() {
+        init();
+        set_schedule("lazy");
+        let (stream, x) = (stream(), upload(&[0f32; 1]));
+        unsafe {
+            let mut pinned = null_mut();
+            check(sys::cuMemAllocHost_v2(&mut pinned, 4));
+            let buffer = pinned.cast::<f32>();
+            buffer.write(1.0);
+            check(sys::cuMemcpyHtoDAsync_v2(x, pinned, 4, stream));
+            buffer.write(2.0);
+            check(sys::cuStreamSynchronize(stream));
+            assert_eq!(download::<f32>(x, 1), [2.0]);
+            // What is not pinned is staged.
+            let mut pageable = 3f32;
+            check(sys::cuMemcpyHtoDAsync_v2(x, (&raw const pageable).cast(), 4, stream));
+            pageable = -pageable;
+            check(sys::cuMemcpyDtoHAsync_v2((&raw mut pageable).cast(), x, 4, stream));
+            assert_eq!(pageable, 3.0);
+        }
+    }
+
+    fn events_come_when_their_stream_gets_there() {
+        init();
+        set_schedule("lazy");
+        let (stream, start, end, x) = (stream(), event(), event(), upload(&[0f32; 4]));
+        unsafe {
+            check(sys::cuEventRecord(start, stream));
+            check(sys::cuMemsetD8Async(x, 0, 16, stream));
+            check(sys::cuEventRecord(end, stream));
+            assert_eq!(sys::cuEventQuery(end), CUresult::CUDA_ERROR_NOT_READY);
+            assert_eq!(sys::cuEventElapsedTime(&mut 0.0, start, end), CUresult::CUDA_ERROR_NOT_READY);
+            let queries = (0..).take_while(|_| sys::cuEventQuery(end) == CUresult::CUDA_ERROR_NOT_READY).count();
+            assert_eq!(queries, 2);
+            check(sys::cuEventElapsedTime(&mut 0.0, start, end));
+            check(sys::cuStreamQuery(stream));
+        }
+    }
+
+    fn the_use_of_freed_memory_is_found() {
+        init();
+        let write = kernel("extern \"C\" __global__ void write(float* x) { x[2] = 1.f; }", "write");
+        let (x, y) = (upload(&[1f32; 4]), upload(&[1f32; 4]));
+        unsafe {
+            check(sys::cuMemFreeAsync(x, null_mut()));
+            assert_eq!(sys::cuMemFreeAsync(x, null_mut()), CUresult::CUDA_ERROR_INVALID_VALUE);
+            check(launch_on(null_mut(), write, [1, 1, 1], [1, 1, 1], 0, &mut [(&raw const x).cast_mut().cast()]));
+            let report = error_text(sys::cuCtxSynchronize());
+            assert!(report.contains("byte 8 of an allocation of 16 bytes that had been freed"), "{report}");
+            forgive();
+            // Another stream frees what a copy still needs.
+            set_schedule("lazy");
+            let (copies, frees) = (stream(), stream());
+            check(sys::cuMemcpyDtoDAsync_v2(y, y + 8, 8, copies));
+            check(sys::cuMemFreeAsync(y, frees));
+            check(sys::cuStreamSynchronize(frees));
+            let report = error_text(sys::cuStreamSynchronize(copies));
+            assert!(report.contains("freed before it happened"), "{report}");
+        }
+    }
 }
