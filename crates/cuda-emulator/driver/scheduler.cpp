@@ -179,19 +179,23 @@ void Gang::exit_current() {
   if (block.open_barriers || !warp.open.empty()) complete_without(thread);
 }
 
-void Gang::wait(const char *what, unsigned detail, const char *file, int line) {
+void Gang::come_to(const char *what, unsigned detail, const char *file, int line) {
+  current->waits_at = what, current->detail = detail, current->file = file, current->line = line;
+  current->copies.perhaps_complete_some();
+}
+
+void Gang::wait() {
   Thread *self = current;
   self->state = Thread::State::Waiting;
-  self->waits_at = what, self->detail = detail, self->file = file, self->line = line;
   go_on(&self->stack->suspended, false);
   self->copies.perhaps_complete_some();
 }
 
-void Gang::yield(const char *file, int line) {
+void Gang::yield() {
   Thread *self = current;
   self->copies.perhaps_complete_some();
   if (++idle_yields_ > spins_before_giving_up * fresh_.size())
-    fail("spins for ever: no other thread changes what it waits for", file, line);
+    fail("spins for ever: no other thread changes what it waits for");
   make_ready(self);
   go_on(&self->stack->suspended, true);
 }

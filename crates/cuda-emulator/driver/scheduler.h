@@ -51,7 +51,7 @@ struct Thread {
   Block *block;
   Stack *stack;
   enum class State { Fresh, Ready, Waiting, Exited } state;
-  // Where it waits, while it does.
+  // Where it came to a collective or a barrier last, at which it may wait.
   const char *waits_at, *file;
   int line;
   unsigned detail;         // the mask of a collective, the number of a barrier
@@ -102,13 +102,15 @@ class Gang {
   // Runs the blocks from number `first` on, as many as the gang has.
   void run(uint64_t first);
 
-  // The running thread waits: it goes on when `make_ready` is called for it.
-  void wait(const char *what, unsigned detail, const char *file, int line);
+  // The running thread has come to a place where it may have to wait.
+  void come_to(const char *what, unsigned detail, const char *file, int line);
+  // It waits there: it goes on when `make_ready` is called for it.
+  void wait();
   void make_ready(Thread *thread) { ready_[ready_tail_++ & ready_mask_] = thread; }
   // The running thread lets others run first.
-  void yield(const char *file, int line);
-  // Ends the launch from within a thread.
-  [[noreturn]] void fail(const std::string &message, const char *file, int line);
+  void yield();
+  // Ends the launch from within a thread; the report says where it stands, if that is given.
+  [[noreturn]] void fail(const std::string &message, const char *file = nullptr, int line = 0);
   // Something happened that spinning threads may wait for.
   void progress() { idle_yields_ = 0; }
   const char *running() const { return launch_->kernel->name; }

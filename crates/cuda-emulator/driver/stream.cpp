@@ -13,6 +13,13 @@ std::vector<Stream *> in_order;  // of their creation
 Handles<Event> events;
 Stream legacy{true, true, {}, nullptr, {}, 0};
 const CUstream legacy_handle = reinterpret_cast<CUstream>(1), per_thread_handle = reinterpret_cast<CUstream>(2);
+
+// Does the next thing that a stream has to do.
+CUresult advance(Stream &stream) {
+  Operation next = std::move(stream.pending.front());
+  stream.pending.pop_front();
+  return next();
+}
 }  // namespace
 
 Stream *find_stream(CUstream handle) {
@@ -30,12 +37,6 @@ CUresult leave_for_later(Stream &stream, Operation operation) {
     if (CUresult error = advance(lucky)) return error;
   }
   return CUDA_SUCCESS;
-}
-
-CUresult advance(Stream &stream) {
-  Operation next = std::move(stream.pending.front());
-  stream.pending.pop_front();
-  return next();
 }
 
 CUresult drain(Stream &stream) {
@@ -57,9 +58,18 @@ CUresult drain_all() {
   return CUDA_SUCCESS;
 }
 
+namespace {
+// A stream that is gone, or whose work was dropped after a failure, has nothing left to do.
+CUresult approach(const Moment &moment, bool *nothing_left) {
+  Stream *stream = find_stream(moment.stream);
+  *nothing_left = !stream || stream->pending.empty();
+  return *nothing_left ? CUDA_SUCCESS : advance(*stream);
+}
+}  // namespace
+
 CUresult reach(const Moment &moment) {
-  while (!moment.passed)
-    if (CUresult error = advance(*moment.stream)) return error;
+  for (bool nothing_left = false; !moment.passed && !nothing_left;)
+    if (CUresult error = approach(moment, &nothing_left)) return error;
   return CUDA_SUCCESS;
 }
 
@@ -163,7 +173,7 @@ DRIVER_API cuEventRecord(CUevent event, CUstream handle) {
   event->capture = stream->capture;
   event->before = stream->before;
   if (stream->capture) return CUDA_SUCCESS;
-  event->moment = std::make_shared<Moment>(Moment{stream});
+  event->moment = std::make_shared<Moment>(Moment{handle});
   return submit(handle, [moment = event->moment] {
     moment->time = std::chrono::steady_clock::now();
     moment->passed = true;
@@ -186,7 +196,8 @@ DRIVER_API cuEventQuery(CUevent event) {
   if (!events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
   if (event->capture) return invalidate(*event->capture, CUDA_ERROR_CAPTURED_EVENT);
   if (!event->moment || event->moment->passed) return CUDA_SUCCESS;
-  CUresult error = advance(*event->moment->stream);
+  bool nothing_left;
+  CUresult error = approach(*event->moment, &nothing_left);
   return error ? error : CUDA_ERROR_NOT_READY;
 }
 

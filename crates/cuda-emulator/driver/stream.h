@@ -37,7 +37,7 @@ using Clock = std::map<CUstream, unsigned>;
 
 // A point in a stream's work, where an event was recorded.
 struct Moment {
-  Stream *stream;
+  CUstream stream;
   bool passed = false;
   std::chrono::steady_clock::time_point time = {};
 };
@@ -90,8 +90,6 @@ CUresult drain_blocking();
 CUresult drain_all();
 // … or what comes before a moment.
 CUresult reach(const Moment &moment);
-// Does the next thing that a stream has to do.
-CUresult advance(Stream &stream);
 // After a failed kernel nothing of it will happen.
 void drop_pending();
 

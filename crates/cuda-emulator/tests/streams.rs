@@ -1,4 +1,7 @@
 //! Memory, streams, events, captures and graphs of the stand-in driver.
+//!
+//! SAFETY, of all calls here: handles live as long as the process, pointers as long as the call or the stream's work, and
+//! sizes agree.
 
 #[macro_use]
 mod common;
@@ -11,7 +14,6 @@ use cudarc::driver::sys::{self, CUevent, CUgraph, CUgraphExec, CUresult, CUstrea
 fn stream() -> CUstream {
     let mut stream = null_mut();
     let non_blocking = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
-    // SAFETY: a plain call, as all in this file: handles live as long as the process, and sizes agree.
     check(unsafe { sys::cuStreamCreate(&mut stream, non_blocking) });
     stream
 }
