@@ -1,4 +1,5 @@
-// Atomics. One thread runs at a time and is never interrupted, so a plain read and write is atomic.
+// Atomics. One thread runs at a time and is never interrupted, so a plain read and write is atomic. Whoever changes
+// nothing may be spinning until another thread does (a lock, a counter), so the others get their turn then.
 #pragma once
 
 #define EMULATOR_ATOMIC(name, expression)                              \
@@ -6,6 +7,7 @@
   inline T name(T *address, emulator::Same<T> value) {                 \
     T old = *address;                                                  \
     *address = expression;                                             \
+    emulator::yield_if_spinning(old, *address);                        \
     return old;                                                        \
   }                                                                    \
   template <class T>                                                   \
@@ -25,6 +27,13 @@ struct SameAs {
 };
 template <class T>
 using Same = typename SameAs<T>::Type;
+
+// Only whole numbers count and lock: adding 0.0 to a sum is no sign of waiting.
+template <class T>
+inline void yield_if_spinning(T before, T after) {
+  constexpr bool whole = T(0.5f) == T(0);
+  if (whole && before == after) emulator_yield();
+}
 }  // namespace emulator
 
 EMULATOR_ATOMIC(atomicAdd, old + value)
@@ -39,13 +48,10 @@ EMULATOR_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
 EMULATOR_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 #undef EMULATOR_ATOMIC
 
-// A thread that fails to exchange may be spinning on a lock, so the others get their turn.
 template <class T>
 inline T atomicCAS(T *address, emulator::Same<T> expected, emulator::Same<T> value) {
   T old = *address;
-  if (old == expected)
-    *address = value;
-  else
-    emulator_yield();
+  if (old == expected) *address = value;
+  emulator::yield_if_spinning(old, *address);
   return old;
 }

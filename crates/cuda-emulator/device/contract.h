@@ -88,3 +88,16 @@ float emulator_f16_to_f32(unsigned short bits);
 unsigned short emulator_f32_to_f16(float x);
 unsigned short emulator_f32_to_bf16(float x);
 }
+
+// What cuTensorMapEncodeTiled writes: the tensor in global memory and the box that one TMA instruction moves.
+struct EmulatorTensorMap {
+  static constexpr unsigned the_magic = 0x7454616D;
+  unsigned magic;
+  unsigned char rank, element_bytes, interleave, swizzle;
+  void *address;
+  unsigned long dims[5], strides[4];  // strides in bytes, from the second dimension on
+  unsigned short box[5];
+  unsigned char element_strides[5];
+  bool fill_nan;
+};
+static_assert(sizeof(EmulatorTensorMap) <= 128);

@@ -109,8 +109,8 @@ template <class T>
 inline void __stwt(T *p, emulator::Same<T> value) { *p = value; }
 
 // A clock that only counts its own readings: the same run gives the same values.
-inline long long clock64() {
-  static long long readings = 0;
-  return ++readings;
+namespace emulator {
+inline long long clock_readings = 0;
 }
+inline long long clock64() { return ++emulator::clock_readings; }
 inline int clock() { return int(clock64()); }

@@ -134,8 +134,8 @@ inline float cospif(float x) { return float(cospi(double(x))); }
 inline void sincospi(double x, double *s, double *c) { *s = sinpi(x), *c = cospi(x); }
 inline void sincospif(float x, float *s, float *c) { *s = sinpif(x), *c = cospif(x); }
 
-// The distribution functions: Φ(x) = erfc(-x/√2)/2, and the inverse of erf by Giles's polynomials (2012, "Approximating
-// the erfinv function") and one Newton step.
+// The distribution functions: Φ(x) = erfc(-x/√2)/2, and the inverse of erf by Giles's polynomials (2012,
+// "Approximating the erfinv function") and one Newton step.
 inline double normcdf(double x) { return 0.5 * erfc(x * -0.70710678118654752440); }
 inline float normcdff(float x) { return float(normcdf(double(x))); }
 inline double erfinv(double x) {

@@ -16,8 +16,9 @@
 #define __restrict__ __restrict
 #define __align__(n) __attribute__((aligned(n)))
 // One block runs at a time, so its shared memory can be static: the driver fills it with 0xFF before each block
-// (the linker script gathers the static variables of functions, and only these).
-#define __shared__ static
+// (the linker script gathers the static variables of functions, and only these), which the compiler must not rule out:
+// `used` says that there are writes which it does not see.
+#define __shared__ static __attribute__((used))
 
 using size_t = decltype(sizeof(0));
 using ptrdiff_t = decltype((char *)nullptr - (char *)nullptr);

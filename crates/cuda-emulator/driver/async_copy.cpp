@@ -14,7 +14,7 @@ void copy(void *to, const void *from, unsigned size, unsigned bytes) {
 }  // namespace
 
 void AsyncCopies::issue(void *to, const void *from, unsigned size, unsigned bytes) {
-  if (schedule.copies == Schedule::Copies::Eager) return copy(to, from, size, bytes);
+  if (schedule.asynchrony == Schedule::Asynchrony::Eager) return copy(to, from, size, bytes);
   memset(to, 0xFF, size);
   pending_.push_back({to, from, size, bytes, committed_});
 }
@@ -32,7 +32,7 @@ void AsyncCopies::wait(unsigned groups_left) {
 }
 
 void AsyncCopies::complete_some() {
-  if (schedule.copies != Schedule::Copies::Random) return;
+  if (schedule.asynchrony != Schedule::Asynchrony::Random) return;
   size_t kept = 0;
   for (const Copy &c : pending_) {
     if (schedule.below(8) == 0)

@@ -93,7 +93,7 @@ using namespace emulator;
 DEVICE_API unsigned emulator_lane() { return lane_of(*gang.current); }
 DEVICE_API unsigned emulator_active_lanes() { return ~warp_of(*gang.current).exited; }
 DEVICE_API void *emulator_dynamic_shared() { return gang.current->block->dynamic_shared; }
-DEVICE_API void emulator_yield() { gang.yield(nullptr, 0); }
+DEVICE_API void emulator_yield() { gang.yield(); }
 DEVICE_API void emulator_fail(const char *message, const char *file, int line) { gang.fail(message, file, line); }
 
 DEVICE_API void emulator_warp(unsigned mask, const EmulatorCollective *operation, void *part, const char *file,
@@ -101,7 +101,7 @@ DEVICE_API void emulator_warp(unsigned mask, const EmulatorCollective *operation
   Thread &self = *gang.current;
   Warp &warp = warp_of(self);
   const unsigned lane = lane_of(self);
-  self.copies.perhaps_complete_some();
+  gang.come_to(operation->name, mask, file, line);
   if (!(mask >> lane & 1)) gang.fail("calls a collective whose mask does not name it", file, line);
   warp.parts[lane] = part;
   size_t which = 0;
@@ -114,17 +114,17 @@ DEVICE_API void emulator_warp(unsigned mask, const EmulatorCollective *operation
   if (is_complete(meeting, warp))
     complete(self, warp, which);
   else
-    gang.wait(operation->name, mask, file, line);
+    gang.wait();
 }
 
 DEVICE_API EmulatorVotes emulator_barrier(unsigned id, unsigned threads, int vote, const char *what, const char *file,
                                           int line) {
   Thread &self = *gang.current;
-  self.copies.perhaps_complete_some();
+  gang.come_to(what, id, file, line);
   Barrier &barrier = arrive(id, threads, vote, what, file, line);
   if (barrier.arrived == awaited(barrier, *self.block)) return release(*self.block, id);
   barrier.waiting.push_back(&self);
-  gang.wait(what, id, file, line);
+  gang.wait();
   return self.votes;
 }
 

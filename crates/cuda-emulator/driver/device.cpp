@@ -42,6 +42,7 @@ constexpr ErrorText error_texts[] = {
     {CUDA_ERROR_ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE",
      "the operation cannot be performed in the present state"},
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {CUDA_ERROR_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
      "too many resources requested for launch"},
     {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
@@ -119,10 +120,12 @@ COUNTER_API void emulator_forgive() {
   Entry entry(Entry::Nothing);
   failed = false;
   report.clear();
+  drop_pending();
 }
 // As FERROGRAD_EMULATOR_SEED, for tests that run one kernel under several schedules. 0 if the text means nothing.
 COUNTER_API int emulator_set_schedule(const char *text) {
   Entry entry(Entry::Nothing);
+  drain_all();
   return set_schedule(text);
 }
 
@@ -271,7 +274,8 @@ DRIVER_API cuCtxSynchronize() {
   if (!entry) return entry.error;
   if (CUresult error = refuse_while_capturing()) return error;
   counts.synchronizations++;
-  return check_all_red_zones();
+  if (CUresult error = drain_all()) return error;
+  return check_all_memory();
 }
 
 DRIVER_API cuGetErrorName(CUresult code, const char **name) {

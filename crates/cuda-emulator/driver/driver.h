@@ -59,7 +59,8 @@ struct Card {
   size_t memory;
 };
 const Card &card();
-constexpr unsigned max_threads_per_block = 1024, max_threads_per_multiprocessor = 2048, max_blocks_per_multiprocessor = 32;
+constexpr unsigned max_threads_per_block = 1024, max_threads_per_multiprocessor = 2048,
+                   max_blocks_per_multiprocessor = 32;
 constexpr unsigned default_shared_per_block = 48 << 10, max_shared_per_block = 227 << 10,
                    shared_per_multiprocessor = 228 << 10, reserved_shared_per_block = 1 << 10;
 

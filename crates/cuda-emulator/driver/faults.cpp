@@ -14,7 +14,7 @@ constexpr int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 struct sigaction previous[NSIG];
 char fault_text[128];
 
-[[noreturn]] void escape() { gang.fail(fault_text, nullptr, 0); }
+[[noreturn]] void escape() { gang.fail(fault_text); }
 
 void handle(int signal, siginfo_t *info, void *context) {
   if (!gang.current || gang.faulted) {

@@ -47,7 +47,7 @@ CUresult run(const Request &request, void **arguments) {
   return report.empty() ? CUDA_SUCCESS : fail_context(report);
 }
 
-// A captured launch keeps the values that its arguments have now.
+// A launch that happens later keeps the values that its arguments have now.
 Operation with_copied_arguments(const Request &request, void **arguments) {
   std::vector<std::vector<char>> values;
   for (unsigned i = 0; i < request.function->kernel->argument_count; i++) {
@@ -69,10 +69,10 @@ CUresult launch(const Request &request, CUstream handle, void **arguments, void 
   if (!arguments && request.function->kernel->argument_count) return CUDA_ERROR_INVALID_VALUE;
   if (volume(request.function->kernel->cluster) > 1) return CUDA_ERROR_NOT_SUPPORTED;
   if (CUresult error = check(request)) return error;
-  Stream *stream = find_stream(handle);
+  const Stream *stream = find_stream(handle);
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-  if (CUresult error = refuse_submission(*stream)) return error;
-  return stream->capture ? record(*stream, with_copied_arguments(request, arguments)) : run(request, arguments);
+  if (stream->capture || defers(*stream)) return submit(handle, with_copied_arguments(request, arguments));
+  return submit(handle, [&] { return run(request, arguments); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 
 #include "driver.h"
@@ -21,9 +22,18 @@ constexpr size_t poisoned_at_most = size_t(64) << 20;
 struct Allocation {
   size_t bytes;
   enum class Owner { Program, Graph, Module } owner;  // a module's variables have no red zones
+  bool being_freed = false;                           // by a stream that has yet to come there
 };
 std::map<CUdeviceptr, Allocation> allocations;
 std::map<uintptr_t, size_t> pinned;  // page-locked host memory
+// Freed memory is kept for a while, to see whether its poison stays.
+struct Freed {
+  CUdeviceptr address;
+  size_t bytes;
+};
+std::deque<Freed> quarantine;
+size_t quarantined = 0;
+constexpr size_t quarantined_at_most = size_t(16) << 20;
 size_t used = 0, used_high = 0;
 uint64_t release_threshold = 0;
 uint64_t pool_flags[4] = {1, 1, 1, 1};
@@ -51,6 +61,8 @@ CUresult check(CUdeviceptr address, const Allocation &allocation) {
 
 CUresult allocate(CUdeviceptr *address, size_t bytes) {
   if (!address || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (bytes > card().memory - used)
+    if (CUresult error = drain_all()) return error;  // which may free some
   if (bytes > card().memory - used) return CUDA_ERROR_OUT_OF_MEMORY;
   const size_t whole = (bytes + 2 * red_zone_bytes + alignment - 1) / alignment * alignment;
   auto *memory = static_cast<unsigned char *>(aligned_alloc(alignment, whole));
@@ -59,28 +71,57 @@ CUresult allocate(CUdeviceptr *address, size_t bytes) {
   memset(memory, red_zone, red_zone_bytes);
   fill_poison(*address, bytes);
   memset(memory + red_zone_bytes + bytes, red_zone, red_zone_bytes);
-  allocations[*address] = {bytes, Allocation::Owner::Program};
+  allocations[*address] = {bytes, Allocation::Owner::Program, false};
   used += bytes;
   used_high = std::max(used_high, used);
   return CUDA_SUCCESS;
 }
 
 namespace {
-void release(std::map<CUdeviceptr, Allocation>::iterator allocation) {
-  used -= allocation->second.bytes;
-  free(bytes_at(allocation->first) - red_zone_bytes);
-  allocations.erase(allocation);
+
+CUresult check_poison(const Freed &freed) {
+  const unsigned char *bytes = bytes_at(freed.address);
+  // All bytes are equal if each is equal to the next.
+  if (bytes[0] == poison && memcmp(bytes, bytes + 1, freed.bytes - 1) == 0) return CUDA_SUCCESS;
+  size_t i = 0;
+  while (bytes[i] == poison) i++;
+  return fail_context("a write at byte " + std::to_string(i) + " of an allocation of " + std::to_string(freed.bytes) +
+                      " bytes that had been freed");
 }
+
+CUresult release(std::map<CUdeviceptr, Allocation>::iterator allocation) {
+  used -= allocation->second.bytes;
+  quarantine.push_back({allocation->first, allocation->second.bytes});
+  quarantined += allocation->second.bytes;
+  allocations.erase(allocation);
+  CUresult result = CUDA_SUCCESS;
+  while (quarantined > quarantined_at_most) {
+    const Freed oldest = quarantine.front();
+    quarantine.pop_front();
+    quarantined -= oldest.bytes;
+    // What is larger was never all poison, and has not been here for long.
+    if (!result && oldest.bytes <= quarantined_at_most) result = check_poison(oldest);
+    free(bytes_at(oldest.address) - red_zone_bytes);
+  }
+  return result;
+}
+
 }  // namespace
 
 CUresult free_memory(CUdeviceptr address) {
-  if (address == 0) return CUDA_SUCCESS;
   auto found = allocations.find(address);
-  if (found == allocations.end() || found->second.owner == Allocation::Owner::Module) return CUDA_ERROR_INVALID_VALUE;
   CUresult result = check(address, found->second);
   fill_poison(address, found->second.bytes);
-  if (found->second.owner == Allocation::Owner::Program) release(found);
-  return result;
+  if (found->second.owner != Allocation::Owner::Program) return result;
+  CUresult later = release(found);
+  return result ? result : later;
+}
+
+bool begin_free(CUdeviceptr address) {
+  auto found = allocations.find(address);
+  if (found == allocations.end() || found->second.being_freed) return false;
+  if (found->second.owner == Allocation::Owner::Program) found->second.being_freed = true;
+  return found->second.owner != Allocation::Owner::Module;
 }
 
 CUresult allocate_for_graph(CUdeviceptr *address, size_t bytes) {
@@ -93,7 +134,7 @@ void release_graph_memory(CUdeviceptr address) { release(allocations.find(addres
 void poison_memory(CUdeviceptr address) { fill_poison(address, allocations.at(address).bytes); }
 
 void adopt_memory(void *address, size_t bytes) {
-  allocations[reinterpret_cast<CUdeviceptr>(address)] = {bytes, Allocation::Owner::Module};
+  allocations[reinterpret_cast<CUdeviceptr>(address)] = {bytes, Allocation::Owner::Module, false};
 }
 void forget_memory(void *address) { allocations.erase(reinterpret_cast<CUdeviceptr>(address)); }
 
@@ -111,10 +152,12 @@ bool is_pinned(const void *address) {
   return reinterpret_cast<uintptr_t>(address) - start < bytes;
 }
 
-CUresult check_all_red_zones() {
+CUresult check_all_memory() {
   for (const auto &[address, allocation] : allocations)
     if (allocation.owner != Allocation::Owner::Module)
       if (CUresult error = check(address, allocation)) return error;
+  for (const Freed &freed : quarantine)
+    if (CUresult error = check_poison(freed)) return error;
   return CUDA_SUCCESS;
 }
 
@@ -144,8 +187,10 @@ DRIVER_API cuMemFree_v2(CUdeviceptr address) {
   Entry entry;
   if (!entry) return entry.error;
   if (CUresult error = refuse_while_capturing()) return error;
+  if (address == 0) return CUDA_SUCCESS;
   counts.synchronizations++;  // the real one waits for the device
-  return free_memory(address);
+  if (CUresult error = drain_all()) return error;
+  return begin_free(address) ? free_memory(address) : CUDA_ERROR_INVALID_VALUE;
 }
 
 DRIVER_API cuMemHostAlloc(void **address, size_t bytes, unsigned) {
@@ -164,8 +209,9 @@ DRIVER_API cuMemFreeHost(void *address) {
   Entry entry;
   if (!entry) return entry.error;
   if (!pinned.erase(reinterpret_cast<uintptr_t>(address))) return CUDA_ERROR_INVALID_VALUE;
+  CUresult result = drain_all();
   free(address);
-  return CUDA_SUCCESS;
+  return result;
 }
 
 // The default pool gives everything back at once: it has nothing to trim.

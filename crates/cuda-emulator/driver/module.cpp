@@ -81,7 +81,8 @@ DRIVER_API cuModuleLoadData(CUmodule *module, const void *image) {
 DRIVER_API cuModuleUnload(CUmodule module) {
   Entry entry(Entry::Init);
   if (!entry) return entry.error;
-  return modules.destroy(module) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  CUresult result = drain_all();
+  return modules.destroy(module) ? result : CUDA_ERROR_INVALID_HANDLE;
 }
 
 DRIVER_API cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {

@@ -39,16 +39,29 @@ bool set_schedule(const char *text) {
   schedule = Schedule();
   if (!text || !*text) return true;
   if (!strcmp(text, "lazy")) {
-    schedule.copies = Schedule::Copies::Lazy;
+    schedule.asynchrony = Schedule::Asynchrony::Lazy;
     return true;
   }
   char *end;
   unsigned long seed = strtoul(text, &end, 10);
   if (*end) return false;
-  schedule.copies = Schedule::Copies::Random;
+  schedule.asynchrony = Schedule::Asynchrony::Random;
   schedule.shuffled = true;
   schedule.random.seed(unsigned(seed));
   return true;
+}
+
+void Block::shape(dim3 dims) {
+  const unsigned count = volume(dims);
+  if (threads.size() == count && shaped.x == dims.x && shaped.y == dims.y) return;
+  shaped = dims;
+  threads.resize(count);
+  for (unsigned t = 0; t < count; t++) {
+    threads[t].index = position(t, dims);
+    threads[t].id = t;
+    threads[t].block = this;
+  }
+  warps.resize((count + warp_size - 1) / warp_size);
 }
 
 void Gang::prepare(const Launch &launch) {
@@ -56,20 +69,12 @@ void Gang::prepare(const Launch &launch) {
   failure.clear();
   gridDim = launch.grid;
   blockDim = launch.block;
-  const unsigned threads = volume(launch.block);
   if (blocks_.size() < launch.gang) blocks_.resize(launch.gang);
   fresh_.clear();
   for (unsigned b = 0; b < launch.gang; b++) {
     Block &block = blocks_[b];
-    block.threads.resize(threads);
-    for (unsigned t = 0; t < threads; t++) {
-      Thread &thread = block.threads[t];
-      thread.index = position(t, launch.block);
-      thread.id = t;
-      thread.block = &block;
-      fresh_.push_back(&thread);
-    }
-    block.warps.resize((threads + warp_size - 1) / warp_size);
+    block.shape(launch.block);
+    for (Thread &thread : block.threads) fresh_.push_back(&thread);
     block.arena.resize(launch.shared_bytes + red_zone_bytes + shared_alignment);
     uintptr_t start = reinterpret_cast<uintptr_t>(block.arena.data());
     block.dynamic_shared = block.arena.data() + (-start & (shared_alignment - 1));
@@ -165,26 +170,32 @@ void Gang::activate(Thread *thread) {
 
 void Gang::exit_current() {
   Thread &thread = *current;
+  Block &block = *thread.block;
+  Warp &warp = block.warps[thread.id / warp_size];
   thread.state = Thread::State::Exited;
-  thread.block->live--;
-  thread.block->warps[thread.id / warp_size].exited |= 1u << thread.id % warp_size;
+  block.live--;
+  warp.exited |= 1u << thread.id % warp_size;
   progress();
-  complete_without(thread);
+  if (block.open_barriers || !warp.open.empty()) complete_without(thread);
 }
 
-void Gang::wait(const char *what, unsigned detail, const char *file, int line) {
+void Gang::come_to(const char *what, unsigned detail, const char *file, int line) {
+  current->waits_at = what, current->detail = detail, current->file = file, current->line = line;
+  current->copies.perhaps_complete_some();
+}
+
+void Gang::wait() {
   Thread *self = current;
   self->state = Thread::State::Waiting;
-  self->waits_at = what, self->detail = detail, self->file = file, self->line = line;
   go_on(&self->stack->suspended, false);
   self->copies.perhaps_complete_some();
 }
 
-void Gang::yield(const char *file, int line) {
+void Gang::yield() {
   Thread *self = current;
   self->copies.perhaps_complete_some();
   if (++idle_yields_ > spins_before_giving_up * fresh_.size())
-    fail("spins for ever: no other thread changes what it waits for", file, line);
+    fail("spins for ever: no other thread changes what it waits for");
   make_ready(self);
   go_on(&self->stack->suspended, true);
 }

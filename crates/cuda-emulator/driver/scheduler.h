@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <random>
 #include <string>
 #include <vector>
@@ -28,9 +29,10 @@ struct Launch {
 // Runs a launch to its end. Returns "" or a report of what went wrong.
 std::string run(const Launch &launch);
 
-// How a launch orders what hardware leaves open. FERROGRAD_EMULATOR_SEED chooses it.
+// How the emulator orders what hardware leaves open. FERROGRAD_EMULATOR_SEED chooses it.
 struct Schedule {
-  enum class Copies { Eager, Random, Lazy } copies = Copies::Eager;
+  // When asynchronous work happens: cp.async, and whatever is submitted to a stream.
+  enum class Asynchrony { Eager, Random, Lazy } asynchrony = Asynchrony::Eager;
   bool shuffled = false;
   std::mt19937 random;
 
@@ -49,7 +51,7 @@ struct Thread {
   Block *block;
   Stack *stack;
   enum class State { Fresh, Ready, Waiting, Exited } state;
-  // Where it waits, while it does.
+  // Where it came to a collective or a barrier last, at which it may wait.
   const char *waits_at, *file;
   int line;
   unsigned detail;         // the mask of a collective, the number of a barrier
@@ -77,7 +79,11 @@ struct Barrier {
 };
 
 struct Block {
+  // Makes the threads of a block of these dimensions, unless they are there from the launch before.
+  void shape(dim3 dims);
+
   uint3 index;
+  dim3 shaped = {0, 0, 0};
   unsigned live;  // threads that have not exited
   std::vector<Thread> threads;
   std::vector<Warp> warps;
@@ -96,13 +102,15 @@ class Gang {
   // Runs the blocks from number `first` on, as many as the gang has.
   void run(uint64_t first);
 
-  // The running thread waits: it goes on when `make_ready` is called for it.
-  void wait(const char *what, unsigned detail, const char *file, int line);
+  // The running thread has come to a place where it may have to wait.
+  void come_to(const char *what, unsigned detail, const char *file, int line);
+  // It waits there: it goes on when `make_ready` is called for it.
+  void wait();
   void make_ready(Thread *thread) { ready_[ready_tail_++ & ready_mask_] = thread; }
   // The running thread lets others run first.
-  void yield(const char *file, int line);
-  // Ends the launch from within a thread.
-  [[noreturn]] void fail(const std::string &message, const char *file, int line);
+  void yield();
+  // Ends the launch from within a thread; the report says where it stands, if that is given.
+  [[noreturn]] void fail(const std::string &message, const char *file = nullptr, int line = 0);
   // Something happened that spinning threads may wait for.
   void progress() { idle_yields_ = 0; }
   const char *running() const { return launch_->kernel->name; }
@@ -124,7 +132,7 @@ class Gang {
   void report_deadlock();
 
   const Launch *launch_ = nullptr;
-  std::vector<Block> blocks_;  // at least the gang's
+  std::deque<Block> blocks_;  // at least the gang's; a deque, because threads point to their block
   Block *active_ = nullptr;  // whose static shared memory is in place
   std::vector<Thread *> fresh_;
   size_t next_fresh_ = 0;

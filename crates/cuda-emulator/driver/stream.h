@@ -1,7 +1,8 @@
-// Streams, events and captures. Work happens when it is submitted, so a stream only has to know whether it captures.
+// Streams, events and captures.
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -34,11 +35,19 @@ struct Capture {
 // How much of each stream's captured work lies before a point: a vector clock.
 using Clock = std::map<CUstream, unsigned>;
 
+// A point in a stream's work, where an event was recorded.
+struct Moment {
+  CUstream stream;
+  bool passed = false;
+  std::chrono::steady_clock::time_point time = {};
+};
+
 }  // namespace emulator
 
 struct Stream {
   bool blocking;  // with the legacy stream
-  bool legacy;    // the stream of handle 0, which cannot capture
+  bool legacy;    // the stream of handle 0, whose work always happens at once, and which cannot capture
+  std::deque<emulator::Operation> pending;
   std::shared_ptr<emulator::Capture> capture;
   emulator::Clock before;
   unsigned submitted = 0;  // operations of the capture
@@ -46,8 +55,7 @@ struct Stream {
 
 struct Event {
   bool timing;
-  bool recorded = false;
-  std::chrono::steady_clock::time_point time;
+  std::shared_ptr<emulator::Moment> moment;  // of its last record, outside captures
   std::shared_ptr<emulator::Capture> capture;
   emulator::Clock before;
 };
@@ -70,13 +78,32 @@ CUresult refuse_while_capturing();
 CUresult refuse_submission(Stream &stream);
 CUresult record(Stream &stream, Operation operation);
 
-// Does the operation now, or records it if the stream captures.
+// Is work that is submitted to this stream, which does not capture, left for later? So it is under every schedule but
+// the eager one: then the stream's work happens when something waits for it, or when the dice say so.
+bool defers(const Stream &stream);
+CUresult leave_for_later(Stream &stream, Operation operation);
+// What the program waits for, happens: all work of a stream, …
+CUresult drain(Stream &stream);
+// … of the streams that the legacy stream waits for, …
+CUresult drain_blocking();
+// … of all streams, …
+CUresult drain_all();
+// … or what comes before a moment.
+CUresult reach(const Moment &moment);
+// After a failed kernel nothing of it will happen.
+void drop_pending();
+
+// Does the work now or later, or records it.
 template <class Work>
 CUresult submit(CUstream handle, Work work) {
   Stream *stream = find_stream(handle);
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
   if (CUresult error = refuse_submission(*stream)) return error;
-  return stream->capture ? record(*stream, std::move(work)) : work();
+  if (stream->capture) return record(*stream, std::move(work));
+  if (defers(*stream)) return leave_for_later(*stream, std::move(work));
+  if (stream->legacy)
+    if (CUresult error = drain_blocking()) return error;
+  return work();
 }
 
 }  // namespace emulator

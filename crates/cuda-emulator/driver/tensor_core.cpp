@@ -24,6 +24,10 @@ uint32_t as_bits(float x) {
   return bits;
 }
 
+[[noreturn]] void fail_collective(const char *message) {
+  gang.fail(message, gang.current->file, gang.current->line);
+}
+
 // The eight rows of a matrix are read at once: each takes four of the 32 banks, and rows in the same banks take turns.
 void count_conflicts(void **parts, int matrix) {
   unsigned rows_in[8] = {}, turns = 0;
@@ -36,13 +40,13 @@ void count_conflicts(void **parts, int matrix) {
 
 void ldmatrix(void **parts, unsigned lanes) {
   const auto *first = static_cast<EmulatorLdmatrix *>(parts[0]);
-  if (lanes != ~0u) gang.fail("ldmatrix needs all lanes of the warp", nullptr, 0);
+  if (lanes != ~0u) fail_collective("ldmatrix needs all lanes of the warp");
   for (int matrix = 0; matrix < first->matrices; matrix++) {
     uint16_t values[8][8];
     for (int i = 0; i < 8; i++) {
       const void *row = static_cast<EmulatorLdmatrix *>(parts[8 * matrix + i])->row;
-      if (reinterpret_cast<uintptr_t>(row) % 16) gang.fail("ldmatrix from a row that is not aligned", nullptr, 0);
-      if (!gang.is_shared(row, 16)) gang.fail("ldmatrix from outside shared memory", nullptr, 0);
+      if (reinterpret_cast<uintptr_t>(row) % 16) fail_collective("ldmatrix from a row that is not aligned");
+      if (!gang.is_shared(row, 16)) fail_collective("ldmatrix from outside shared memory");
       memcpy(values[i], row, 16);
     }
     count_conflicts(parts, matrix);
@@ -78,7 +82,7 @@ void multiply(void **parts, const float (&a)[16][K], const float (&b)[K][8]) {
 // Sixteen-bit operands: two numbers in each register, next to each other along k.
 template <float (*widen)(uint32_t)>
 void mma_k16(void **parts, unsigned lanes) {
-  if (lanes != ~0u) gang.fail("mma needs all lanes of the warp", nullptr, 0);
+  if (lanes != ~0u) fail_collective("mma needs all lanes of the warp");
   float a[16][16], b[16][8];
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane / 4, t = lane % 4;
@@ -93,7 +97,7 @@ void mma_k16(void **parts, unsigned lanes) {
 }
 
 void mma_k8(void **parts, unsigned lanes) {
-  if (lanes != ~0u) gang.fail("mma needs all lanes of the warp", nullptr, 0);
+  if (lanes != ~0u) fail_collective("mma needs all lanes of the warp");
   float a[16][8], b[8][8];
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane / 4, t = lane % 4;
@@ -105,7 +109,7 @@ void mma_k8(void **parts, unsigned lanes) {
 }
 
 void mma_f64(void **parts, unsigned lanes) {
-  if (lanes != ~0u) gang.fail("mma needs all lanes of the warp", nullptr, 0);
+  if (lanes != ~0u) fail_collective("mma needs all lanes of the warp");
   double a[8][4], b[4][8];
   for (int lane = 0; lane < 32; lane++) {
     const auto *part = static_cast<EmulatorMmaF64 *>(parts[lane]);

@@ -11,9 +11,24 @@ namespace {
 
 void *host(CUdeviceptr address) { return reinterpret_cast<void *>(address); }
 
-CUresult copy(CUstream stream, void *to, const void *from, size_t bytes) {
+// The device's side of a copy or a fill: checked when it is asked for, and again when it happens.
+CUresult check_alive(CUdeviceptr address, size_t bytes) {
+  if (is_device_memory(address, bytes)) return CUDA_SUCCESS;
+  return fail_context("a copy or fill of memory that was freed before it happened");
+}
+
+CUresult copy_to_device(CUstream stream, CUdeviceptr to, const void *from, size_t bytes) {
   return submit(stream, [=] {
-    memmove(to, from, bytes);
+    if (CUresult error = check_alive(to, bytes)) return error;
+    memcpy(host(to), from, bytes);
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult copy_to_host(CUstream stream, void *to, CUdeviceptr from, size_t bytes) {
+  return submit(stream, [=] {
+    if (CUresult error = check_alive(from, bytes)) return error;
+    memcpy(to, host(from), bytes);
     return CUDA_SUCCESS;
   });
 }
@@ -24,6 +39,7 @@ CUresult fill(CUdeviceptr to, Value value, size_t count, CUstream stream) {
   if (!entry) return entry.error;
   if (to % sizeof(Value) || !is_device_memory(to, count * sizeof(Value))) return CUDA_ERROR_INVALID_VALUE;
   return submit(stream, [=] {
+    if (CUresult error = check_alive(to, count * sizeof(Value))) return error;
     std::fill_n(static_cast<Value *>(host(to)), count, value);
     return CUDA_SUCCESS;
   });
@@ -31,28 +47,43 @@ CUresult fill(CUdeviceptr to, Value value, size_t count, CUstream stream) {
 
 }  // namespace
 
-DRIVER_API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
+DRIVER_API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream handle) {
   Entry entry;
   if (!entry) return entry.error;
   if (!is_device_memory(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  return copy(stream, host(to), from, bytes);
+  const Stream *stream = find_stream(handle);
+  if (!stream || stream->capture || !defers(*stream) || is_pinned(from)) return copy_to_device(handle, to, from, bytes);
+  // Pageable memory is staged before the call returns; of pinned memory the copy sees what is there when it happens.
+  const char *start = static_cast<const char *>(from);
+  return submit(handle, [to, staged = std::vector<char>(start, start + bytes)] {
+    if (CUresult error = check_alive(to, staged.size())) return error;
+    memcpy(host(to), staged.data(), staged.size());
+    return CUDA_SUCCESS;
+  });
 }
 
-DRIVER_API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+DRIVER_API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream handle) {
   Entry entry;
   if (!entry) return entry.error;
   if (!is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  // Into pageable memory the real copy is done when the call returns.
-  const Stream *where = find_stream(stream);
-  if (where && !where->capture && !is_pinned(to)) counts.synchronizations++;
-  return copy(stream, to, host(from), bytes);
+  if (CUresult error = copy_to_host(handle, to, from, bytes)) return error;
+  // A copy to pageable memory is done when the call returns.
+  Stream *stream = find_stream(handle);
+  if (stream->capture || is_pinned(to)) return CUDA_SUCCESS;
+  counts.synchronizations++;
+  return drain(*stream);
 }
 
 DRIVER_API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
   Entry entry;
   if (!entry) return entry.error;
   if (!is_device_memory(to, bytes) || !is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  return copy(stream, host(to), host(from), bytes);
+  return submit(stream, [=] {
+    if (CUresult error = check_alive(to, bytes)) return error;
+    if (CUresult error = check_alive(from, bytes)) return error;
+    memmove(host(to), host(from), bytes);
+    return CUDA_SUCCESS;
+  });
 }
 
 DRIVER_API cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
@@ -60,7 +91,7 @@ DRIVER_API cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
   if (!entry) return entry.error;
   if (CUresult error = refuse_while_capturing()) return error;
   if (!is_device_memory(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  return copy(nullptr, host(to), from, bytes);
+  return copy_to_device(nullptr, to, from, bytes);
 }
 
 DRIVER_API cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
@@ -69,7 +100,7 @@ DRIVER_API cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
   if (CUresult error = refuse_while_capturing()) return error;
   if (!is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
   counts.synchronizations++;
-  return copy(nullptr, to, host(from), bytes);
+  return copy_to_host(nullptr, to, from, bytes);
 }
 
 DRIVER_API cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
@@ -109,8 +140,12 @@ DRIVER_API cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
   Stream *stream = find_stream(handle);
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
   if (CUresult error = refuse_submission(*stream)) return error;
-  if (!stream->capture) return free_memory(address);
-  const auto &owned = stream->capture->recording->memory;
-  if (std::find(owned.begin(), owned.end(), address) == owned.end()) return CUDA_ERROR_INVALID_VALUE;
-  return record(*stream, [address] { return free_memory(address); });
+  if (address == 0) return CUDA_SUCCESS;
+  if (stream->capture) {
+    const auto &owned = stream->capture->recording->memory;
+    if (std::find(owned.begin(), owned.end(), address) == owned.end()) return CUDA_ERROR_INVALID_VALUE;
+  } else if (!begin_free(address)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  return submit(handle, [address] { return free_memory(address); });
 }

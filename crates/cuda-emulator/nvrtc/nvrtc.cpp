@@ -192,7 +192,8 @@ nvrtcResult build(Program &program, const Options &options) {
       "-fdata-sections", "-fno-gnu-unique", "-fno-semantic-interposition", "-Wl,-Bsymbolic",
       "-Wl,-T," + (device / "shared.ld").string(), "-include", (device / "shim.h").string()};
   for (const std::string &option : machine_options()) translate.push_back(option);
-  translate.insert(translate.end(), {"preprocessed.cpp", "-L" + library.string(), "-l:libcuda.so.1", "-o", "object"});
+  translate.insert(translate.end(), {"preprocessed.cpp", "-Wl,--no-as-needed", "-L" + library.string(),
+                                     "-l:libcuda.so.1", "-o", "object"});
   if (int status = compile(folder.path, translate, program.log))
     return status < 0 ? NVRTC_ERROR_BUILTIN_OPERATION_FAILURE : NVRTC_ERROR_COMPILATION;
   program.object = read(folder.path / "object");

@@ -128,4 +128,25 @@ emulated! {
         assert!(is_right(Variant { swizzle: 0, ..RIGHT }, ""));
         assert!(bank_conflicts() > 0);
     }
+
+    fn a_misplaced_row_is_reported() {
+        init();
+        let load = kernel(
+            "#include \"ptx.cuh\"\n\
+             extern \"C\" __global__ void load(unsigned* x, int global, int offset) {\n\
+                 __shared__ unsigned short tile[80];\n\
+                 unsigned r[1];\n\
+                 ldmatrix_x1(r, global ? (unsigned short*)x : tile + offset);\n\
+                 x[threadIdx.x] = r[0];\n\
+             }",
+            "load",
+        );
+        let x = upload(&[0u32; 64]);
+        for (global, offset, text) in [(1i32, 0i32, "outside shared memory"), (0, 4, "not aligned")] {
+            let report = error_text(launch!(load, 1, 32, 0; x, global, offset));
+            assert!(report.contains(text) && report.ends_with("(test.cu:5)"), "{report}");
+            forgive();
+        }
+        check(launch!(load, 1, 32, 0; x, 0i32, 8i32));
+    }
 }

@@ -8,10 +8,12 @@ use std::process::Command;
 use cudarc::driver::sys::{self, CUdeviceptr, CUfunction, CUmodule, CUresult, CUstream};
 use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
 
-/// Each test runs in a process of its own, which finds the stand-ins on its library path.
+/// Each test runs in a process of its own, which finds the stand-ins on its library path. None runs unasked:
+/// `cargo test -p ferrograd-cuda-emulator -- --include-ignored`.
 macro_rules! emulated {
     ($($(#[$meta:meta])* fn $name:ident() $body:block)*) => {$(
         #[test]
+        #[ignore = "needs g++"]
         $(#[$meta])*
         fn $name() {
             if std::env::var_os("FERROGRAD_EMULATED").is_some() {
@@ -28,7 +30,7 @@ pub fn run_emulated(path: &str) {
     let folder = ferrograd_cuda_emulator::build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-emulator"))
         .expect("the emulator builds");
     let output = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args([name, "--exact", "--nocapture"])
+        .args([name, "--exact", "--include-ignored", "--nocapture"])
         .env("LD_LIBRARY_PATH", folder)
         .env("FERROGRAD_EMULATED", "1")
         .output()
@@ -179,6 +181,7 @@ pub fn launch_on(
 }
 
 /// `launch!(function, blocks, threads, shared; arguments…)`: a launch on the default stream.
+#[allow(unused_macros)]
 macro_rules! launch {
     ($function:expr, $grid:expr, $block:expr, $shared:expr; $($argument:expr),*) => {
         common::launch_on(std::ptr::null_mut(), $function, [$grid, 1, 1], [$block, 1, 1], $shared,
