@@ -2,7 +2,7 @@
 
 use crate::cuda::Cuda;
 use crate::memory::address;
-use crate::programs::KernelId;
+use crate::programs::{Kernel, KernelId};
 use cudarc::driver::result;
 use ferrograd_tensor::{Tensor, error::throw};
 use smallvec::SmallVec;
@@ -45,7 +45,24 @@ impl Cuda {
     pub(crate) unsafe fn launch(&self, id: KernelId, grid: [u32; 3], block: u32, shared: u32, arguments: Arguments) {
         self.bind();
         let kernel = self.programs.kernel(id).unwrap_or_else(|e| throw(e));
-        let mut arguments = arguments;
+        // SAFETY: the caller's promise.
+        unsafe { self.launch_kernel(id.name, kernel, grid, block, shared, arguments) };
+    }
+
+    /// The same of a kernel that is at hand. The card is the calling thread's.
+    ///
+    /// # Safety
+    /// As [`launch`](Cuda::launch).
+    #[track_caller]
+    pub(crate) unsafe fn launch_kernel(
+        &self,
+        name: &'static str,
+        kernel: Kernel,
+        grid: [u32; 3],
+        block: u32,
+        shared: u32,
+        mut arguments: Arguments,
+    ) {
         let base = arguments.words.as_mut_ptr();
         let mut pointers: SmallVec<[*mut c_void; 12]> =
             arguments.starts.iter().map(|&start| base.wrapping_add(start).cast()).collect();
@@ -53,7 +70,7 @@ impl Cuda {
         // SAFETY: the caller's promise; the driver copies the arguments before it returns.
         unsafe {
             result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream, &mut pointers)
-                .unwrap_or_else(|e| self.broken(id.name, e));
+                .unwrap_or_else(|e| self.broken(name, e));
         }
     }
 

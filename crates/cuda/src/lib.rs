@@ -18,15 +18,18 @@
 //! | floor | what |
 //! |---|---|
 //! | `driver`, `nvrtc` | the two libraries, behind safe calls |
-//! | `programs` | from a file's name to a kernel that can be launched; the disk cache |
+//! | `programs`, `cubin` | from a file's name to a kernel that can be launched; machine code on the disk |
 //! | `memory`, `launch`, `layout` | buffers, launches, and how strides get there |
 //! | `ops` | one file per operation, as everywhere |
+//! | `kernel` | kernels of the user's own |
 //! | `backend` | [`Backend`](ferrograd_tensor::backend::Backend): all of it put together |
 #![warn(missing_docs)]
 
 mod backend;
+mod cubin;
 mod cuda;
 mod driver;
+mod kernel;
 mod launch;
 mod layout;
 mod memory;
@@ -35,6 +38,7 @@ mod ops;
 mod programs;
 
 pub use cuda::{Cuda, MemoryUse};
+pub use kernel::CudaKernel;
 pub use programs::{Report, compile_all};
 
 use ferrograd_tensor::{Device, Result};

@@ -1,18 +1,17 @@
-//! From the name of a kernel to one that can be launched: sources, compiled for the card once, kept on disk.
+//! From the name of a kernel to one that can be launched: sources, compiled for the card once.
 
+use crate::cubin::{Unit, keep};
 use crate::driver::{error, explain};
-use crate::nvrtc::{Compiled, Nvrtc};
+use crate::nvrtc::Nvrtc;
 use crate::ops;
 use cudarc::driver::{result, sys};
 use ferrograd_tensor::{DType, Error, Result};
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use xxhash_rust::xxh3::Xxh3;
 
 macro_rules! files {
     ($($name:literal)*) => {
@@ -21,7 +20,7 @@ macro_rules! files {
 }
 
 /// What kernels include.
-const HEADERS: &[(&str, &str)] = files! {
+pub const HEADERS: &[(&str, &str)] = files! {
     "ptx.cuh" "types.cuh" "layout.cuh" "elementwise.cuh" "functions.cuh" "integers.cuh" "reduction.cuh" "philox.cuh"
 };
 /// One file for each operation.
@@ -72,8 +71,7 @@ impl Programs {
     pub fn new((major, minor): (i32, i32)) -> Result<Programs> {
         // From Hopper on, the architecture's own instructions are behind the "a".
         let architecture = format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" });
-        let ahead = cache_file(key(("copy.cu", ""), &architecture, None)?, "copy.cu");
-        if !ahead.is_some_and(|path| path.exists()) {
+        if !unit(("copy.cu", ""))?.is_ahead(&architecture) {
             Nvrtc::get()?;
         }
         Ok(Programs { architecture, kernels: RwLock::default(), modules: Mutex::default() })
@@ -92,11 +90,7 @@ impl Programs {
             Some(dtype) => format!("{}_{dtype}", id.name),
             None => id.name.to_owned(),
         };
-        let c_name = CString::new(name.as_str()).expect("names have no NUL");
-        // SAFETY: the module is loaded for good.
-        let function = unsafe { result::module::get_function(module.0, c_name) }
-            .map_err(|e| explain(&format!("{} has no kernel {name}", id.file), e))?;
-        let kernel = Kernel(function);
+        let kernel = function(module, id.file, &name)?;
         self.kernels.write().unwrap_or_else(PoisonError::into_inner).insert(id, kernel);
         Ok(kernel)
     }
@@ -107,64 +101,40 @@ impl Programs {
         if let Some(&module) = modules.get(&program) {
             return Ok(module);
         }
-        let cubin = self.cubin(program)?;
+        let module = self.load(unit(program)?)?;
+        modules.insert(program, module);
+        Ok(module)
+    }
+
+    fn load(&self, unit: Unit) -> Result<Module> {
+        let cubin = unit.cubin(&self.architecture)?;
         // SAFETY: a whole image, from the compiler or from a file that is written whole or not at all.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) }
-            .map_err(|e| explain(&format!("loading {program:?}"), e))?;
-        modules.insert(program, Module(module));
+            .map_err(|e| explain(&format!("loading {} {}", unit.name, unit.define), e))?;
         Ok(Module(module))
     }
 
-    /// From the disk, or else from the compiler.
-    fn cubin(&self, program: Program) -> Result<Vec<u8>> {
-        let cached = |version| Ok::<_, Error>(cache_file(key(program, &self.architecture, version)?, program.0));
-        let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| fs::read(path).ok());
-        if let Some(cubin) = read(&cached(None)?) {
-            return Ok(cubin);
-        }
-        let path = cached(Some(Nvrtc::get()?.version))?;
-        if let Some(cubin) = read(&path) {
-            return Ok(cubin);
-        }
-        let cubin = compile(program, &self.architecture, &[])?.cubin;
-        if let Some(path) = path {
-            // Without a cache the program runs all the same, and compiles again next time.
-            let _ = keep(&path, &cubin);
-        }
-        Ok(cubin)
+    /// The kernel of this name in a source that is no file of ours; loaded for good. The card is the calling thread's.
+    ///
+    /// # Errors
+    /// As [`kernel`](Programs::kernel).
+    pub fn kernel_of(&self, unit: Unit, name: &str) -> Result<Kernel> {
+        function(self.load(unit)?, unit.name, name)
     }
 }
 
-fn source((file, _): Program) -> Result<&'static str> {
+fn function(module: Module, file: &str, name: &str) -> Result<Kernel> {
+    let c_name = CString::new(name).map_err(|_| error(format!("{name:?} is no kernel's name")))?;
+    // SAFETY: the module is loaded for good.
+    let function = unsafe { result::module::get_function(module.0, c_name) };
+    Ok(Kernel(function.map_err(|e| explain(&format!("{file} has no kernel {name}"), e))?))
+}
+
+/// What is compiled for a program.
+fn unit((file, define): Program) -> Result<Unit<'static>> {
     let found = SOURCES.iter().find(|(name, _)| *name == file);
-    found.map(|(_, source)| *source).ok_or_else(|| error(format!("there is no kernel file {file}")))
-}
-
-fn options((_, define): Program, architecture: &str) -> Vec<String> {
-    let defines = define.split(' ').filter(|d| !d.is_empty()).map(|d| format!("-D{d}"));
-    [format!("--gpu-architecture={architecture}"), "--std=c++17".into()].into_iter().chain(defines).collect()
-}
-
-/// Machine code for an architecture.
-pub(crate) fn compile(program: Program, architecture: &str, more: &[&str]) -> Result<Compiled> {
-    let mut options = options(program, architecture);
-    options.extend(more.iter().map(|o| o.to_string()));
-    Nvrtc::get()?.compile(program.0, source(program)?, HEADERS, &options)
-}
-
-/// Of all that the machine code depends on. Without the compiler's version: of what was compiled ahead of time, where
-/// there may be no compiler.
-fn key(program: Program, architecture: &str, version: Option<(i32, i32)>) -> Result<u128> {
-    let mut hash = Xxh3::new();
-    let options = options(program, architecture);
-    let version = format!("{version:?}");
-    let headers = HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
-    let parts = [program.0, source(program)?, &version].into_iter().chain(headers);
-    for part in parts.chain(options.iter().map(String::as_str)) {
-        hash.update(&(part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    Ok(hash.digest128())
+    let source = found.map(|(_, source)| *source).ok_or_else(|| error(format!("there is no kernel file {file}")))?;
+    Ok(Unit { name: file, source, define })
 }
 
 /// A program that was compiled ahead of time.
@@ -186,10 +156,10 @@ pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Repo
     let (programs, next) = (ops::programs(), AtomicUsize::new(0));
     let one = |program: Program| {
         let start = Instant::now();
-        let compiled = compile(program, architecture, &["--ptxas-options=-v"])?;
-        let (file, define) = program;
+        let (unit, (file, define)) = (unit(program)?, program);
+        let compiled = unit.compile(architecture, &["--ptxas-options=-v"])?;
         if let Some(folder) = folder {
-            let path = folder.join(cubin_name(key(program, architecture, None)?, file));
+            let path = folder.join(unit.file_name(architecture, None));
             keep(&path, &compiled.cubin).map_err(|e| Error::io(&path, &e))?;
         }
         let name = if define.is_empty() { file.to_owned() } else { format!("{file} {define}") };
@@ -206,29 +176,4 @@ pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Repo
     });
     all.sort_by_key(|(i, _)| *i);
     all.into_iter().map(|(_, report)| report).collect()
-}
-
-fn cubin_name(key: u128, file: &str) -> String {
-    format!("{}-{key:032x}.cubin", file.trim_end_matches(".cu"))
-}
-
-/// `FERROGRAD_CACHE`, or the user's cache folder; none if there is neither.
-fn cache_file(key: u128, file: &str) -> Option<PathBuf> {
-    let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let folder = var("FERROGRAD_CACHE")
-        .or_else(|| Some(var("XDG_CACHE_HOME")?.join("ferrograd")))
-        .or_else(|| Some(var("HOME")?.join(".cache/ferrograd")))
-        .or_else(|| Some(var("LOCALAPPDATA")?.join("ferrograd")))?;
-    Some(folder.join(cubin_name(key, file)))
-}
-
-/// Writes a file whole or not at all, whoever else writes it at the same time.
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    fs::create_dir_all(path.parent().expect("a folder"))?;
-    let unique = format!("{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let part = path.with_extension(unique);
-    fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).inspect_err(|_| {
-        let _ = fs::remove_file(&part);
-    })
 }

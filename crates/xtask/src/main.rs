@@ -33,7 +33,7 @@ enum Chore {
         #[arg(long, default_value_t = 1000)]
         steps: usize,
     },
-    /// Run the CUDA backend's tests without a card, under the emulator (needs g++).
+    /// Run the CUDA backend's tests, and the other crates' on a CUDA device, without a card: under the emulator (needs g++).
     TestCuda {
         /// Only tests whose name has this in it.
         filter: Option<String>,
