@@ -199,15 +199,3 @@ fn nested_vectors() {
     let error = ferrograd_tensor::catch(|| x.to_vec2::<i64>()).unwrap_err();
     assert!(error.to_string().starts_with("to_vec2: "), "{error}");
 }
-
-#[cfg(feature = "ndarray")]
-#[test]
-fn ndarray_there_and_back() {
-    use ndarray::{Array2, ArrayD};
-    let array = Array2::from_shape_fn((3, 4), |(i, j)| (10 * i + j) as f32);
-    let x = Tensor::from(array.t());
-    assert_eq!(*x.shape(), [4, 3]);
-    let back = ArrayD::<f32>::try_from(&x.t()).unwrap();
-    assert_eq!(back, array.into_dyn());
-    assert!(ArrayD::<f64>::try_from(&x).is_err());
-}
