@@ -2,7 +2,8 @@
 
 use crate::cuda::Cuda;
 use crate::memory::CudaBuffer;
-use crate::ops::{elementwise, index, matmul, random, reduce, sort};
+use crate::ops::softmax::Softmax;
+use crate::ops::{elementwise, index, matmul, random, reduce, softmax, sort};
 use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
@@ -111,5 +112,22 @@ impl Backend for Cuda {
 
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         kernel("random", &[], 0.0, || random::random(self.card(), distribution, shape, dtype, seed, offset))
+    }
+
+    fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("softmax", &[x], 0.0, || Some(softmax::softmax(self.card(), Softmax::Plain, x, dim)))
+    }
+    fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("softmax_backward", &[y, g], 0.0, || {
+            Some(softmax::softmax_backward(self.card(), Softmax::Plain, y, g, dim))
+        })
+    }
+    fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("log_softmax", &[x], 0.0, || Some(softmax::softmax(self.card(), Softmax::Log, x, dim)))
+    }
+    fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("log_softmax_backward", &[y, g], 0.0, || {
+            Some(softmax::softmax_backward(self.card(), Softmax::Log, y, g, dim))
+        })
     }
 }

@@ -5,6 +5,8 @@ pub mod index;
 pub mod matmul;
 pub mod random;
 pub mod reduce;
+pub mod rows;
+pub mod softmax;
 pub mod sort;
 
 use crate::cuda::Cuda;
@@ -46,6 +48,7 @@ pub fn programs() -> Vec<Program> {
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
+    all.extend(softmax::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }

@@ -1,0 +1,123 @@
+//! Every fused operation on the card against the CPU: all float types, any strides, nothing at all and single elements.
+//!
+//! They need a card, or the emulator: `cargo xtask test-cuda`.
+
+#[path = "../../tensor/tests/layouts/mod.rs"]
+mod layouts;
+
+use ferrograd_cuda::CudaDevice;
+use ferrograd_tensor::backend::Backend;
+use ferrograd_tensor::cpu::CpuBackend;
+use ferrograd_tensor::{DType, Device, Tensor};
+use layouts::Random;
+
+const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
+
+fn cuda() -> Device {
+    Device::cuda(0).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn card() -> &'static dyn Backend {
+    cuda().backend()
+}
+
+/// The same memory on the card, with the same strides.
+fn there(x: &Tensor) -> Tensor {
+    let bytes = CpuBackend.download(&**x.buffer());
+    Tensor::from_buffer(card().upload(&bytes), x.layout().clone(), x.dtype(), cuda())
+}
+
+/// Equal but for `roundings` of the type that is computed in, relative to the larger of `scale` and the value, and the one to a half
+/// type, where a neighbour may be the nearest; NaN is NaN.
+#[track_caller]
+fn close(what: &str, got: &Tensor, want: &Tensor, roundings: f64, scale: f64) {
+    assert_eq!((got.shape(), got.dtype()), (want.shape(), want.dtype()), "{what}");
+    assert_eq!(got.device(), cuda(), "{what}");
+    let dtype = want.dtype();
+    let epsilon = roundings * dtype.accumulator().epsilon();
+    for (i, (g, w)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+        let narrow = if dtype.is_half() { dtype.epsilon() * w.abs().max(1e-4) } else { 0.0 };
+        let bound = epsilon * w.abs().max(scale) + narrow;
+        let ok = g == w || (g - w).abs() <= bound || g.is_nan() && w.is_nan();
+        assert!(ok, "{what}: element {i} is {g}, not {w} ± {bound:e}");
+    }
+}
+
+/// Eighths in ±1½, of any strides or in one run.
+fn operand(random: &mut Random, shape: &[usize], dtype: DType) -> Tensor {
+    if random.below(2) == 0 { random.strided(shape, dtype) } else { random.values(shape, dtype) }
+}
+
+/// Rows of every kind, and the dimension along which they lie: nothing, single elements, rows for a warp, a block, more than a
+/// block's registers; lines side by side; any number of dimensions.
+fn rows(random: &mut Random) -> Vec<(Vec<usize>, usize)> {
+    let mut rows = vec![
+        (vec![0], 0),
+        (vec![3, 0], 1),
+        (vec![0, 3], 1),
+        (vec![1], 0),
+        (vec![5, 1], 1),
+        (vec![9, 7], 1),
+        (vec![9, 16], 1),
+        (vec![3, 700], 1),
+        (vec![2, 1536], 1),
+        (vec![35, 40], 0),
+        (vec![2, 300, 24], 1),
+    ];
+    for _ in 0..8 {
+        let shape: Vec<usize> = (0..1 + random.below(4)).map(|_| 1 + random.below(9)).collect();
+        let dim = random.below(shape.len());
+        rows.push((shape, dim));
+    }
+    rows
+}
+
+/// Longer than a block's registers hold.
+fn long_row(dtype: DType) -> usize {
+    64 / dtype.size() * 1024 + 16
+}
+
+/// Rows that infinities and NaN are in.
+fn special_rows(dtype: DType) -> Tensor {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let rows = [[-inf; 4], [0.0, inf, 1.0, -inf], [0.0, nan, 1.0, 2.0], [-inf, 1e4, -1e4, 0.5], [inf; 4], [0.0; 4]];
+    Tensor::from_vec(rows.concat(), [6, 4]).to_dtype(dtype)
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn softmax() {
+    let mut random = Random(1);
+    // Each probability and logarithm is rounded a few times; sums of up to n terms are relative to the largest, 1.
+    let check = |x: &Tensor, g: &Tensor, dim: usize| {
+        let what = format!("softmax of {}{} along {dim}", x.dtype(), x.shape());
+        let (x2, g2) = (there(x), there(g));
+        let roundings = 16.0 + (x.dims()[dim] as f64).sqrt();
+        let y = CpuBackend.softmax(x, dim).expect("a kernel");
+        close(&what, &card().softmax(&x2, dim).expect("a kernel"), &y, roundings, 1e-3);
+        let want = CpuBackend.softmax_backward(&y, g, dim).expect("a kernel");
+        close(&what, &card().softmax_backward(&there(&y), &g2, dim).expect("a kernel"), &want, roundings, 1.0);
+        let y = CpuBackend.log_softmax(x, dim).expect("a kernel");
+        close(&what, &card().log_softmax(&x2, dim).expect("a kernel"), &y, roundings, 1.0);
+        let want = CpuBackend.log_softmax_backward(&y, g, dim).expect("a kernel");
+        close(&what, &card().log_softmax_backward(&there(&y), &g2, dim).expect("a kernel"), &want, roundings, 1.0);
+    };
+    for dtype in FLOATS {
+        for (shape, dim) in rows(&mut random) {
+            let (x, g) = (operand(&mut random, &shape, dtype), operand(&mut random, &shape, dtype));
+            check(&x, &g, dim);
+        }
+        let long = [2, long_row(dtype)];
+        check(&random.values(&long, dtype), &random.values(&long, dtype), 1);
+        let odd = [1, long_row(dtype) + 1];
+        check(&random.values(&odd, dtype), &random.values(&odd, dtype), 1);
+        for dim in [0, 1] {
+            check(&special_rows(dtype), &random.values(&[6, 4], dtype), dim);
+        }
+        // Long, so that it is read again; a sum that starts before the first finite number.
+        let mut numbers = vec![f64::NEG_INFINITY; long_row(dtype)];
+        numbers[long_row(dtype) / 2] = 3.0;
+        let x = Tensor::from_vec(numbers, [1, long_row(dtype)]).to_dtype(dtype);
+        check(&x, &random.values(&[1, long_row(dtype)], dtype), 1);
+    }
+}
