@@ -36,7 +36,7 @@ template <class TEAM, class X, int LENGTH>
 __device__ __forceinline__ Exponentials<compute_t<X>> exponentials(InMemory<TEAM, X, LENGTH, 1>& row) {
     typedef compute_t<X> C;
     Exponentials<C> e = Together<C>::identity();
-    row.each([&](i64, const Chunk<X, LENGTH>(&chunks)[1]) {
+    row.each([&](i64, const Chunk<X, LENGTH>(&chunks)[1], int) {
         C max = e.max;
 #pragma unroll
         for (int j = 0; j < LENGTH; j++) max = Max<C>::combine(max, load(chunks[0].at[j]));

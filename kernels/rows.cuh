@@ -8,8 +8,13 @@
 #include "layout.cuh"
 #include "reduction.cuh"
 
-// Bytes of each operand that a thread keeps; `crates/cuda/src/ops/rows.rs` chooses the kernel by it.
+// Bytes of each operand that a thread keeps; `crates/cuda/src/ops/rows.rs` chooses the kernel by it. In vectors the half types
+// stay packed; by itself, each number takes a register of 4 bytes.
 constexpr int KEPT = 64;
+template <class X, int LENGTH> constexpr int chunks_kept() {
+    constexpr int bytes = LENGTH * sizeof(X);
+    return KEPT / (bytes > 4 ? bytes : 4);
+}
 
 // Elements that are moved at once.
 template <class X, int LENGTH> struct alignas(LENGTH * sizeof(X)) Chunk { X at[LENGTH]; };
@@ -67,9 +72,10 @@ struct ByLane {
 
 // ---- where it is kept ---------------------------------------------------------------------------------------------
 
-// What both kinds of row can do, once they can call f(i, chunks) for each of this thread's chunks: `i` is the chunk's first element,
-// and there is a chunk of each operand. Functions of elements take as many numbers as there are operands.
-template <class ROW, class TEAM, class X, int LENGTH, int N> struct Passes {
+// What both kinds of row can do, once they can call f(i, chunks, k) for each of this thread's chunks: `i` is the chunk's first element,
+// there is a chunk of each operand, and it is the thread's k-th. Functions of elements take as many numbers as there are operands.
+template <class ROW, class TEAM, class X, int ELEMENTS, int N> struct Passes {
+    static constexpr int LENGTH = ELEMENTS;
     typedef TEAM Team;
     typedef X Element;
     typedef compute_t<X> C;
@@ -81,7 +87,7 @@ template <class ROW, class TEAM, class X, int LENGTH, int N> struct Passes {
     }
     template <class OP, class F> __device__ __forceinline__ C fold(F f) {
         C all = OP::identity();
-        ((ROW*)this)->each([&](i64, const Chunk(&chunks)[N]) {
+        ((ROW*)this)->each([&](i64, const Chunk(&chunks)[N], int) {
 #pragma unroll
             for (int j = 0; j < LENGTH; j++) all = OP::combine(all, call(f, chunks, j));
         });
@@ -94,7 +100,7 @@ template <class ROW, class TEAM, class X, int LENGTH, int N> struct Passes {
     }
     // y = f(x)
     template <class F> __device__ __forceinline__ void map(const Line<X>& y, F f) {
-        ((ROW*)this)->each([&](i64 i, const Chunk(&chunks)[N]) {
+        ((ROW*)this)->each([&](i64 i, const Chunk(&chunks)[N], int) {
             Chunk out;
 #pragma unroll
             for (int j = 0; j < LENGTH; j++) out.at[j] = store<X>(call(f, chunks, j));
@@ -105,7 +111,7 @@ template <class ROW, class TEAM, class X, int LENGTH, int N> struct Passes {
 
 template <class TEAM, class X, int LENGTH, int N>
 struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
-    static constexpr int CHUNKS = KEPT / (LENGTH * sizeof(X));
+    static constexpr int CHUNKS = chunks_kept<X, LENGTH>();
     i64 n;
     Chunk<X, LENGTH> chunks[CHUNKS][N];
 
@@ -119,7 +125,7 @@ struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N>
     template <class F> __device__ __forceinline__ void each(F f) {
 #pragma unroll
         for (int k = 0; k < CHUNKS; k++)
-            if (place(k) < n) f((i64)place(k), chunks[k]);
+            if (place(k) < n) f((i64)place(k), chunks[k], k);
     }
 };
 
@@ -132,10 +138,11 @@ struct InMemory : Passes<InMemory<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
         for (int o = 0; o < N; o++) this->from[o] = from[o];
     }
     template <class F> __device__ __forceinline__ void each(F f) {
-        for (i64 i = (i64)TEAM::rank() * LENGTH; i < n; i += (i64)TEAM::size() * LENGTH) {
+        int k = 0;
+        for (i64 i = (i64)TEAM::rank() * LENGTH; i < n; i += (i64)TEAM::size() * LENGTH, k++) {
             Chunk<X, LENGTH> chunks[N];
             for (int o = 0; o < N; o++) chunks[o] = read<LENGTH>(from[o], i);
-            f(i, chunks);
+            f(i, chunks, k);
         }
     }
 };

@@ -2,8 +2,9 @@
 
 use crate::cuda::Cuda;
 use crate::memory::CudaBuffer;
+use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
-use crate::ops::{elementwise, index, matmul, random, reduce, softmax, sort};
+use crate::ops::{elementwise, index, matmul, random, reduce, rms_norm, softmax, sort};
 use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
@@ -128,6 +129,47 @@ impl Backend for Cuda {
     fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
         kernel("log_softmax_backward", &[y, g], 0.0, || {
             Some(softmax::softmax_backward(self.card(), Softmax::Log, y, g, dim))
+        })
+    }
+
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("layer_norm", &[x], 0.0, || {
+            let (y, mean, rstd) = LAYER_NORM.forward(self.card(), x, weight, bias, eps);
+            Some((y, mean?, rstd))
+        })
+    }
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
+        kernel("layer_norm_backward", &[x, g], 0.0, || {
+            Some(LAYER_NORM.backward(self.card(), x, weight, Some(mean), rstd, g, parameters))
+        })
+    }
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
+        kernel("rms_norm", &[x], 0.0, || Some(rms_norm::rms_norm(self.card(), x, weight, eps)))
+    }
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        kernel("rms_norm_backward", &[x, g], 0.0, || {
+            Some(rms_norm::rms_norm_backward(self.card(), x, weight, rstd, g, parameters))
         })
     }
 }

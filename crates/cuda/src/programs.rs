@@ -21,12 +21,13 @@ macro_rules! files {
 /// What kernels include.
 const HEADERS: &[(&str, &str)] = files! {
     "ptx.cuh" "types.cuh" "layout.cuh" "elementwise.cuh" "functions.cuh" "integers.cuh" "reduction.cuh" "philox.cuh"
-    "rows.cuh" "exponentials.cuh"
+    "rows.cuh" "exponentials.cuh" "norm.cuh" "norm_backward.cuh"
 };
 /// One file for each operation.
 const SOURCES: &[(&str, &str)] = files! {
     "unary.cu" "binary.cu" "compare.cu" "select.cu" "copy.cu" "cast.cu" "full.cu" "reduce.cu" "arg_reduce.cu" "cumsum.cu"
     "sort.cu" "matmul.cu" "gather.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
+    "layer_norm.cu" "layer_norm_backward.cu" "rms_norm.cu" "rms_norm_backward.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.

@@ -121,3 +121,67 @@ fn softmax() {
         check(&x, &random.values(&[1, long_row(dtype)], dtype), 1);
     }
 }
+
+/// `[R, N]` that reach every kernel of the norms.
+fn matrices(random: &mut Random, dtype: DType) -> Vec<[usize; 2]> {
+    let mut shapes = vec![[0, 3], [3, 0], [1, 1], [5, 1], [70, 16], [37, 100], [3, 1024], [20, 1100], [2, 5000]];
+    shapes.extend([[2, long_row(dtype)], [17, long_row(dtype) / 2 + 3]]);
+    shapes.extend((0..4).map(|_| [1 + random.below(50), 1 + random.below(50)]));
+    shapes
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn norms() {
+    let mut random = Random(2);
+    for dtype in FLOATS {
+        for [rows, n] in matrices(&mut random, dtype) {
+            let what = format!("{dtype}[{rows}, {n}]");
+            let (x, g) = (operand(&mut random, &[rows, n], dtype), operand(&mut random, &[rows, n], dtype));
+            let (w, b) = (operand(&mut random, &[n], dtype), operand(&mut random, &[n], dtype));
+            let parameters = [None, Some(&w)].into_iter().zip([Some(&b), None]);
+            for (w, b) in parameters.chain([(Some(&w), Some(&b))]) {
+                check_norms(&what, &x, w, b, &g);
+            }
+        }
+        let x = special_rows(dtype);
+        check_norms(&format!("special {dtype}"), &x, None, None, &random.values(&[6, 4], dtype));
+    }
+}
+
+fn check_norms(what: &str, x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g: &Tensor) {
+    const EPS: f64 = 1e-2;
+    // Sums are rounded less than √n times each as a rule; rstd is at most 1/√EPS = 10, and 3 of them meet in a gradient.
+    let (rows, n) = (x.dims()[0] as f64, x.dims()[1] as f64);
+    let [one, all] = [32.0 + n.sqrt(), 64.0 + rows + n.sqrt()];
+    let (x2, g2, w2, b2) = (there(x), there(g), w.map(there), b.map(there));
+    let (y, mean, rstd) = CpuBackend.layer_norm(x, w, b, EPS).expect("a kernel");
+    let got = card().layer_norm(&x2, w2.as_ref(), b2.as_ref(), EPS).expect("a kernel");
+    close(&format!("layer_norm of {what}"), &got.0, &y, 10.0 * one, 1.0);
+    close(&format!("mean of {what}"), &got.1, &mean, one, 1.0);
+    close(&format!("rstd of {what}"), &got.2, &rstd, 10.0 * one, 1.0);
+    for parameters in [false, true] {
+        let (dx, sums) = CpuBackend.layer_norm_backward(x, w, &mean, &rstd, g, parameters).expect("a kernel");
+        let got = card().layer_norm_backward(&x2, w2.as_ref(), &there(&mean), &there(&rstd), &g2, parameters);
+        let (got, got_sums) = got.expect("a kernel");
+        close(&format!("layer_norm_backward of {what}"), &got, &dx, one, 1000.0);
+        assert_eq!(got_sums.is_some(), parameters);
+        if let (Some((dw, db)), Some((got_dw, got_db))) = (sums, got_sums) {
+            close(&format!("dweight of {what}"), &got_dw, &dw, all, 10.0);
+            close(&format!("dbias of {what}"), &got_db, &db, all, 1.0);
+        }
+    }
+    let (y, rstd) = CpuBackend.rms_norm(x, w, EPS).expect("a kernel");
+    let got = card().rms_norm(&x2, w2.as_ref(), EPS).expect("a kernel");
+    close(&format!("rms_norm of {what}"), &got.0, &y, 10.0 * one, 1.0);
+    close(&format!("rms_norm's rstd of {what}"), &got.1, &rstd, 10.0 * one, 1.0);
+    for parameters in [false, true] {
+        let (dx, dw) = CpuBackend.rms_norm_backward(x, w, &rstd, g, parameters).expect("a kernel");
+        let got = card().rms_norm_backward(&x2, w2.as_ref(), &there(&rstd), &g2, parameters).expect("a kernel");
+        close(&format!("rms_norm_backward of {what}"), &got.0, &dx, one, 1000.0);
+        assert_eq!(got.1.is_some(), parameters);
+        if let (Some(dw), Some(got)) = (dw, got.1) {
+            close(&format!("rms_norm's dweight of {what}"), &got, &dw, all, 10.0);
+        }
+    }
+}

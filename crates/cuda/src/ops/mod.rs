@@ -2,9 +2,11 @@
 
 pub mod elementwise;
 pub mod index;
+pub mod layer_norm;
 pub mod matmul;
 pub mod random;
 pub mod reduce;
+pub mod rms_norm;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
@@ -49,6 +51,7 @@ pub fn programs() -> Vec<Program> {
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
     all.extend(softmax::programs());
+    all.extend(layer_norm::PROGRAMS);
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }

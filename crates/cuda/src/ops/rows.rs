@@ -15,15 +15,15 @@ const WARP: usize = 32;
 /// The same as `Rows<N>` in `rows.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Described<const N: usize> {
+pub struct Described<const N: usize> {
     starts: Layout<N>,
     n: i64,
     strides: [i64; N],
 }
 
 /// Rows of `N` operands of one shape and dtype.
-struct Rows<const N: usize> {
-    described: Described<N>,
+pub struct Rows<const N: usize> {
+    pub described: Described<N>,
     count: usize,
     /// Bytes of an element.
     size: usize,
@@ -36,7 +36,7 @@ struct Rows<const N: usize> {
 impl<const N: usize> Rows<N> {
     /// The operands' rows along `dim`. There is an element, at least.
     #[track_caller]
-    fn along(dim: usize, operands: [&Tensor; N]) -> Self {
+    pub fn along(dim: usize, operands: [&Tensor; N]) -> Self {
         let first = operands[0];
         let (n, size) = (first.dims()[dim], first.dtype().size());
         let starts = operands.map(|x| split(x, &[dim]).0);
@@ -58,12 +58,17 @@ impl<const N: usize> Rows<N> {
         }
     }
 
+    /// Elements that a thread keeps: only in vectors do those of 2 bytes take less than 4.
+    fn kept(&self) -> usize {
+        KEPT / if self.vectors { self.size } else { self.size.max(4) }
+    }
+
     /// The kernel's name, the rows that a block takes, and its threads.
     fn kernel(&self) -> (&'static str, usize, u32) {
         let n = self.described.n as usize;
-        let kept = KEPT / self.size;
+        let kept = self.kept();
         let (by_warp, by_block) = (n <= kept * WARP, n <= kept * 1024);
-        let by_lane = n <= kept * BLOCK as usize / WARP;
+        let by_lane = n <= KEPT / self.size.max(4) * BLOCK as usize / WARP;
         let fitting = n.div_ceil(kept).next_multiple_of(WARP) as u32;
         match (self.side_by_side, self.vectors) {
             (true, _) if by_lane => ("by_lane", WARP, BLOCK),
@@ -75,6 +80,23 @@ impl<const N: usize> Rows<N> {
             (_, false) => ("by_block_again", 1, 1024),
             (_, true) => ("by_block_again_in_vectors", 1, 1024),
         }
+    }
+
+    /// The kernel that goes from row to row and adds up columns, its blocks and their threads. How many blocks there are
+    /// depends on the shape alone: enough to fill a card, but each with rows enough that its sums cost little.
+    pub fn accumulating(&self) -> (&'static str, usize, u32) {
+        let n = self.described.n as usize;
+        let kept = self.kept();
+        let fitting = n.div_ceil(kept).next_multiple_of(WARP) as u32;
+        let (name, rows, most, block) = match self.vectors {
+            false if n <= kept * WARP => ("by_warp", 32, 1056, BLOCK),
+            true if n <= kept * WARP => ("by_warp_in_vectors", 32, 1056, BLOCK),
+            false if n <= kept * 512 => ("by_block", 16, 1056, fitting),
+            true if n <= kept * 512 => ("by_block_in_vectors", 16, 1056, fitting),
+            false => ("by_block_again", 16, 264, 512),
+            true => ("by_block_again_in_vectors", 16, 264, 512),
+        };
+        (name, self.count.div_ceil(rows).min(most), block)
     }
 }
 
