@@ -45,5 +45,8 @@ __device__ __forceinline__ Exponentials<compute_t<X>> exponentials(InMemory<TEAM
 #pragma unroll
         for (int j = 0; j < LENGTH; j++) e.sum += exp(load(chunks[0].at[j]) - max);
     });
-    return TEAM::template reduce<Together<C>>(e);
+    e = TEAM::template reduce<Together<C>>(e);
+    // Nothing but −∞ is −∞ − (−∞), as it is in registers.
+    if (e.sum == C(0)) e.sum = smallest_of(C(0)) - smallest_of(C(0));
+    return e;
 }

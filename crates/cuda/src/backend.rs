@@ -4,8 +4,8 @@ use crate::cuda::Cuda;
 use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
-use crate::ops::{elementwise, index, matmul, random, reduce, rms_norm, softmax, sort};
-use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
+use crate::ops::{cross_entropy, elementwise, index, matmul, random, reduce, rms_norm, softmax, sort};
+use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{DType, Layout, Shape, Tensor};
@@ -170,6 +170,27 @@ impl Backend for Cuda {
     ) -> Option<(Tensor, Option<Tensor>)> {
         kernel("rms_norm_backward", &[x, g], 0.0, || {
             Some(rms_norm::rms_norm_backward(self.card(), x, weight, rstd, g, parameters))
+        })
+    }
+
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("cross_entropy", &[x], 0.0, || Some(cross_entropy::cross_entropy(self.card(), x, targets, options)))
+    }
+    fn cross_entropy_backward(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        lse: &Tensor,
+        scale: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<Tensor> {
+        kernel("cross_entropy_backward", &[x], 0.0, || {
+            Some(cross_entropy::cross_entropy_backward(self.card(), x, targets, lse, scale, options))
         })
     }
 }

@@ -6,7 +6,7 @@
 mod layouts;
 
 use ferrograd_cuda::CudaDevice;
-use ferrograd_tensor::backend::Backend;
+use ferrograd_tensor::backend::{Backend, CrossEntropyRows};
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::{DType, Device, Tensor};
 use layouts::Random;
@@ -164,7 +164,7 @@ fn check_norms(what: &str, x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g
         let (dx, sums) = CpuBackend.layer_norm_backward(x, w, &mean, &rstd, g, parameters).expect("a kernel");
         let got = card().layer_norm_backward(&x2, w2.as_ref(), &there(&mean), &there(&rstd), &g2, parameters);
         let (got, got_sums) = got.expect("a kernel");
-        close(&format!("layer_norm_backward of {what}"), &got, &dx, one, 1000.0);
+        close(&format!("layer_norm_backward of {what}"), &got, &dx, one, 100.0);
         assert_eq!(got_sums.is_some(), parameters);
         if let (Some((dw, db)), Some((got_dw, got_db))) = (sums, got_sums) {
             close(&format!("dweight of {what}"), &got_dw, &dw, all, 10.0);
@@ -178,10 +178,51 @@ fn check_norms(what: &str, x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g
     for parameters in [false, true] {
         let (dx, dw) = CpuBackend.rms_norm_backward(x, w, &rstd, g, parameters).expect("a kernel");
         let got = card().rms_norm_backward(&x2, w2.as_ref(), &there(&rstd), &g2, parameters).expect("a kernel");
-        close(&format!("rms_norm_backward of {what}"), &got.0, &dx, one, 1000.0);
+        close(&format!("rms_norm_backward of {what}"), &got.0, &dx, one, 100.0);
         assert_eq!(got.1.is_some(), parameters);
         if let (Some(dw), Some(got)) = (dw, got.1) {
             close(&format!("rms_norm's dweight of {what}"), &got, &dw, all, 10.0);
         }
+    }
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn cross_entropy() {
+    let mut random = Random(3);
+    for dtype in FLOATS {
+        for [rows, v] in matrices(&mut random, dtype) {
+            let x = operand(&mut random, &[rows, v], dtype);
+            check_cross_entropy(&x, &mut random);
+        }
+        check_cross_entropy(&special_rows(dtype), &mut random);
+        let nothing = [f64::NEG_INFINITY].repeat(long_row(dtype));
+        check_cross_entropy(&Tensor::from_vec(nothing, [1, long_row(dtype)]).to_dtype(dtype), &mut random);
+    }
+}
+
+fn check_cross_entropy(x: &Tensor, random: &mut Random) {
+    let (rows, v) = (x.dims()[0], x.dims()[1]);
+    // An eighth of the targets is ignored: all where there is no class.
+    let mut target = || if v == 0 || random.below(8) == 0 { -100 } else { random.below(v) as i64 };
+    let targets = Tensor::from_vec((0..rows).map(|_| target()).collect(), [rows]);
+    let (weight, scale) = (operand(random, &[v], x.dtype()), operand(random, &[rows], x.dtype().accumulator()));
+    let (x2, targets2, weight2, scale2) = (there(x), there(&targets), there(&weight), there(&scale));
+    let accumulated = 32.0 + (v as f64).sqrt() + (rows as f64).sqrt();
+    for (weights, label_smoothing) in
+        [(None, 0.0), (None, 0.25), (Some((&weight, &weight2)), 0.0), (Some((&weight, &weight2)), 0.1)]
+    {
+        let what = format!("{}{} smoothed by {label_smoothing}", x.dtype(), x.shape());
+        let options = |weight| CrossEntropyRows { weight, ignore_index: Some(-100), label_smoothing };
+        let (here, on_card) = (options(weights.map(|w| w.0)), options(weights.map(|w| w.1)));
+        let (loss, lse, total) = CpuBackend.cross_entropy(x, &targets, &here).expect("a kernel");
+        let got = card().cross_entropy(&x2, &targets2, &on_card).expect("a kernel");
+        close(&format!("loss of {what}"), &got.0, &loss, accumulated, 4.0);
+        close(&format!("logsumexp of {what}"), &got.1, &lse, accumulated, 1.0);
+        close(&format!("total of {what}"), &got.2, &total, accumulated, 8.0);
+        let want = CpuBackend.cross_entropy_backward(x, &targets, &lse, &scale, &here).expect("a kernel");
+        let got = card().cross_entropy_backward(&x2, &targets2, &there(&lse), &scale2, &on_card).expect("a kernel");
+        // p is off by as many roundings as its exponent, which is at most ln V + 3.
+        close(&format!("gradient of {what}"), &got, &want, accumulated, 1.0);
     }
 }

@@ -1,5 +1,6 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod index;
 pub mod layer_norm;
@@ -52,6 +53,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(elementwise::programs());
     all.extend(softmax::programs());
     all.extend(layer_norm::PROGRAMS);
+    all.extend(cross_entropy::PROGRAMS);
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }
