@@ -4,7 +4,9 @@ use crate::cuda::Cuda;
 use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
-use crate::ops::{cross_entropy, elementwise, index, matmul, random, reduce, rms_norm, softmax, sort};
+use crate::ops::{
+    cat, cross_entropy, dropout, elementwise, index, matmul, moments, random, reduce, rms_norm, softmax, sort,
+};
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
@@ -76,6 +78,9 @@ impl Backend for Cuda {
     fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
         kernel("arg_reduce", &[x], 0.0, || reduce::arg_reduce(self.card(), largest, x, dim))
     }
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        kernel("mean_var", &[x], 0.0, || moments::mean_var(self.card(), x, dims, correction))
+    }
     fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
         kernel("cumsum", &[x], 0.0, || reduce::cumsum(self.card(), x, dim))
     }
@@ -113,6 +118,14 @@ impl Backend for Cuda {
 
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         kernel("random", &[], 0.0, || random::random(self.card(), distribution, shape, dtype, seed, offset))
+    }
+
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        kernel("dropout", &[x], 0.0, || Some(dropout::dropout(self.card(), x, p, seed, offset)))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        let operands: Vec<&Tensor> = xs.iter().collect();
+        kernel("cat", &operands, 0.0, || Some(cat::cat(self.card(), xs, dim)))
     }
 
     fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {

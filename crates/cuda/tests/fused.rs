@@ -226,3 +226,79 @@ fn check_cross_entropy(x: &Tensor, random: &mut Random) {
         close(&format!("gradient of {what}"), &got, &want, accumulated, 1.0);
     }
 }
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn dropout() {
+    let mut random = Random(4);
+    for dtype in FLOATS {
+        for shape in [vec![], vec![0], vec![1], vec![5], vec![1037], vec![64], vec![33, 65], vec![2, 3, 1, 4, 2]] {
+            let x = operand(&mut random, &shape, dtype);
+            for p in [0.1, 0.5, 1.0] {
+                let (seed, offset) = (1 << 40 | 7, 3 << 33);
+                let want = CpuBackend.dropout(&x, p, seed, offset).expect("a kernel");
+                let got = card().dropout(&there(&x), p, seed, offset).expect("a kernel");
+                close(&format!("dropout of {dtype}{shape:?}"), &got, &want, 0.0, 1.0);
+            }
+        }
+        let x = Tensor::full([64], f64::NAN).to_dtype(dtype);
+        let want = CpuBackend.dropout(&x, 0.5, 1, 2).expect("a kernel");
+        close("dropout of NaN", &card().dropout(&there(&x), 0.5, 1, 2).expect("a kernel"), &want, 0.0, 1.0);
+    }
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn cat() {
+    let mut random = Random(5);
+    for dtype in DType::ALL {
+        for (shape, dim) in [(vec![7], 0), (vec![4, 3], 0), (vec![4, 3], 1), (vec![2, 3, 16], 1), (vec![2, 0, 3], 0)] {
+            for (count, one_run) in [(2, true), (3, false), (20, true)] {
+                let mut part = || {
+                    let mut shape = shape.clone();
+                    shape[dim] = random.below(5) * if random.below(2) == 0 { 4 } else { 1 };
+                    if one_run { random.values(&shape, dtype) } else { random.strided(&shape, dtype) }
+                };
+                let xs: Vec<Tensor> = (0..count).map(|_| part()).collect();
+                let want = CpuBackend.cat(&xs, dim).expect("a kernel");
+                let there: Vec<Tensor> = xs.iter().map(there).collect();
+                let got = card().cat(&there, dim).expect("a kernel");
+                close(&format!("cat of {count} {dtype}{shape:?} along {dim}"), &got, &want, 0.0, 1.0);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn mean_and_variance() {
+    let mut random = Random(6);
+    let cases: [(&[usize], &[usize]); 9] = [
+        (&[1], &[0]),
+        (&[5000], &[0]),
+        (&[3, 3000], &[1]),
+        (&[3000, 3], &[0]),
+        (&[70, 40], &[0]),
+        (&[70, 40], &[1]),
+        (&[4, 5, 33], &[0, 2]),
+        (&[4, 5, 33], &[1]),
+        (&[2, 3, 1, 4, 2], &[0, 2, 3]),
+    ];
+    for dtype in [DType::F32, DType::F64] {
+        for (shape, dims) in cases {
+            for correction in [0, 1] {
+                let x = operand(&mut random, shape, dtype);
+                // Far from 0, where E[x²] − E[x]² would cancel.
+                for x in [&x + 300.0, x] {
+                    let what = format!("{dtype}{shape:?} over {dims:?}");
+                    let (mean, var) = card().mean_var(&there(&x), dims, correction as f64).expect("a kernel");
+                    let wanted = x.to_dtype(DType::F64).mean_keepdims(dims).to_dtype(dtype);
+                    close(&format!("mean of {what}"), &mean, &wanted, 32.0, 1.0);
+                    let wanted = x.to_dtype(DType::F64).var_keepdims(dims, correction).to_dtype(dtype);
+                    close(&format!("variance of {what}"), &var, &wanted, 64.0, 1.0);
+                }
+            }
+        }
+    }
+    assert!(card().mean_var(&there(&Tensor::zeros([3, 0])), &[1], 1.0).is_none());
+}

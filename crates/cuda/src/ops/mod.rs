@@ -1,10 +1,13 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
+pub mod cat;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
 pub mod index;
 pub mod layer_norm;
 pub mod matmul;
+pub mod moments;
 pub mod random;
 pub mod reduce;
 pub mod rms_norm;
@@ -48,6 +51,9 @@ pub fn programs() -> Vec<Program> {
         "matmul.cu",
         "gather.cu",
         "random.cu",
+        "dropout.cu",
+        "cat.cu",
+        "moments.cu",
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
