@@ -5,9 +5,11 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    cat, cross_entropy, dropout, elementwise, index, matmul, moments, random, reduce, rms_norm, softmax, sort,
+    cat, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random, reduce, rms_norm, softmax,
+    sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
+use ferrograd_tensor::ops::optimizer::OptimizerStep;
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{DType, Layout, Shape, Tensor};
@@ -204,6 +206,13 @@ impl Backend for Cuda {
     ) -> Option<Tensor> {
         kernel("cross_entropy_backward", &[x], 0.0, || {
             Some(cross_entropy::cross_entropy_backward(self.card(), x, targets, lse, scale, options))
+        })
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        kernel("optimizer_step", &[g], 0.0, || {
+            optimizer::optimizer_step(self.card(), step, p, g, state);
+            true
         })
     }
 }

@@ -28,7 +28,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "unary.cu" "binary.cu" "compare.cu" "select.cu" "copy.cu" "cast.cu" "full.cu" "reduce.cu" "arg_reduce.cu" "cumsum.cu"
     "sort.cu" "matmul.cu" "gather.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
     "layer_norm.cu" "layer_norm_backward.cu" "rms_norm.cu" "rms_norm_backward.cu" "cross_entropy.cu"
-    "cross_entropy_backward.cu" "dropout.cu" "cat.cu" "moments.cu"
+    "cross_entropy_backward.cu" "dropout.cu" "cat.cu" "moments.cu" "optimizer.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.

@@ -8,6 +8,7 @@ mod layouts;
 use ferrograd_cuda::CudaDevice;
 use ferrograd_tensor::backend::{Backend, CrossEntropyRows};
 use ferrograd_tensor::cpu::CpuBackend;
+use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
 use ferrograd_tensor::{DType, Device, Tensor};
 use layouts::Random;
 
@@ -301,4 +302,67 @@ fn mean_and_variance() {
         }
     }
     assert!(card().mean_var(&there(&Tensor::zeros([3, 0])), &[1], 1.0).is_none());
+}
+
+/// Every rule with every combination of its switches.
+fn rules(step: u64) -> Vec<OptimizerStep> {
+    let (lr, weight_decay, eps, first) = (0.01, 0.1, 1e-2, step == 1);
+    let mut rules = vec![
+        OptimizerStep::Adagrad(Adagrad { lr, lr_decay: 0.1, eps, weight_decay, step }),
+        OptimizerStep::Adadelta(Adadelta { lr, rho: 0.9, eps, weight_decay }),
+        OptimizerStep::Lion(Lion { lr, beta1: 0.5, beta2: 0.75, weight_decay }),
+        OptimizerStep::Lerp { weight: 0.3 },
+        OptimizerStep::ScaleAdd { keep: 0.9, scale: -0.2 },
+        OptimizerStep::Sgd(Sgd { lr, momentum: 0.0, dampening: 0.0, weight_decay, nesterov: false, first }),
+    ];
+    for (a, b) in [(false, false), (false, true), (true, false), (true, true)] {
+        let momentum = if b { 0.9 } else { 0.0 };
+        let dampening = if a { 0.0 } else { 0.3 };
+        rules.extend([
+            OptimizerStep::Adam(Adam { lr, beta1: 0.9, beta2: 0.8, eps, weight_decay, decoupled: a, amsgrad: b, step }),
+            OptimizerStep::RmsProp(RmsProp { lr, alpha: 0.9, eps, weight_decay, momentum, centered: a }),
+            OptimizerStep::Sgd(Sgd { lr, momentum: 0.9, dampening, weight_decay, nesterov: a && b, first }),
+        ]);
+    }
+    rules
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn optimizer_steps() {
+    let mut random = Random(7);
+    for dtype in [DType::F32, DType::F64] {
+        for n in [0, 1, 3, 64, 1037] {
+            for case in 0..rules(1).len() {
+                let p = random.values(&[n], dtype);
+                let states = rules(1)[case].states();
+                // NaN in what the first step must not read.
+                let start = if matches!(rules(1)[case], OptimizerStep::Sgd(_)) { f64::NAN } else { 0.0 };
+                let mut state: Vec<Tensor> = (0..states).map(|_| p.full_like(start)).collect();
+                let (mut on_card, mut there_state) = (there(&p), state.iter().map(there).collect::<Vec<_>>());
+                let mut p = p.copy();
+                for step in 1..4 {
+                    let rule = rules(step)[case];
+                    let g = random.values(&[n], dtype);
+                    assert!(CpuBackend.optimizer_step(&rule, &mut p, &g, &mut state));
+                    assert!(card().optimizer_step(&rule, &mut on_card, &there(&g), &mut there_state));
+                    // A handful of roundings a step; a root near 0 of a centred RMSprop magnifies them by 1/(2 eps).
+                    let what = format!("{rule:?} of {n} {dtype}");
+                    close(&what, &on_card, &p, 50.0 * 8.0 * step as f64, 1.0);
+                    for (got, want) in there_state.iter().zip(&state) {
+                        close(&what, got, want, 50.0 * 8.0 * step as f64, 4.0);
+                    }
+                }
+            }
+        }
+        for rule in rules(2).into_iter().filter(|rule| rule.states() > 0) {
+            let g = Tensor::from_vec(vec![1.0, f64::NAN, f64::INFINITY, 1.0, 2.0], [5]).to_dtype(dtype);
+            let mut p = g.ones_like();
+            let mut state: Vec<Tensor> = (0..rule.states()).map(|_| g.ones_like().copy()).collect();
+            let (mut on_card, mut there_state) = (there(&p), state.iter().map(there).collect::<Vec<_>>());
+            CpuBackend.optimizer_step(&rule, &mut p, &g, &mut state);
+            card().optimizer_step(&rule, &mut on_card, &there(&g), &mut there_state);
+            close(&format!("NaN in {rule:?}"), &on_card, &p, 32.0, 1.0);
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub mod index;
 pub mod layer_norm;
 pub mod matmul;
 pub mod moments;
+pub mod optimizer;
 pub mod random;
 pub mod reduce;
 pub mod rms_norm;
@@ -60,6 +61,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(softmax::programs());
     all.extend(layer_norm::PROGRAMS);
     all.extend(cross_entropy::PROGRAMS);
+    all.extend(optimizer::PROGRAMS);
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }
