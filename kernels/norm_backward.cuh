@@ -12,17 +12,6 @@
 
 constexpr int BACKWARD_THREADS = 512;
 
-template <class T> struct Two {
-    T a, b;
-};
-template <class T> __device__ __forceinline__ Two<T> other_lane(Two<T> x, int bit) {
-    return {other_lane(x.a, bit), other_lane(x.b, bit)};
-}
-template <class T> struct SumTwo {
-    __device__ static __forceinline__ Two<T> identity() { return {T(0), T(0)}; }
-    __device__ static __forceinline__ Two<T> combine(Two<T> x, Two<T> y) { return {x.a + y.a, x.b + y.b}; }
-};
-
 // A block's sums of each column. In registers until the end:
 template <class ROW> struct ColumnSums;
 template <class TEAM, class X, int LENGTH, int N> struct ColumnSums<InRegisters<TEAM, X, LENGTH, N>> {

@@ -58,3 +58,15 @@ template <class OP, class T> __device__ __forceinline__ T block_reduce(T x) {
     __syncthreads();
     return warp_reduce<OP>(lane < warps ? parts[lane] : OP::identity());
 }
+
+// Two sums at once.
+template <class T> struct Two {
+    T a, b;
+};
+template <class T> __device__ __forceinline__ Two<T> other_lane(Two<T> x, int bit) {
+    return {other_lane(x.a, bit), other_lane(x.b, bit)};
+}
+template <class T> struct SumTwo {
+    __device__ static __forceinline__ Two<T> identity() { return {T(0), T(0)}; }
+    __device__ static __forceinline__ Two<T> combine(Two<T> x, Two<T> y) { return {x.a + y.a, x.b + y.b}; }
+};

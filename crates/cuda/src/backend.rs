@@ -5,8 +5,8 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    cat, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random, reduce, rms_norm, softmax,
-    sort,
+    cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random, reduce,
+    rms_norm, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use ferrograd_tensor::ops::optimizer::OptimizerStep;
@@ -185,6 +185,58 @@ impl Backend for Cuda {
     ) -> Option<(Tensor, Option<Tensor>)> {
         kernel("rms_norm_backward", &[x, g], 0.0, || {
             Some(rms_norm::rms_norm_backward(self.card(), x, weight, rstd, g, parameters))
+        })
+    }
+
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("group_norm", &[x], 0.0, || Some(channel_norm::group_norm(self.card(), x, groups, weight, bias, eps)))
+    }
+    fn group_norm_backward(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("group_norm_backward", &[x, g], 0.0, || {
+            Some(channel_norm::group_norm_backward(self.card(), x, groups, weight, mean, rstd, g))
+        })
+    }
+    fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        kernel("batch_norm_statistics", &[x], 0.0, || Some(channel_norm::batch_norm_statistics(self.card(), x)))
+    }
+    fn batch_norm_apply(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        kernel("batch_norm_apply", &[x], 0.0, || {
+            Some(channel_norm::batch_norm_apply(self.card(), x, mean, rstd, weight, bias))
+        })
+    }
+    fn batch_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        training: bool,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("batch_norm_backward", &[x, g], 0.0, || {
+            Some(channel_norm::batch_norm_backward(self.card(), x, weight, mean, rstd, g, training))
         })
     }
 

@@ -29,6 +29,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "sort.cu" "matmul.cu" "gather.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
     "layer_norm.cu" "layer_norm_backward.cu" "rms_norm.cu" "rms_norm_backward.cu" "cross_entropy.cu"
     "cross_entropy_backward.cu" "dropout.cu" "cat.cu" "moments.cu" "optimizer.cu"
+    "channel_norm.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.

@@ -366,3 +366,71 @@ fn optimizer_steps() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn channel_norms() {
+    let mut random = Random(8);
+    for dtype in FLOATS {
+        let mut shapes =
+            vec![[0, 4, 3], [3, 4, 0], [1, 1, 1], [33, 6, 1], [2, 4, 16], [5, 6, 7], [2, 2, 3000], [700, 2, 3]];
+        shapes.extend((0..4).map(|_| [1 + random.below(7), 2 * (1 + random.below(4)), 1 + random.below(40)]));
+        for shape in shapes {
+            let (x, g) = (operand(&mut random, &shape, dtype), operand(&mut random, &shape, dtype));
+            let [w, b] = [0, 1].map(|_| operand(&mut random, &shape[1..2], dtype));
+            for (w, b) in [(None, Some(&b)), (Some(&w), None), (Some(&w), Some(&b))] {
+                check_batch_norm(&x, w, b, &g);
+                for groups in [1, shape[1] / 2, shape[1]] {
+                    if groups > 0 {
+                        check_group_norm(&x, groups, w, b, &g);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Σ (x − mean)² + 0.01: rstd is at most 10.
+const EPS: f64 = 1e-2;
+
+fn check_batch_norm(x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g: &Tensor) {
+    let what = format!("{}{}", x.dtype(), x.shape());
+    let n = 64.0 + (x.dims()[0] * x.dims()[2]) as f64;
+    let (x2, g2, w2, b2) = (there(x), there(g), w.map(there), b.map(there));
+    let (mean, variance) = CpuBackend.batch_norm_statistics(x).expect("a kernel");
+    let got = card().batch_norm_statistics(&x2).expect("a kernel");
+    close(&format!("batch mean of {what}"), &got.0, &mean, n, 1.0);
+    close(&format!("batch variance of {what}"), &got.1, &variance, n, 1.0);
+    let rstd = (&variance + EPS).rsqrt();
+    let (mean2, rstd2) = (there(&mean), there(&rstd));
+    let y = CpuBackend.batch_norm_apply(x, &mean, &rstd, w, b).expect("a kernel");
+    let got = card().batch_norm_apply(&x2, &mean2, &rstd2, w2.as_ref(), b2.as_ref()).expect("a kernel");
+    // The terms are at most 30 times the weight, and may cancel.
+    close(&format!("batch norm of {what}"), &got, &y, 8.0, 45.0);
+    for training in [false, true] {
+        let want = CpuBackend.batch_norm_backward(x, w, &mean, &rstd, g, training).expect("a kernel");
+        let got = card().batch_norm_backward(&x2, w2.as_ref(), &mean2, &rstd2, &g2, training).expect("a kernel");
+        check_gradients(&format!("batch norm of {what}, training {training}"), &got, &want, n);
+    }
+}
+
+fn check_group_norm(x: &Tensor, groups: usize, w: Option<&Tensor>, b: Option<&Tensor>, g: &Tensor) {
+    let what = format!("{}{} in {groups} groups", x.dtype(), x.shape());
+    let n = 64.0 + (x.dims()[1] / groups * x.dims()[2] + x.dims()[0]) as f64;
+    let (x2, g2, w2, b2) = (there(x), there(g), w.map(there), b.map(there));
+    let (y, mean, rstd) = CpuBackend.group_norm(x, groups, w, b, EPS).expect("a kernel");
+    let got = card().group_norm(&x2, groups, w2.as_ref(), b2.as_ref(), EPS).expect("a kernel");
+    close(&format!("group mean of {what}"), &got.1, &mean, n, 1.0);
+    close(&format!("group rstd of {what}"), &got.2, &rstd, n, 10.0);
+    close(&format!("group norm of {what}"), &got.0, &y, n, 45.0);
+    let want = CpuBackend.group_norm_backward(x, groups, w, &mean, &rstd, g).expect("a kernel");
+    let got = card().group_norm_backward(&x2, groups, w2.as_ref(), &there(&mean), &there(&rstd), &g2);
+    check_gradients(&format!("group norm of {what}"), &got.expect("a kernel"), &want, n);
+}
+
+/// `(dx, dweight, dbias)` of sums of `n` terms.
+fn check_gradients(what: &str, got: &(Tensor, Tensor, Tensor), want: &(Tensor, Tensor, Tensor), n: f64) {
+    close(&format!("dx of {what}"), &got.0, &want.0, n, 100.0);
+    close(&format!("dweight of {what}"), &got.1, &want.1, n, 10.0);
+    close(&format!("dbias of {what}"), &got.2, &want.2, n, 1.0);
+}

@@ -1,6 +1,7 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
 pub mod cat;
+pub mod channel_norm;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -55,6 +56,7 @@ pub fn programs() -> Vec<Program> {
         "dropout.cu",
         "cat.cu",
         "moments.cu",
+        "channel_norm.cu",
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
