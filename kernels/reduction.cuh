@@ -39,9 +39,12 @@ template <class T> struct Min {
 constexpr u32 WARP = 32;
 constexpr u32 ALL_LANES = 0xffffffff;
 
+// The value of the lane whose number differs in `bit`; a type of several numbers has a version of its own.
+template <class T> __device__ __forceinline__ T other_lane(T x, int bit) { return __shfl_xor_sync(ALL_LANES, x, bit); }
+
 // In every lane, the combination of all lanes' values, the same bits in each.
 template <class OP, class T> __device__ __forceinline__ T warp_reduce(T x) {
-    for (int step = WARP / 2; step > 0; step /= 2) x = OP::combine(x, __shfl_xor_sync(ALL_LANES, x, step));
+    for (int bit = WARP / 2; bit > 0; bit /= 2) x = OP::combine(x, other_lane(x, bit));
     return x;
 }
 
@@ -55,3 +58,15 @@ template <class OP, class T> __device__ __forceinline__ T block_reduce(T x) {
     __syncthreads();
     return warp_reduce<OP>(lane < warps ? parts[lane] : OP::identity());
 }
+
+// Two sums at once.
+template <class T> struct Two {
+    T a, b;
+};
+template <class T> __device__ __forceinline__ Two<T> other_lane(Two<T> x, int bit) {
+    return {other_lane(x.a, bit), other_lane(x.b, bit)};
+}
+template <class T> struct SumTwo {
+    __device__ static __forceinline__ Two<T> identity() { return {T(0), T(0)}; }
+    __device__ static __forceinline__ Two<T> combine(Two<T> x, Two<T> y) { return {x.a + y.a, x.b + y.b}; }
+};

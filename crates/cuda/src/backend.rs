@@ -2,8 +2,14 @@
 
 use crate::cuda::Cuda;
 use crate::memory::CudaBuffer;
-use crate::ops::{elementwise, index, matmul, random, reduce, sort};
-use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
+use crate::ops::layer_norm::LAYER_NORM;
+use crate::ops::softmax::Softmax;
+use crate::ops::{
+    cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random, reduce,
+    rms_norm, softmax, sort,
+};
+use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
+use ferrograd_tensor::ops::optimizer::OptimizerStep;
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{DType, Layout, Shape, Tensor};
@@ -74,6 +80,9 @@ impl Backend for Cuda {
     fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
         kernel("arg_reduce", &[x], 0.0, || reduce::arg_reduce(self.card(), largest, x, dim))
     }
+    fn mean_var(&self, x: &Tensor, dims: &[usize], correction: f64) -> Option<(Tensor, Tensor)> {
+        kernel("mean_var", &[x], 0.0, || moments::mean_var(self.card(), x, dims, correction))
+    }
     fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
         kernel("cumsum", &[x], 0.0, || reduce::cumsum(self.card(), x, dim))
     }
@@ -111,5 +120,151 @@ impl Backend for Cuda {
 
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         kernel("random", &[], 0.0, || random::random(self.card(), distribution, shape, dtype, seed, offset))
+    }
+
+    fn dropout(&self, x: &Tensor, p: f64, seed: u64, offset: u64) -> Option<Tensor> {
+        kernel("dropout", &[x], 0.0, || Some(dropout::dropout(self.card(), x, p, seed, offset)))
+    }
+    fn cat(&self, xs: &[Tensor], dim: usize) -> Option<Tensor> {
+        let operands: Vec<&Tensor> = xs.iter().collect();
+        kernel("cat", &operands, 0.0, || Some(cat::cat(self.card(), xs, dim)))
+    }
+
+    fn softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("softmax", &[x], 0.0, || Some(softmax::softmax(self.card(), Softmax::Plain, x, dim)))
+    }
+    fn softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("softmax_backward", &[y, g], 0.0, || {
+            Some(softmax::softmax_backward(self.card(), Softmax::Plain, y, g, dim))
+        })
+    }
+    fn log_softmax(&self, x: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("log_softmax", &[x], 0.0, || Some(softmax::softmax(self.card(), Softmax::Log, x, dim)))
+    }
+    fn log_softmax_backward(&self, y: &Tensor, g: &Tensor, dim: usize) -> Option<Tensor> {
+        kernel("log_softmax_backward", &[y, g], 0.0, || {
+            Some(softmax::softmax_backward(self.card(), Softmax::Log, y, g, dim))
+        })
+    }
+
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("layer_norm", &[x], 0.0, || {
+            let (y, mean, rstd) = LAYER_NORM.forward(self.card(), x, weight, bias, eps);
+            Some((y, mean?, rstd))
+        })
+    }
+    fn layer_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
+        kernel("layer_norm_backward", &[x, g], 0.0, || {
+            Some(LAYER_NORM.backward(self.card(), x, weight, Some(mean), rstd, g, parameters))
+        })
+    }
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
+        kernel("rms_norm", &[x], 0.0, || Some(rms_norm::rms_norm(self.card(), x, weight, eps)))
+    }
+    fn rms_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        rstd: &Tensor,
+        g: &Tensor,
+        parameters: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        kernel("rms_norm_backward", &[x, g], 0.0, || {
+            Some(rms_norm::rms_norm_backward(self.card(), x, weight, rstd, g, parameters))
+        })
+    }
+
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("group_norm", &[x], 0.0, || Some(channel_norm::group_norm(self.card(), x, groups, weight, bias, eps)))
+    }
+    fn group_norm_backward(
+        &self,
+        x: &Tensor,
+        groups: usize,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("group_norm_backward", &[x, g], 0.0, || {
+            Some(channel_norm::group_norm_backward(self.card(), x, groups, weight, mean, rstd, g))
+        })
+    }
+    fn batch_norm_statistics(&self, x: &Tensor) -> Option<(Tensor, Tensor)> {
+        kernel("batch_norm_statistics", &[x], 0.0, || Some(channel_norm::batch_norm_statistics(self.card(), x)))
+    }
+    fn batch_norm_apply(
+        &self,
+        x: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        kernel("batch_norm_apply", &[x], 0.0, || {
+            Some(channel_norm::batch_norm_apply(self.card(), x, mean, rstd, weight, bias))
+        })
+    }
+    fn batch_norm_backward(
+        &self,
+        x: &Tensor,
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        training: bool,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("batch_norm_backward", &[x, g], 0.0, || {
+            Some(channel_norm::batch_norm_backward(self.card(), x, weight, mean, rstd, g, training))
+        })
+    }
+
+    fn cross_entropy(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("cross_entropy", &[x], 0.0, || Some(cross_entropy::cross_entropy(self.card(), x, targets, options)))
+    }
+    fn cross_entropy_backward(
+        &self,
+        x: &Tensor,
+        targets: &Tensor,
+        lse: &Tensor,
+        scale: &Tensor,
+        options: &CrossEntropyRows,
+    ) -> Option<Tensor> {
+        kernel("cross_entropy_backward", &[x], 0.0, || {
+            Some(cross_entropy::cross_entropy_backward(self.card(), x, targets, lse, scale, options))
+        })
+    }
+
+    fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        kernel("optimizer_step", &[g], 0.0, || {
+            optimizer::optimizer_step(self.card(), step, p, g, state);
+            true
+        })
     }
 }

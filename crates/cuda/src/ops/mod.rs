@@ -1,10 +1,20 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
+pub mod cat;
+pub mod channel_norm;
+pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
 pub mod index;
+pub mod layer_norm;
 pub mod matmul;
+pub mod moments;
+pub mod optimizer;
 pub mod random;
 pub mod reduce;
+pub mod rms_norm;
+pub mod rows;
+pub mod softmax;
 pub mod sort;
 
 use crate::cuda::Cuda;
@@ -43,9 +53,17 @@ pub fn programs() -> Vec<Program> {
         "matmul.cu",
         "gather.cu",
         "random.cu",
+        "dropout.cu",
+        "cat.cu",
+        "moments.cu",
+        "channel_norm.cu",
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
+    all.extend(softmax::programs());
+    all.extend(layer_norm::PROGRAMS);
+    all.extend(cross_entropy::PROGRAMS);
+    all.extend(optimizer::PROGRAMS);
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }

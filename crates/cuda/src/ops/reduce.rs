@@ -73,35 +73,52 @@ pub fn split(x: &Tensor, dims: &[usize]) -> (Tensor, Tensor) {
     (of(false), of(true))
 }
 
+/// Who adds what, from shape and strides alone: see `kernels/reduce.cu`.
+pub struct Plan {
+    pub name: &'static str,
+    pub grid: [u32; 3],
+    pub block: u32,
+    /// Parts that each sum is cut into, and the elements of one.
+    pub parts: usize,
+    pub part: usize,
+}
+
+impl Plan {
+    /// For one sum over `reduced` for each element of `kept`; there is an element of both.
+    pub fn of(kept: &Tensor, reduced: &Tensor) -> Plan {
+        let (m, n) = (kept.numel(), reduced.numel());
+        let fastest = |x: &Tensor| {
+            let strides = x.dims().iter().zip(&x.layout().strides).filter(|&(&extent, _)| extent > 1);
+            strides.map(|(_, s)| s.unsigned_abs()).min().unwrap_or(usize::MAX)
+        };
+        let along = fastest(reduced) <= fastest(kept);
+        let most = if along { MANY / m } else { 64 * MANY / m };
+        let parts = n.div_ceil(PART).min(most).clamp(1, 1024);
+        let part = n.div_ceil(parts);
+        let parts = n.div_ceil(part);
+        let (name, blocks, block) = match along {
+            true if part <= SHORT => ("by_warp", m.div_ceil(BLOCK as usize / 32), BLOCK),
+            true => ("by_block", m, BLOCK),
+            false => ("by_thread", m.div_ceil(128), 128),
+        };
+        Plan { name, grid: [blocks as u32, parts as u32, 1], block, parts, part }
+    }
+}
+
 /// The reduction, in the accumulator's dtype: one number for each element of `kept`.
 fn reduce_parts(cuda: &'static Cuda, define: &'static str, x: &Tensor, kept: &Tensor, reduced: &Tensor) -> Tensor {
-    let (m, n) = (kept.numel(), reduced.numel());
-    let dtype = accumulator(x.dtype());
-    let fastest = |x: &Tensor| {
-        let strides = x.dims().iter().zip(&x.layout().strides).filter(|&(&extent, _)| extent > 1);
-        strides.map(|(_, s)| s.unsigned_abs()).min().unwrap_or(usize::MAX)
-    };
-    let along = fastest(reduced) <= fastest(kept);
-    let most = if along { MANY / m } else { 64 * MANY / m };
-    let parts = n.div_ceil(PART).min(most).clamp(1, 1024);
-    let part = n.div_ceil(parts);
-    let parts = n.div_ceil(part);
-    let y = cuda.empty(&[parts, m].into(), dtype);
-    let (name, blocks, block) = match along {
-        true if part <= SHORT => ("by_warp", m.div_ceil(BLOCK as usize / 32), BLOCK),
-        true => ("by_block", m, BLOCK),
-        false => ("by_thread", m.div_ceil(128), 128),
-    };
-    let id = KernelId { file: "reduce.cu", define, name, dtype: Some(x.dtype()) };
+    let plan = Plan::of(kept, reduced);
+    let y = cuda.empty(&[plan.parts, kept.numel()].into(), accumulator(x.dtype()));
+    let id = KernelId { file: "reduce.cu", define, name: plan.name, dtype: Some(x.dtype()) };
     let arguments = Arguments::default()
         .tensor(x)
         .tensor(&y)
         .value(Layout::of([kept]))
         .value(Layout::of([reduced]))
-        .value(part as i64);
+        .value(plan.part as i64);
     // SAFETY: `y` has a number for each part of each sum; the layouts are parts of `x`.
-    unsafe { cuda.launch(id, [blocks as u32, parts as u32, 1], block, 0, arguments) };
-    if parts == 1 {
+    unsafe { cuda.launch(id, plan.grid, plan.block, 0, arguments) };
+    if plan.parts == 1 {
         return y;
     }
     let (kept, reduced) = split(&y, &[0]);

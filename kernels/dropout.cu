@@ -1,0 +1,39 @@
+// y = x / (1 − p) where a random number says so, else 0: element i is kept if word i of the stream is below `threshold`, which may
+// be 2³² (random.cu).
+//
+// One read and one write of each element, 16 bytes at a time; a thread takes what whole blocks of four words decide.
+#include "layout.cuh"
+#include "philox.cuh"
+
+template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, const Layout<2>& at, compute_t<X> scale, u64 seed, u64 offset, u64 threshold) {
+    constexpr int LENGTH = sizeof(X) == 2 ? 8 : 4;
+    struct alignas(16) Run { X at[LENGTH]; };
+    for (i64 b = thread_in_grid(); b * LENGTH < at.numel; b += threads_in_grid()) {
+        i64 first = b * LENGTH;
+        int count = at.numel - first < LENGTH ? int(at.numel - first) : LENGTH;
+        bool whole = at.vectors && count == LENGTH;
+        Run run;
+        if (whole) run = ((const Run*)x)[b];
+        for (int i = 0; i < LENGTH && !whole; i++) {
+            i64 from[2];
+            at.find(first + (i < count ? i : 0), from);
+            run.at[i] = x[from[0]];
+        }
+        Words words[LENGTH / 4];
+        for (int k = 0; k < LENGTH / 4; k++) words[k] = philox(seed, offset, b * (LENGTH / 4) + k);
+        // A dropped element is 0 whatever it was, NaN included.
+        for (int i = 0; i < LENGTH; i++)
+            run.at[i] = store<X>(words[i / 4].at[i % 4] < threshold ? load(run.at[i]) * scale : compute_t<X>(0));
+        if (whole) ((Run*)y)[b] = run;
+        for (int i = 0; i < count && !whole; i++) y[first + i] = run.at[i];
+    }
+}
+
+#define KERNEL(X)                                                                                                       \
+    extern "C" __global__ void dropout_##X(const X* x, X* y, Layout<2> at, f64 scale, u64 seed, u64 offset, u64 threshold) { \
+        dropout<X>(x, y, at, compute_t<X>(scale), seed, offset, threshold);                                             \
+    }
+KERNEL(f32)
+KERNEL(f64)
+KERNEL(f16)
+KERNEL(bf16)

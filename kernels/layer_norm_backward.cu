@@ -1,0 +1,3 @@
+// The gradients of layer normalisation.
+#define CENTERED true
+#include "norm_backward.cuh"

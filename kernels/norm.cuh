@@ -1,0 +1,46 @@
+// Layer norm of each row, y = (x − mean)·rstd·weight + bias with rstd = 1/√(variance + eps); where CENTERED is false, RMS norm: the same
+// with a mean of 0.
+//
+// One read and one write of each element (rows.cuh): the variance is that of the row in registers, from the mean. Weight and bias
+// come from L1 and L2.
+#pragma once
+#include "rows.cuh"
+
+// Of one dtype with x; null where there is none.
+template <class X> struct Affine {
+    const X *weight, *bias;
+};
+
+template <class ROW, class X = typename ROW::Element, class C = typename ROW::C>
+__device__ __forceinline__ void norm(ROW& row, const Affine<X>& affine, const Line<X>& y, C eps, C& mean, C& rstd) {
+    mean = CENTERED ? row.sum([](C x) { return x; }) / C(row.n) : C(0);
+    C m = mean, r = rstd = C(1) / sqrt(row.sum([&](C x) { return (x - m) * (x - m); }) / C(row.n) + eps);
+    row.each([&](i64 i, const typename ROW::Chunk(&x)[1], int) {
+        typename ROW::Chunk out, weight, bias;
+        if (affine.weight) weight = read<ROW::LENGTH>(Line<const X>{affine.weight, 1}, i);
+        if (affine.bias) bias = read<ROW::LENGTH>(Line<const X>{affine.bias, 1}, i);
+#pragma unroll
+        for (int j = 0; j < ROW::LENGTH; j++) {
+            C v = (load(x[0].at[j]) - m) * r;
+            if (affine.weight) v *= load(weight.at[j]);
+            if (affine.bias) v += load(bias.at[j]);
+            out.at[j] = store<X>(v);
+        }
+        write<ROW::LENGTH>(y, i, out);
+    });
+}
+
+#define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
+    extern "C" __global__ void __launch_bounds__(TEAM::THREADS)                                                         \
+    name(const X* x, X* y, Rows<2> rows, const X* weight, const X* bias, compute_t<X>* means, compute_t<X>* rstds,      \
+         f64 eps) {                                                                                                     \
+        i64 at[2], r = TEAM::row(), n = rows.find(r, at);                                                               \
+        ROW<TEAM, X, LENGTH, 1> row({{x + at[0], rows.strides[0]}}, n);                                                 \
+        compute_t<X> mean, rstd;                                                                                        \
+        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[1], rows.strides[1]}, compute_t<X>(eps), mean,    \
+             rstd);                                                                                                     \
+        if (!rows.has(r) || TEAM::rank() > 0) return;                                                                   \
+        if (CENTERED) means[r] = mean;                                                                                  \
+        rstds[r] = rstd;                                                                                                \
+    }
+KERNELS(KERNEL)

@@ -1,0 +1,118 @@
+// The gradients of norm.cuh. With x̂ = (x − mean)·rstd and means over the row,
+//
+//     dx = rstd·(g·w − mean(g·w) − x̂·mean(g·w·x̂)),    dweight = Σ g·x̂ and dbias = Σ g over all rows;
+//
+// where CENTERED is false, the mean and mean(g·w) are 0, and there is no bias.
+//
+// Two reads and one write of each element: a block takes one row after another, and each thread adds up its columns' share of dweight
+// and dbias on the way, in registers. Each block leaves its sums in a row of `sums`, which a reduction adds up; how many blocks
+// there are depends on the shape alone, so the same numbers give the same bits.
+#pragma once
+#include "rows.cuh"
+
+constexpr int BACKWARD_THREADS = 512;
+
+// A block's sums of each column. In registers until the end:
+template <class ROW> struct ColumnSums;
+template <class TEAM, class X, int LENGTH, int N> struct ColumnSums<InRegisters<TEAM, X, LENGTH, N>> {
+    typedef InRegisters<TEAM, X, LENGTH, N> ROW;
+    typedef Two<typename ROW::C> Pair;
+    static constexpr int WIDTH = ROW::CHUNKS * LENGTH * WARP;
+    Pair own[ROW::CHUNKS * LENGTH];
+
+    __device__ __forceinline__ ColumnSums(Pair*, i64) {
+#pragma unroll
+        for (int k = 0; k < ROW::CHUNKS * LENGTH; k++) own[k] = Pair{0, 0};
+    }
+    __device__ __forceinline__ void add(i64, int k, Pair v) { own[k] = SumTwo<typename ROW::C>::combine(own[k], v); }
+    template <class F> __device__ __forceinline__ void each(i64 n, F f) {
+#pragma unroll
+        for (int k = 0; k < ROW::CHUNKS; k++)
+            if (ROW::place(k) < n)
+#pragma unroll
+                for (int j = 0; j < LENGTH; j++) f(ROW::place(k) + j, own[k * LENGTH + j]);
+    }
+    __device__ __forceinline__ void finish(Pair* sums, i64 n) {
+        if (TEAM::size() == blockDim.x) return each(n, [&](i64 i, Pair v) { sums[i] = v; });
+        // The warps have had different rows: one after another, in shared memory.
+        __shared__ Pair all[WIDTH];
+        for (u32 warp = 0; warp < blockDim.x / WARP; warp++) {
+            if (threadIdx.x / WARP == warp && n <= WIDTH)
+                each(n, [&](i64 i, Pair v) { all[i] = warp == 0 ? v : SumTwo<typename ROW::C>::combine(all[i], v); });
+            __syncthreads();
+        }
+        for (i64 i = threadIdx.x; i < n; i += blockDim.x) sums[i] = all[i];
+    }
+};
+// or in memory all the time, where they do not fit. An element is always the same thread's.
+template <class TEAM, class X, int LENGTH, int N> struct ColumnSums<InMemory<TEAM, X, LENGTH, N>> {
+    typedef Two<compute_t<X>> Pair;
+    Pair* sums;
+
+    __device__ __forceinline__ ColumnSums(Pair* sums, i64 n) : sums(sums) {
+        if (sums == nullptr) return;
+        for (i64 i = (i64)TEAM::rank() * LENGTH; i < n; i += (i64)TEAM::size() * LENGTH)
+            for (int j = 0; j < LENGTH; j++) sums[i + j] = Pair{0, 0};
+    }
+    __device__ __forceinline__ void add(i64 i, int, Pair v) {
+        if (sums != nullptr) sums[i] = SumTwo<compute_t<X>>::combine(sums[i], v);
+    }
+    __device__ __forceinline__ void finish(Pair*, i64) {}
+};
+
+// `row` holds x and g.
+template <class ROW, class X = typename ROW::Element, class C = typename ROW::C>
+__device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean, C rstd, const Line<X>& dx, ColumnSums<ROW>& sums) {
+    typedef typename ROW::Chunk Chunk;
+    // f(i, j, place, g, g·w, x̂) for each element
+    auto elements = [&](auto f) {
+        row.each([&](i64 i, const Chunk(&chunks)[2], int k) {
+            Chunk w;
+            if (weight) w = read<ROW::LENGTH>(Line<const X>{weight, 1}, i);
+#pragma unroll
+            for (int j = 0; j < ROW::LENGTH; j++) {
+                C g = load(chunks[1].at[j]), gw = weight ? g * load(w.at[j]) : g;
+                f(i, j, k * ROW::LENGTH + j, g, gw, (load(chunks[0].at[j]) - mean) * rstd);
+            }
+        });
+    };
+    Two<C> means{0, 0};
+    elements([&](i64, int, int, C, C gw, C normal) {
+        means = SumTwo<C>::combine(means, {gw, gw * normal});
+    });
+    means = ROW::Team::template reduce<SumTwo<C>>(means);
+    C a = CENTERED ? means.a / C(row.n) : C(0), b = means.b / C(row.n);
+    Chunk out;
+    elements([&](i64 i, int j, int place, C g, C gw, C normal) {
+        out.at[j] = store<X>(rstd * (gw - a - normal * b));
+        if (j == ROW::LENGTH - 1) write<ROW::LENGTH>(dx, i, out);
+        sums.add(i + j, place, {g * normal, g});
+    });
+}
+
+#define BACKWARD_KERNEL(name, X, TEAM, ROW, LENGTH)                                                                     \
+    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS)                                                      \
+    name(const X* x, const X* g, X* dx, Rows<3> rows, const X* weight, const compute_t<X>* means,                       \
+         const compute_t<X>* rstds, Two<compute_t<X>>* sums) {                                                          \
+        typedef ROW<TEAM, X, LENGTH, 2> Row;                                                                            \
+        if (sums != nullptr) sums += blockIdx.x * rows.n;                                                               \
+        ColumnSums<Row> columns(sums, rows.n);                                                                          \
+        for (i64 r = TEAM::row(); rows.has(r); r += (i64)gridDim.x * (blockDim.x / TEAM::size())) {                     \
+            i64 at[3], n = rows.find(r, at);                                                                            \
+            Row row({{x + at[0], rows.strides[0]}, {g + at[1], rows.strides[1]}}, n);                                   \
+            norm_backward(row, weight, CENTERED ? means[r] : compute_t<X>(0), rstds[r],                                 \
+                          Line<X>{dx + at[2], rows.strides[2]}, columns);                                               \
+        }                                                                                                               \
+        if (sums != nullptr) columns.finish(sums, rows.n);                                                              \
+    }
+#define BACKWARD_KERNELS_OF(X)                                                             \
+    BACKWARD_KERNEL(by_warp_##X, X, ByWarp, InRegisters, 1)                                \
+    BACKWARD_KERNEL(by_warp_in_vectors_##X, X, ByWarp, InRegisters, 16 / sizeof(X))        \
+    BACKWARD_KERNEL(by_block_##X, X, ByBlock, InRegisters, 1)                              \
+    BACKWARD_KERNEL(by_block_in_vectors_##X, X, ByBlock, InRegisters, 16 / sizeof(X))      \
+    BACKWARD_KERNEL(by_block_again_##X, X, ByBlock, InMemory, 1)                           \
+    BACKWARD_KERNEL(by_block_again_in_vectors_##X, X, ByBlock, InMemory, 16 / sizeof(X))
+BACKWARD_KERNELS_OF(f32)
+BACKWARD_KERNELS_OF(f64)
+BACKWARD_KERNELS_OF(f16)
+BACKWARD_KERNELS_OF(bf16)

@@ -1,0 +1,3 @@
+// The gradients of root-mean-square normalisation.
+#define CENTERED false
+#include "norm_backward.cuh"
