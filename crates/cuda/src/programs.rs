@@ -21,11 +21,12 @@ macro_rules! files {
 /// What kernels include.
 const HEADERS: &[(&str, &str)] = files! {
     "ptx.cuh" "types.cuh" "layout.cuh" "elementwise.cuh" "functions.cuh" "integers.cuh" "reduction.cuh" "philox.cuh"
+    "matmul.cuh"
 };
 /// One file for each operation.
 const SOURCES: &[(&str, &str)] = files! {
     "unary.cu" "binary.cu" "compare.cu" "select.cu" "copy.cu" "cast.cu" "full.cu" "reduce.cu" "arg_reduce.cu" "cumsum.cu"
-    "sort.cu" "matmul.cu" "gather.cu" "random.cu"
+    "sort.cu" "matmul.cu" "matmul_mma.cu" "gather.cu" "random.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.

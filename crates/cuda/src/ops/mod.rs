@@ -46,6 +46,7 @@ pub fn programs() -> Vec<Program> {
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
+    all.extend(matmul::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }
