@@ -1,53 +1,45 @@
 // C = A · B + bias for any strides and types: each block makes a tile of C of 64 × 64, each thread 4 × 4 of it, from tiles of A and B in
 // shared memory. Sums are f32 for the half types. For every type that the tensor cores do not take, and the reference for those
 // that they do.
-#include "layout.cuh"
+#include "matmul.cuh"
 
 constexpr int TILE = 64, DEPTH = 16, THREADS = 256, EACH = 4;
-
-struct Shape {
-    i64 m, n, k;
-    // Of A and B: to the next row and column.
-    i64 a_row, a_column, b_row, b_column;
-    i64 batches;
-};
 
 template <class T>
 __device__ __forceinline__ void matmul(const T* a, const T* b, const T* bias, T* c, const Shape& s, const Layout<2>& batch) {
     typedef compute_t<T> A;
     __shared__ A a_tile[DEPTH][TILE + 1], b_tile[DEPTH][TILE + 1];
     u32 row = threadIdx.x / (TILE / EACH) * EACH, column = threadIdx.x % (TILE / EACH) * EACH;
-    i64 i0 = (i64)blockIdx.x * TILE, j0 = (i64)blockIdx.y * TILE;
+    Place at = place<TILE, TILE>(s);
+    i64 starts[2];
+    batch.find(at.matrix, starts);
+    a += starts[0], b += starts[1], c += (i64)at.matrix * s.m * s.n;
     // Neighbouring threads read neighbours in memory, along whichever dimension those lie.
     bool a_by_rows = s.a_column == 1, b_by_rows = s.b_column == 1;
-    for (i64 z = blockIdx.z; z < s.batches; z += gridDim.z) {
-        i64 at[2];
-        batch.find(z, at);
-        A sums[EACH][EACH] = {};
-        for (i64 p0 = 0; p0 < s.k; p0 += DEPTH) {
-            for (u32 t = threadIdx.x; t < TILE * DEPTH; t += THREADS) {
-                u32 i = a_by_rows ? t / DEPTH : t % TILE, p = a_by_rows ? t % DEPTH : t / TILE;
-                bool there = i0 + i < s.m && p0 + p < s.k;
-                a_tile[p][i] = there ? load(a[at[0] + (i0 + i) * s.a_row + (p0 + p) * s.a_column]) : A(0);
-                u32 j = b_by_rows ? t % TILE : t / DEPTH, q = b_by_rows ? t / TILE : t % DEPTH;
-                there = j0 + j < s.n && p0 + q < s.k;
-                b_tile[q][j] = there ? load(b[at[1] + (p0 + q) * s.b_row + (j0 + j) * s.b_column]) : A(0);
-            }
-            __syncthreads();
-            for (int p = 0; p < DEPTH; p++)
-                for (int i = 0; i < EACH; i++)
-                    for (int j = 0; j < EACH; j++) sums[i][j] += a_tile[p][row + i] * b_tile[p][column + j];
-            __syncthreads();
+    A sums[EACH][EACH] = {};
+    for (i64 p0 = 0; p0 < s.k; p0 += DEPTH) {
+        for (u32 t = threadIdx.x; t < TILE * DEPTH; t += THREADS) {
+            u32 i = a_by_rows ? t / DEPTH : t % TILE, p = a_by_rows ? t % DEPTH : t / TILE;
+            bool there = at.row + i < s.m && p0 + p < s.k;
+            a_tile[p][i] = there ? load(a[(i64)(at.row + i) * s.a_row + (p0 + p) * s.a_column]) : A(0);
+            u32 j = b_by_rows ? t % TILE : t / DEPTH, q = b_by_rows ? t / TILE : t % DEPTH;
+            there = at.column + j < s.n && p0 + q < s.k;
+            b_tile[q][j] = there ? load(b[(p0 + q) * s.b_row + (i64)(at.column + j) * s.b_column]) : A(0);
         }
-        for (int i = 0; i < EACH; i++)
-            for (int j = 0; j < EACH; j++) {
-                i64 y = i0 + row + i, x = j0 + column + j;
-                if (y < s.m && x < s.n) {
-                    A sum = bias ? sums[i][j] + A(load(bias[x])) : sums[i][j];
-                    c[(z * s.m + y) * s.n + x] = store<T>(sum);
-                }
-            }
+        __syncthreads();
+        for (int p = 0; p < DEPTH; p++)
+            for (int i = 0; i < EACH; i++)
+                for (int j = 0; j < EACH; j++) sums[i][j] += a_tile[p][row + i] * b_tile[p][column + j];
+        __syncthreads();
     }
+    for (int i = 0; i < EACH; i++)
+        for (int j = 0; j < EACH; j++) {
+            i64 y = (i64)at.row + row + i, x = (i64)at.column + column + j;
+            if (y < s.m && x < s.n) {
+                A sum = bias ? sums[i][j] + A(load(bias[x])) : sums[i][j];
+                c[y * s.n + x] = store<T>(sum);
+            }
+        }
 }
 
 #define KERNEL(name, T)                                                                                           \

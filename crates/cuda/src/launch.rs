@@ -3,13 +3,16 @@
 use crate::cuda::Cuda;
 use crate::memory::address;
 use crate::programs::{Kernel, KernelId};
-use cudarc::driver::result;
+use cudarc::driver::{result, sys};
 use ferrograd_tensor::{Tensor, error::throw};
 use smallvec::SmallVec;
 use std::ffi::c_void;
 
 /// Threads of a block where nothing speaks for another number.
 pub const BLOCK: u32 = 256;
+
+/// Dynamic shared memory, in bytes, above which a kernel must ask for what it gets.
+const ASKED: u32 = 48 << 10;
 
 /// The arguments of a launch, in the order of the kernel's parameters.
 #[derive(Default)]
@@ -67,6 +70,12 @@ impl Cuda {
         let mut pointers: SmallVec<[*mut c_void; 12]> =
             arguments.starts.iter().map(|&start| base.wrapping_add(start).cast()).collect();
         let [x, y, z] = grid;
+        if shared > ASKED {
+            use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
+            // SAFETY: a kernel of a module that is loaded for good.
+            unsafe { result::function::set_function_attribute(kernel.0, MOST, shared as i32) }
+                .unwrap_or_else(|e| self.broken(name, e));
+        }
         // SAFETY: the caller's promise; the driver copies the arguments before it returns.
         unsafe {
             result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream, &mut pointers)

@@ -1,17 +1,14 @@
-//! Matrix products.
+//! Matrix products: which kernel makes one, and with what tiles.
 
 use super::elementwise::region;
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::layout::Layout;
-use crate::programs::KernelId;
+use crate::memory::address;
+use crate::programs::{KernelId, Program};
 use ferrograd_tensor::{Shape, Tensor};
 
-/// Rows and columns of a block's tile, and its threads (`kernels/matmul.cu`).
-const TILE: usize = 64;
-const THREADS: u32 = 256;
-
-/// The same as `Shape` in `matmul.cu`.
+/// The same as `Shape` in `matmul.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -23,40 +20,200 @@ struct Sizes {
     batches: i64,
 }
 
+/// What a block makes of C, and its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+    threads: u32,
+}
+
+impl Tile {
+    /// How many it takes for `batches` matrices `[m, n]`.
+    fn count(self, m: usize, n: usize, batches: usize) -> usize {
+        m.div_ceil(self.rows) * n.div_ceil(self.columns) * batches
+    }
+}
+
+/// A product `[B, M, K] × [B, K, N]`, as its kernels take it.
+struct Product<'a> {
+    cuda: &'static Cuda,
+    a: &'a Tensor,
+    b: &'a Tensor,
+    bias: Option<Tensor>,
+    c: &'a Tensor,
+    sizes: Sizes,
+}
+
 /// `[…, M, K] × […, K, N]`, plus a bias `[N]` if there is one; see [`Backend`](ferrograd_tensor::backend::Backend).
 #[track_caller]
 pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let r = a.rank();
-    let (m, k, n) = (a.dims()[r - 2], a.dims()[r - 1], b.dims()[r - 1]);
+    let (k, n) = (a.dims()[r - 1], b.dims()[r - 1]);
     let shape: Shape = a.dims()[..r - 1].iter().copied().chain([n]).collect();
     let c = cuda.empty(&shape, a.dtype());
     if c.numel() == 0 {
         return c;
     }
-    let strides = |x: &Tensor| [r - 2, r - 1].map(|d| x.layout().strides[d] as i64);
-    let batches = c.numel() / (m * n);
-    let sizes = Sizes { m: m as i64, n: n as i64, k: k as i64, a: strides(a), b: strides(b), batches: batches as i64 };
     let bias = bias.map(Tensor::contiguous);
-    let leading = |x: &Tensor| {
-        let mut layout = x.layout().clone();
-        layout.shape = a.dims()[..r - 2].iter().copied().chain([1, 1]).collect();
-        region(x, &layout)
-    };
-    // Without terms there is nothing that could be read.
-    let batch = if k == 0 {
-        Layout::of([&c.narrow(-1, 0, 1), &c.narrow(-1, 0, 1)])
+    if a.dtype().is_half() && (1..1 << 30).contains(&k) {
+        let (a, b) = (InRuns::of(a, r - 1), InRuns::of(b, r - 2));
+        on_tensor_cores(&Product::new(cuda, &a.matrix, &b.matrix, bias, &c), &a, &b);
     } else {
-        Layout::of([&leading(a), &leading(b)])
-    };
-    let mut arguments = Arguments::default().tensor(a).tensor(b);
-    arguments = match &bias {
-        Some(bias) => arguments.tensor(bias),
-        None => arguments.value(0u64),
-    };
-    let arguments = arguments.tensor(&c).value(sizes).value(batch);
-    let grid = [m.div_ceil(TILE) as u32, n.div_ceil(TILE) as u32, batches.min(65535) as u32];
-    let id = KernelId { file: "matmul.cu", define: "", name: "matmul", dtype: Some(a.dtype()) };
-    // SAFETY: sizes and strides are those of the operands, whose dtype is one.
-    unsafe { cuda.launch(id, grid, THREADS, 0, arguments) };
+        of_any_kind(&Product::new(cuda, a, b, bias, &c));
+    }
     c
+}
+
+impl<'a> Product<'a> {
+    fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, bias: Option<Tensor>, c: &'a Tensor) -> Self {
+        let size = |x: &Tensor, d| x.dim(d) as i64;
+        let strides = |x: &Tensor| [2, 1].map(|d| x.layout().strides[x.rank() - d] as i64);
+        let (m, n) = (size(c, -2), size(c, -1));
+        let batches = c.numel() as i64 / (m * n);
+        let sizes = Sizes { m, n, k: size(a, -1), a: strides(a), b: strides(b), batches };
+        Product { cuda, a, b, bias, c, sizes }
+    }
+
+    /// Launches a kernel whose blocks make a tile each.
+    ///
+    /// # Safety
+    /// The kernel is one of those of `matmul.cuh`, of this dtype, tile and amount of shared memory, and can read the
+    /// operands as they lie.
+    #[track_caller]
+    unsafe fn launch(&self, file: &'static str, define: &'static str, name: &'static str, tile: Tile, shared: u32) {
+        let Sizes { m, n, batches, .. } = self.sizes;
+        let batch = match self.sizes.k {
+            // Without terms there is nothing that could be read.
+            0 => Layout::of([&matrices(self.c), &matrices(self.c)]),
+            _ => Layout::of([&matrices(self.a), &matrices(self.b)]),
+        };
+        let arguments = Arguments::default().tensor(self.a).tensor(self.b);
+        let arguments = match &self.bias {
+            Some(bias) => arguments.tensor(bias),
+            None => arguments.value(0u64),
+        };
+        let arguments = arguments.tensor(self.c).value(self.sizes).value(batch);
+        let blocks = tile.count(m as usize, n as usize, batches as usize) as u32;
+        let id = KernelId { file, define, name, dtype: Some(self.c.dtype()) };
+        // SAFETY: sizes and strides are those of the operands, whose dtype is one; the rest is the caller's promise.
+        unsafe { self.cuda.launch(id, [blocks, 1, 1], tile.threads, shared, arguments) };
+    }
+}
+
+/// Element (0, 0) of each matrix of a batch.
+fn matrices(x: &Tensor) -> Tensor {
+    let mut layout = x.layout().clone();
+    layout.shape = x.dims()[..x.rank() - 2].iter().copied().chain([1, 1]).collect();
+    region(x, &layout)
+}
+
+/// `kernels/matmul.cu`: any strides and types.
+#[track_caller]
+fn of_any_kind(product: &Product) {
+    let tile = Tile { rows: 64, columns: 64, threads: 256 };
+    // SAFETY: the kernel reads operands of any strides; it has no dynamic shared memory.
+    unsafe { product.launch("matmul.cu", "", "matmul", tile, 0) };
+}
+
+/// A matrix whose rows or columns are runs of memory.
+struct InRuns {
+    matrix: Tensor,
+    /// Do the runs go along K?
+    along_k: bool,
+    /// Do they all begin and end at a multiple of 16 bytes?
+    aligned: bool,
+}
+
+impl InRuns {
+    /// The matrix itself, or a copy if it has no runs. K is dimension `k`, the last but one or the last.
+    #[track_caller]
+    fn of(x: &Tensor, k: usize) -> InRuns {
+        let other = 2 * x.rank() - 3 - k;
+        let one = |d: usize| x.dims()[d] == 1;
+        let run = |d: usize| x.layout().strides[d] == 1;
+        let along_k = match () {
+            () if run(k) && !one(k) => true,
+            () if run(other) && !one(other) => false,
+            // A run of one number.
+            () if one(k) => true,
+            () if one(other) => false,
+            () => return InRuns::of(&x.contiguous(), k),
+        };
+        let (run, across) = if along_k { (k, other) } else { (other, k) };
+        let mut layout = x.layout().clone();
+        layout.strides[run] = 1;
+        if one(across) {
+            layout.strides[across] = 0;
+        }
+        let whole = |numbers: isize| numbers * x.dtype().size() as isize % 16 == 0;
+        let strides = (0..x.rank()).filter(|&d| d != run && !one(d)).map(|d| layout.strides[d]);
+        let aligned = address(x) % 16 == 0 && strides.chain([x.dims()[run] as isize]).all(whole);
+        InRuns { matrix: region(x, &layout), along_k, aligned }
+    }
+}
+
+/// Tiles of `matmul_mma.cu`: the larger one reads each number of A and B half as often, the smaller one makes four times
+/// the blocks.
+const LARGE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
+const SMALL: Tile = Tile { rows: 64, columns: 64, threads: 128 };
+
+/// The tile for `batches` matrices `[m, n]`: the larger one, if every multiprocessor has one to make.
+fn tile(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
+    let wasteful = m <= SMALL.rows || n <= SMALL.columns;
+    if !wasteful && LARGE.count(m, n, batches) >= multiprocessors { LARGE } else { SMALL }
+}
+
+/// Numbers in shared memory of so many rows of one operand, as `Slice` in `matmul_mma.cu` lays them out.
+fn slice(rows: usize, along_k: bool) -> usize {
+    let (lines, length, shift) = if along_k { (rows, DEPTH, 32) } else { (DEPTH, rows, 16) };
+    length / 16 * (16 * lines + shift)
+}
+
+/// Of K in shared memory at a time, and how many times.
+const DEPTH: usize = 32;
+const STAGES: usize = 4;
+
+/// The programs of `matmul_mma.cu`: A along K, B along K, both aligned.
+const DEFINES: [&str; 8] = [
+    "A_ALONG_K=0 B_ALONG_K=0 ALIGNED=0",
+    "A_ALONG_K=0 B_ALONG_K=0 ALIGNED=1",
+    "A_ALONG_K=0 B_ALONG_K=1 ALIGNED=0",
+    "A_ALONG_K=0 B_ALONG_K=1 ALIGNED=1",
+    "A_ALONG_K=1 B_ALONG_K=0 ALIGNED=0",
+    "A_ALONG_K=1 B_ALONG_K=0 ALIGNED=1",
+    "A_ALONG_K=1 B_ALONG_K=1 ALIGNED=0",
+    "A_ALONG_K=1 B_ALONG_K=1 ALIGNED=1",
+];
+
+/// What is compiled ahead of time.
+pub fn programs() -> impl Iterator<Item = Program> {
+    DEFINES.iter().map(|define| ("matmul_mma.cu", *define))
+}
+
+/// `kernels/matmul_mma.cu`: the half types.
+#[track_caller]
+fn on_tensor_cores(product: &Product, a: &InRuns, b: &InRuns) {
+    let Sizes { m, n, batches, .. } = product.sizes;
+    let tile = tile(m as usize, n as usize, batches as usize, product.cuda.multiprocessors as usize);
+    let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
+    let define = DEFINES[4 * a.along_k as usize + 2 * b.along_k as usize + (a.aligned && b.aligned) as usize];
+    let shared = STAGES * (slice(tile.rows, a.along_k) + slice(tile.columns, b.along_k)) * size_of::<u16>();
+    // SAFETY: the program reads operands that lie so.
+    unsafe { product.launch("matmul_mma.cu", define, name, tile, shared as u32) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LARGE, SMALL, tile};
+
+    #[test]
+    fn large_tiles_for_products_that_fill_the_card() {
+        assert_eq!(tile(4096, 4096, 1, 132), LARGE);
+        assert_eq!(tile(1024, 1024, 1, 132), SMALL);
+        assert_eq!(tile(1024, 1024, 3, 132), LARGE);
+        // Half of each large tile would be empty.
+        assert_eq!(tile(64, 1 << 20, 1, 132), SMALL);
+        assert_eq!(tile(1 << 20, 33, 1, 132), SMALL);
+    }
 }

@@ -64,6 +64,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(layer_norm::PROGRAMS);
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
+    all.extend(matmul::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }

@@ -1,0 +1,40 @@
+//! Tensors on the card beside the CPU's.
+
+use ferrograd_cuda::CudaDevice;
+use ferrograd_tensor::backend::Backend;
+use ferrograd_tensor::cpu::CpuBackend;
+use ferrograd_tensor::{DType, Device, Tensor};
+
+pub fn cuda() -> Device {
+    Device::cuda(0).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn card() -> &'static dyn Backend {
+    cuda().backend()
+}
+
+/// The same memory on the card, with the same strides.
+pub fn there(x: &Tensor) -> Tensor {
+    let bytes = CpuBackend.download(&**x.buffer());
+    Tensor::from_buffer(card().upload(&bytes), x.layout().clone(), x.dtype(), cuda())
+}
+
+/// Is `got` what the product of `a` and `b`, plus a bias, is, but for roundings? Computed in f64; a sum of K products in f32
+/// has K roundings of at most the sum of their magnitudes, and the result one of its own type.
+#[track_caller]
+pub fn is_product(what: &str, got: &Tensor, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
+    let [a, b] = [a, b].map(|x| x.to_dtype(DType::F64));
+    let [mut want, mut magnitude] = [CpuBackend.matmul(&a, &b), CpuBackend.matmul(&a.abs(), &b.abs())];
+    if let Some(bias) = bias.map(|x| x.to_dtype(DType::F64)) {
+        (want, magnitude) = (want + &bias, magnitude + bias.abs());
+    }
+    assert_eq!(got.dims(), want.dims(), "{what}");
+    assert_eq!(got.device(), cuda(), "{what}");
+    let sum = a.dim(-1) as f64 * got.dtype().accumulator().epsilon();
+    let numbers = got.to_f64_vec().into_iter().zip(want.to_f64_vec()).zip(magnitude.to_f64_vec());
+    for (i, ((g, w), m)) in numbers.enumerate() {
+        let bound = sum * m + got.dtype().epsilon() * w.abs();
+        let ok = (g - w).abs() <= bound || g == w || g.is_nan() && w.is_nan();
+        assert!(ok, "{what}: element {i} is {g}, not {w} ± {bound:e}");
+    }
+}

@@ -1,0 +1,152 @@
+//! Matrix products on the card: every kernel, at shapes that fill no tile, however the operands lie in memory.
+//!
+//! They need a card, or the emulator: `cargo xtask test-cuda`.
+
+mod common;
+#[path = "../../tensor/tests/layouts/mod.rs"]
+mod layouts;
+
+use common::{card, is_product, there};
+use ferrograd_tensor::backend::Backend;
+use ferrograd_tensor::cpu::CpuBackend;
+use ferrograd_tensor::{DType, Tensor};
+use layouts::Random;
+
+const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
+
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, Debug)]
+struct Lie {
+    /// Are its columns the runs, and not its rows?
+    transposed: bool,
+    /// Numbers between two runs, and before the first.
+    gap: usize,
+}
+/// Both ways, each where every run begins at a multiple of 16 bytes and where none but few do.
+const LIES: [Lie; 4] = [
+    Lie { transposed: false, gap: 0 },
+    Lie { transposed: true, gap: 0 },
+    Lie { transposed: false, gap: 1 },
+    Lie { transposed: true, gap: 1 },
+];
+
+/// A matrix, or several, that lie so; between the runs are NaNs, which nobody may read.
+fn matrix(random: &mut Random, shape: &[usize], dtype: DType, lie: Lie) -> Tensor {
+    let mut dims = shape.to_vec();
+    let r = dims.len();
+    if lie.transposed {
+        dims.swap(r - 2, r - 1);
+    }
+    let runs = random.values(&dims, dtype);
+    dims[r - 1] = dims[r - 1].next_multiple_of(8) + lie.gap;
+    let mut all = CpuBackend.full(&dims[..].into(), dtype, f64::NAN);
+    let region = all.narrow(-1, lie.gap, runs.dim(-1)).layout().clone();
+    CpuBackend.write(&mut all, &region, &runs);
+    let x = Tensor::from_buffer(all.buffer().clone(), region, dtype, all.device());
+    if lie.transposed { x.transpose(-2, -1) } else { x }
+}
+
+#[track_caller]
+fn check(a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
+    let strides = [a, b].map(|x| &x.layout().strides);
+    let what = format!("{}{} × {} of strides {strides:?}", a.dtype(), a.shape(), b.shape());
+    let (a2, b2) = (there(a), there(b));
+    let got = match bias {
+        None => card().matmul(&a2, &b2),
+        Some(bias) => card().matmul_bias(&a2, &b2, &there(bias)).expect("a kernel"),
+    };
+    is_product(&what, &got, a, b, bias);
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn products_however_the_operands_lie() {
+    let mut random = Random(1);
+    for dtype in FLOATS {
+        for (m, n, k) in [(64, 64, 32), (17, 33, 65), (129, 66, 40), (2, 200, 15), (65, 7, 129)] {
+            for (lie_a, lie_b) in LIES.into_iter().flat_map(|a| LIES.map(|b| (a, b))) {
+                let a = matrix(&mut random, &[m, k], dtype, lie_a);
+                check(&a, &matrix(&mut random, &[k, n], dtype, lie_b), None);
+            }
+        }
+    }
+    no_bank_conflicts();
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn products_of_any_size_with_a_bias() {
+    const SIZES: [usize; 12] = [1, 7, 15, 16, 17, 31, 33, 63, 65, 127, 129, 200];
+    let mut random = Random(2);
+    for dtype in FLOATS {
+        for i in 0..12 {
+            let [m, n, k] = [i, 5 * i + 3, 7 * i + 10].map(|i| SIZES[i % 12]);
+            let [a, b, bias] = [&[m, k][..], &[k, n], &[n]].map(|shape| random.values(shape, dtype));
+            check(&a, &b, Some(&bias));
+            check(&b.transpose(0, 1), &a.transpose(0, 1), None);
+        }
+        for (m, n, k) in [(0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 5, 0), (5, 1, 0), (0, 0, 0)] {
+            let [a, b, bias] = [&[m, k][..], &[k, n], &[n]].map(|shape| random.values(shape, dtype));
+            check(&a, &b, Some(&bias));
+            check(&a, &b, None);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn batches_of_products() {
+    let mut random = Random(3);
+    for dtype in FLOATS {
+        for _ in 0..12 {
+            check(&random.strided(&[2, 3, 19, 40], dtype), &random.strided(&[2, 3, 40, 24], dtype), None);
+        }
+        let a = matrix(&mut random, &[3, 2, 24, 16], dtype, LIES[0]);
+        let b = matrix(&mut random, &[3, 2, 16, 40], dtype, LIES[1]);
+        check(&a, &b, None);
+        check(&a.transpose(0, 1), &b.transpose(0, 1), None);
+        check(&a.narrow(0, 1, 1).expand([3, 2, 24, 16]), &b, None);
+    }
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn products_that_fill_the_card() {
+    let mut random = Random(4);
+    let mut large = |shape: &[usize], lie| matrix(&mut random, shape, DType::BF16, lie);
+    for (lie_a, lie_b) in LIES.into_iter().flat_map(|a| LIES.map(|b| (a, b))) {
+        // Each block has two slices, which most blocks share.
+        let a = large(&[1, 129, 48], lie_a).expand([40, 129, 48]);
+        check(&a, &large(&[1, 48, 130], lie_b).expand([40, 48, 130]), None);
+    }
+    // More slices than the ring has places; more tiles than a band.
+    check(&large(&[1, 72, 300], LIES[0]).expand([140, 72, 300]), &large(&[140, 300, 72], LIES[1]), None);
+    check(&large(&[1400, 16], LIES[0]), &large(&[16, 1600], LIES[2]), None);
+    no_bank_conflicts();
+}
+
+#[test]
+#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
+fn what_is_not_finite_is_not_hidden() {
+    for dtype in FLOATS {
+        for (m, n) in [(20, 30), (1, 30), (20, 1)] {
+            let mut a = vec![1.0; m * 40];
+            // Both in products with zeros.
+            (a[3], a[(m - 1) * 40 + 39]) = (f64::NAN, f64::INFINITY);
+            let a = Tensor::from_vec(a, [m, 40]).to_dtype(dtype);
+            check(&a, &Tensor::zeros([40, n]).to_dtype(dtype), None);
+            check(&Tensor::zeros([n, 40]).to_dtype(dtype), &a.transpose(0, 1), None);
+        }
+    }
+}
+
+/// Under the emulator: does `ldmatrix` never wait for a bank of shared memory?
+#[track_caller]
+fn no_bank_conflicts() {
+    // SAFETY: the driver is loaded already; only the emulator exports the function, which has this type.
+    let conflicts = unsafe {
+        let driver = libloading::Library::new("libcuda.so.1").expect("the driver");
+        driver.get::<extern "C" fn() -> usize>(b"emulator_count_bank_conflicts").map_or(0, |count| count())
+    };
+    assert_eq!(conflicts, 0);
+}
