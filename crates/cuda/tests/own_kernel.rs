@@ -43,7 +43,7 @@ fn several_of_everything() {
 fn mistakes_are_named() {
     let kernel = CudaKernel::new("copy").inputs(["x"]).outputs(["y"]).body("y[i] = x[j];");
     let x = Tensor::ones(3).to_device(&cuda());
-    let error = |f: &dyn Fn() -> Vec<Tensor>| catch(f).err().expect("a mistake").to_string();
+    let error = |f: &dyn Fn() -> Vec<Tensor>| catch(f).expect_err("a mistake").to_string();
     let text = error(&|| kernel.run(&[&x], &[]));
     assert!(text.contains("copy.cu does not compile") && text.contains('j'), "{text}");
     assert_eq!(error(&|| kernel.run(&[], &[])), "CudaKernel: copy takes 1 inputs, got 0");

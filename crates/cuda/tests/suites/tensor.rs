@@ -1,4 +1,5 @@
 //! The tests of `ferrograd-tensor` with a card as the default device.
+#![allow(clippy::duplicate_mod, clippy::module_inception)] // each file is a program of its own in its own crate
 
 #[path = "default.rs"]
 mod default;
