@@ -86,7 +86,6 @@ fn special_rows(dtype: DType) -> Tensor {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn softmax() {
     let mut random = Random(1);
     // Each probability and logarithm is rounded a few times; sums of up to n terms are relative to the largest, 1.
@@ -132,7 +131,6 @@ fn matrices(random: &mut Random, dtype: DType) -> Vec<[usize; 2]> {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn norms() {
     let mut random = Random(2);
     for dtype in FLOATS {
@@ -188,7 +186,6 @@ fn check_norms(what: &str, x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn cross_entropy() {
     let mut random = Random(3);
     for dtype in FLOATS {
@@ -229,7 +226,6 @@ fn check_cross_entropy(x: &Tensor, random: &mut Random) {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn dropout() {
     let mut random = Random(4);
     for dtype in FLOATS {
@@ -249,7 +245,6 @@ fn dropout() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn cat() {
     let mut random = Random(5);
     for dtype in DType::ALL {
@@ -271,7 +266,6 @@ fn cat() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn mean_and_variance() {
     let mut random = Random(6);
     let cases: [(&[usize], &[usize]); 9] = [
@@ -328,7 +322,6 @@ fn rules(step: u64) -> Vec<OptimizerStep> {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn optimizer_steps() {
     let mut random = Random(7);
     for dtype in [DType::F32, DType::F64] {
@@ -368,7 +361,6 @@ fn optimizer_steps() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn channel_norms() {
     let mut random = Random(8);
     for dtype in FLOATS {

@@ -59,7 +59,6 @@ fn check(a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn products_however_the_operands_lie() {
     let mut random = Random(1);
     for dtype in FLOATS {
@@ -74,7 +73,6 @@ fn products_however_the_operands_lie() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn products_of_any_size_with_a_bias() {
     const SIZES: [usize; 12] = [1, 7, 15, 16, 17, 31, 33, 63, 65, 127, 129, 200];
     let mut random = Random(2);
@@ -94,7 +92,6 @@ fn products_of_any_size_with_a_bias() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn batches_of_products() {
     let mut random = Random(3);
     for dtype in FLOATS {
@@ -110,7 +107,6 @@ fn batches_of_products() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn products_that_fill_the_card() {
     let mut random = Random(4);
     let mut large = |shape: &[usize], lie| matrix(&mut random, shape, DType::BF16, lie);
@@ -126,7 +122,6 @@ fn products_that_fill_the_card() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn what_is_not_finite_is_not_hidden() {
     for dtype in FLOATS {
         for (m, n) in [(20, 30), (1, 30), (20, 1)] {

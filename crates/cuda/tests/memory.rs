@@ -4,7 +4,6 @@ use ferrograd_cuda::{Cuda, CudaDevice};
 use ferrograd_tensor::{DType, Device, Tensor, catch};
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn memory_is_counted_and_kept() {
     let device = Cuda::get(0).expect("a card");
     let cuda = Device::cuda(0).expect("a card");

@@ -8,7 +8,6 @@ fn cuda() -> Device {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn every_dtype() {
     let twice = CudaKernel::new("twice").inputs(["x"]).outputs(["y"]);
     let (plain, half) = (twice.body("y[i] = x[i] + x[i];"), CudaKernel::new("twice_half").inputs(["x"]).outputs(["y"]));
@@ -22,7 +21,6 @@ fn every_dtype() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn several_of_everything() {
     let kernel = CudaKernel::new("affine").inputs(["x", "w"]).outputs(["y", "z"]).scalars(["a", "b"]);
     let kernel = kernel.body("y[i] = a * x[i] + w[i];\nz[i] = b - x[i] * w[i];");
@@ -39,7 +37,6 @@ fn several_of_everything() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn mistakes_are_named() {
     let kernel = CudaKernel::new("copy").inputs(["x"]).outputs(["y"]).body("y[i] = x[j];");
     let x = Tensor::ones(3).to_device(&cuda());

@@ -64,7 +64,6 @@ fn special(dtype: DType) -> Tensor {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn the_card_says_who_it_is() {
     assert_eq!(cuda().to_string(), "cuda:0");
     assert!(card().description().contains("compute capability"), "{}", card().description());
@@ -75,7 +74,6 @@ fn the_card_says_who_it_is() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn there_and_back() {
     let mut random = Random(1);
     for dtype in DType::ALL {
@@ -91,7 +89,6 @@ fn there_and_back() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn write_changes_the_region_alone() {
     let mut random = Random(2);
     for dtype in DType::ALL {
@@ -105,7 +102,6 @@ fn write_changes_the_region_alone() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn casts() {
     let mut random = Random(3);
     for from in DType::ALL {
@@ -130,7 +126,6 @@ fn casts() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn unary_functions() {
     use Unary::*;
     let exact = [Neg, Abs, Sign, Square, AddScalar(3.0), MulScalar(-2.0), RsubScalar(1.0), Clamp(-2.0, 1.0), Relu];
@@ -157,7 +152,6 @@ fn unary_functions() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn binary_functions() {
     use Binary::*;
     let mut random = Random(5);
@@ -190,7 +184,6 @@ fn binary_functions() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn comparisons_and_choices() {
     let mut random = Random(6);
     for dtype in DType::ALL {
@@ -228,7 +221,6 @@ fn check_reductions(shape: &[usize], dims: &[usize], random: &mut Random) {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn reductions() {
     let mut random = Random(7);
     for shape in [vec![], vec![0], vec![3, 0, 2], vec![5, 7, 3], vec![2, 3, 1, 4, 2]] {
@@ -248,7 +240,6 @@ fn reductions() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn along_a_dimension() {
     let mut random = Random(8);
     let cases = [(vec![700], 0), (vec![5, 33], 1), (vec![33, 5], 0), (vec![2, 9, 3], 1), (vec![1, 1], 0)];
@@ -270,7 +261,6 @@ fn along_a_dimension() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn sorting() {
     let mut random = Random(9);
     let check = |x: Tensor, dim: usize| {
@@ -299,7 +289,6 @@ fn sorting() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn products() {
     let mut random = Random(10);
     for (m, k, n) in
@@ -323,7 +312,6 @@ fn products() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn indices() {
     let mut random = Random(11);
     let cases =
@@ -358,7 +346,6 @@ fn indices() {
 }
 
 #[test]
-#[ignore = "needs a card, or the emulator: cargo xtask test-cuda"]
 fn the_same_random_numbers() {
     let (seed, offset) = (1 << 40 | 7, 3 << 33);
     for n in [0usize, 1, 2, 3, 4, 5, 1037] {

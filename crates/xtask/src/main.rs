@@ -3,6 +3,7 @@
 
 mod crash;
 mod deps;
+mod gpu;
 mod kernels;
 mod resume;
 mod sanitize;
@@ -38,6 +39,12 @@ enum Chore {
         /// Only tests whose name has this in it.
         filter: Option<String>,
     },
+    /// Pack test programs and a script that runs them on a machine with a card and without Rust.
+    Gpu {
+        /// Where to.
+        #[arg(long, value_name = "DIR", default_value = "target/gpu")]
+        out: PathBuf,
+    },
     /// Compile every CUDA kernel, without a card (needs NVRTC; FERROGRAD_NVRTC names its folder): prints what each uses, and
     /// fails where one spills registers or the assembler ignores what it asks for.
     Kernels {
@@ -57,6 +64,7 @@ fn main() -> ExitCode {
         Chore::Crash { times } => crash::run(times),
         Chore::Resume { steps } => resume::run(steps),
         Chore::TestCuda { filter } => test_cuda::run_suites(filter.as_deref()),
+        Chore::Gpu { out } => gpu::pack(&out),
         Chore::Kernels { arch, out } => kernels::run(&arch, out.as_deref()),
     };
     match outcome {

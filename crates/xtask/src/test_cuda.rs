@@ -22,9 +22,9 @@ pub fn run_suites(filter: Option<&str>) -> Outcome {
         println!("the emulator's schedule: {}", if schedule.is_empty() { "in order" } else { schedule });
         let mut command = cargo();
         command.args(["test", "-p", "ferrograd-cuda", "--features", "card"]).args(which);
-        on_the_card(schedule, command.arg("--").args(filter).arg("--include-ignored"))
+        on_the_card(schedule, command.args(filter))
     };
-    run(cargo().args(["test", "-p", "ferrograd-cuda-emulator", "--"]).args(filter).arg("--include-ignored"))?;
+    run(cargo().args(["test", "-p", "ferrograd-cuda-emulator", "--features", "compiler"]).args(filter))?;
     test("", &["--tests"])?;
     let asynchronous: Vec<&str> = ASYNCHRONOUS.iter().flat_map(|&test| ["--test", test]).collect();
     SCHEDULES.iter().try_for_each(|schedule| test(schedule, &asynchronous))?;

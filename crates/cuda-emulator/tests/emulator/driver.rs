@@ -1,9 +1,6 @@
 //! The stand-in driver and compiler, through the unmodified bindings that the CUDA backend uses.
 
-#[macro_use]
-mod common;
-
-use common::*;
+use super::common::*;
 use cudarc::driver::sys::{self, CUresult};
 
 emulated! {

@@ -1,9 +1,6 @@
 //! What CUDA C++ has built in, as the emulator's headers define it: the values that the CUDA documentation gives.
 
-#[macro_use]
-mod common;
-
-use common::*;
+use super::common::*;
 
 /// Runs `body` in one block of `threads`, with `long long* out` and `int t` (the thread) in scope, under some
 /// schedules; the first `count` numbers of `out` must always be the same.

@@ -1,12 +1,9 @@
 //! How fast the emulator is, for whoever changes it:
-//! `cargo test -p ferrograd-cuda-emulator --test speed -- --include-ignored --nocapture`.
-
-#[macro_use]
-mod common;
+//! `cargo test -p ferrograd-cuda-emulator --features compiler speed -- --nocapture`.
 
 use std::time::Instant;
 
-use common::*;
+use super::common::*;
 
 /// The least of a few measurements, each of `times` repetitions.
 fn measure(what: &str, times: u32, mut work: impl FnMut()) {

@@ -3,12 +3,9 @@
 //! SAFETY, of all calls here: handles live as long as the process, pointers as long as the call or the stream's work, and
 //! sizes agree.
 
-#[macro_use]
-mod common;
-
 use std::ptr::null_mut;
 
-use common::*;
+use super::common::*;
 use cudarc::driver::sys::{self, CUevent, CUgraph, CUgraphExec, CUresult, CUstream, CUstreamCaptureMode};
 
 fn stream() -> CUstream {

@@ -1,5 +1,4 @@
 //! Runs tests under the emulator, and small safe wrappers of the driver's interface for them.
-#![allow(dead_code)]
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::path::Path;
@@ -8,18 +7,16 @@ use std::process::Command;
 use cudarc::driver::sys::{self, CUdeviceptr, CUfunction, CUmodule, CUresult, CUstream};
 use cudarc::nvrtc::{result as nvrtc, sys as nvrtc_sys};
 
-/// Each test runs in a process of its own, which finds the stand-ins on its library path. None runs unasked:
-/// `cargo test -p ferrograd-cuda-emulator -- --include-ignored`.
+/// Each test runs in a process of its own, which finds the stand-ins on its library path.
 macro_rules! emulated {
     ($($(#[$meta:meta])* fn $name:ident() $body:block)*) => {$(
         #[test]
-        #[ignore = "needs g++"]
         $(#[$meta])*
         fn $name() {
             if std::env::var_os("FERROGRAD_EMULATED").is_some() {
                 $body
             } else {
-                common::run_emulated(concat!(module_path!(), "::", stringify!($name)));
+                $crate::common::run_emulated(concat!(module_path!(), "::", stringify!($name)));
             }
         }
     )*};
@@ -30,7 +27,7 @@ pub fn run_emulated(path: &str) {
     let folder = ferrograd_cuda_emulator::build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-emulator"))
         .expect("the emulator builds");
     let output = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args([name, "--exact", "--include-ignored", "--nocapture"])
+        .args([name, "--exact", "--nocapture"])
         .env("LD_LIBRARY_PATH", folder)
         .env("FERROGRAD_EMULATED", "1")
         .output()
@@ -181,10 +178,9 @@ pub fn launch_on(
 }
 
 /// `launch!(function, blocks, threads, shared; arguments…)`: a launch on the default stream.
-#[allow(unused_macros)]
 macro_rules! launch {
     ($function:expr, $grid:expr, $block:expr, $shared:expr; $($argument:expr),*) => {
-        common::launch_on(std::ptr::null_mut(), $function, [$grid, 1, 1], [$block, 1, 1], $shared,
+        launch_on(std::ptr::null_mut(), $function, [$grid, 1, 1], [$block, 1, 1], $shared,
             &mut [$(std::ptr::from_mut(&mut $argument.clone()).cast()),*])
     };
 }

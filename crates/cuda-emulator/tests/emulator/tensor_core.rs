@@ -1,9 +1,6 @@
 //! A pipelined matrix product on tensor cores: right under every schedule, and its seeded bugs are found.
 
-#[macro_use]
-mod common;
-
-use common::*;
+use super::common::*;
 
 /// c [M, N] = a [M, K] b [N, K]ᵀ in bf16 with f32 sums: a block makes 32 × 32 of it with four warps, and K comes in
 /// slices of 16 through a ring of three buffers that cp.async fills. `WAIT`, `BARRIER` and `SWIZZLE` are what the

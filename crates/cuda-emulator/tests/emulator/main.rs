@@ -1,0 +1,9 @@
+//! The emulator's own tests. Each starts itself again with the stand-ins on its library path.
+
+#[macro_use]
+mod common;
+mod driver;
+mod shim;
+mod speed;
+mod streams;
+mod tensor_core;
