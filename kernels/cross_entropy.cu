@@ -29,7 +29,8 @@ __device__ __forceinline__ void cross_entropy(ROW& row, const Line<const X>& x, 
     }
     lse = e.max + log_sum;
     loss = counts = C(0);
-    if (target == o.ignore) return;
+    // Out of range, it is an error that `index_check.cu` reports.
+    if (target == o.ignore || target < 0 || target >= row.n) return;
     counts = o.of(target);
     loss = -(C(1) - o.smoothing) * counts * ((load(x.start[target * x.stride]) - e.max) - log_sum);
     if (o.smoothing != C(0)) loss -= o.smoothing / C(row.n) * spread;

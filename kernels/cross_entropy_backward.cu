@@ -38,7 +38,7 @@ __device__ __forceinline__ void cross_entropy_backward(ROW& row, const Factors<C
         i64 at[2], r = TEAM::row(), n = rows.find(r, at);                                                               \
         if (!rows.has(r)) return;                                                                                       \
         i64 target = targets[r];                                                                                        \
-        bool ignored = target == ignore;                                                                                \
+        bool ignored = target == ignore || target < 0 || target >= n;                                                   \
         C even = C(smoothing) / C(n), hit = (C(1) - C(smoothing)) * (weight && !ignored ? weight[target] : C(1));       \
         C mass = hit + even * (weight_sum ? *weight_sum : C(n));                                                        \
         Factors<C> factors{lse[r], scale[r] * mass, scale[r] * hit, scale[r] * even, target,                            \

@@ -1,14 +1,17 @@
 // y = x[index] along one dimension, and its adjoint, y[index] += x.
 #include "layout.cuh"
 
+// An index that is in range; which it is unless `index_check.cu` has found out otherwise.
+__device__ __forceinline__ i64 within(i64 i, i64 n) { return i < 0 ? 0 : i < n ? i : n - 1; }
+
 // Element `o` of `y` is that of `x` at the same place but along the dimension, where it is `index`. `at`: index, x without the
 // dimension, y.
 #define GATHER(name, T)                                                                                           \
-    extern "C" __global__ void gather_##name(const i64* index, const T* x, T* y, Layout<3> at, i64 stride) {      \
+    extern "C" __global__ void gather_##name(const i64* index, const T* x, T* y, Layout<3> at, i64 n, i64 stride) { \
         for (i64 o = thread_in_grid(); o < at.numel; o += threads_in_grid()) {                                    \
             i64 from[3];                                                                                          \
             at.find(o, from);                                                                                     \
-            y[from[2]] = x[from[1] + index[from[0]] * stride];                                                    \
+            y[from[2]] = x[from[1] + within(index[from[0]], n) * stride];                                         \
         }                                                                                                         \
     }
 GATHER(u8, u8)
@@ -27,7 +30,7 @@ __device__ __forceinline__ void scatter_add(const i64* index, const T* source, T
     lines.find(line, at);
     for (i64 j = 0; j < m; j++) {
         i64 to = index[at[0] + j * index_stride];
-        if (to >= first && to < first + range) {
+        if (to >= first && to < first + range && to < n) {
             T& sum = y[at[2] + to * y_stride];
             sum = T(sum + source[at[1] + j * source_stride]);
         }

@@ -117,6 +117,9 @@ impl Backend for Cuda {
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         index::index_range(self.card(), index)
     }
+    fn checks_later(&self, op: &'static str, index: &Tensor, n: usize, ignored: Option<i64>) -> bool {
+        self.card().check_later(op, index, n, ignored)
+    }
 
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         kernel("random", &[], 0.0, || random::random(self.card(), distribution, shape, dtype, seed, offset))

@@ -1,6 +1,7 @@
 //! One card: its context, its stream, its memory, its kernels.
 
 use crate::driver::{self, error, explain};
+use crate::ops::index_check::Mistake;
 use crate::programs::Programs;
 use cudarc::driver::{result, sys};
 use ferrograd_tensor::Result;
@@ -27,7 +28,14 @@ pub struct Cuda {
     /// Streaming multiprocessors.
     pub(crate) multiprocessors: u32,
     pub(crate) programs: Programs,
+    /// Is every launch waited for? Then mistakes are found where they are made.
+    pub(crate) waits: bool,
+    /// Where the card writes down that an index was out of range.
+    pub(crate) mistake: HostMemory<Mistake>,
 }
+
+/// Memory of the host that the card sees too, at the same address; for good.
+pub(crate) struct HostMemory<T>(pub *mut T);
 // SAFETY: the handles may be used from any thread that has made the context current, which `bind` does.
 unsafe impl Send for Cuda {}
 // SAFETY: as above; the driver locks for itself.
@@ -104,7 +112,16 @@ impl Cuda {
             let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
             result::mem_pool::set_attribute(pool, attribute, (&raw mut keep).cast()).map_err(failed)?;
         }
-        Ok(Cuda { index, itself: OnceLock::new(), context, stream, pool, name, capability, multiprocessors, programs })
+        const MAPPED: u32 = 2; // CU_MEMHOSTALLOC_DEVICEMAP
+        // SAFETY: the context is current; the memory is never freed, and zero is a `Mistake` that has not been made.
+        let mistake = unsafe {
+            let memory = result::malloc_host(size_of::<Mistake>(), MAPPED).map_err(failed)?.cast::<Mistake>();
+            memory.write_bytes(0, 1);
+            HostMemory(memory)
+        };
+        let waits = std::env::var_os("FERROGRAD_CUDA_WAIT").is_some_and(|v| v == "1");
+        let itself = OnceLock::new();
+        Ok(Cuda { index, itself, context, stream, pool, name, capability, multiprocessors, programs, waits, mistake })
     }
 
     /// Itself: cards live as long as the program, and are made by [`Cuda::get`] only.

@@ -81,6 +81,9 @@ impl Cuda {
             result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream, &mut pointers)
                 .unwrap_or_else(|e| self.broken(name, e));
         }
+        if self.waits {
+            self.wait();
+        }
     }
 
     /// Blocks for so many threads' worth of work: enough to fill the card a few times over, each thread doing the rest in

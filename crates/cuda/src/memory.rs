@@ -115,6 +115,7 @@ impl Cuda {
         self.bind();
         // SAFETY: the stream lives as long as the card.
         unsafe { result::stream::synchronize(self.stream) }.unwrap_or_else(|e| self.broken("synchronize", e));
+        self.report_mistake();
     }
 }
 

@@ -27,7 +27,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
 /// One file for each operation.
 const SOURCES: &[(&str, &str)] = files! {
     "unary.cu" "binary.cu" "compare.cu" "select.cu" "copy.cu" "cast.cu" "full.cu" "reduce.cu" "arg_reduce.cu" "cumsum.cu"
-    "sort.cu" "matmul.cu" "matmul_mma.cu" "gather.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
+    "sort.cu" "matmul.cu" "matmul_mma.cu" "gather.cu" "index_check.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
     "layer_norm.cu" "layer_norm_backward.cu" "rms_norm.cu" "rms_norm_backward.cu" "cross_entropy.cu"
     "cross_entropy_backward.cu" "dropout.cu" "cat.cu" "moments.cu" "optimizer.cu"
     "channel_norm.cu"

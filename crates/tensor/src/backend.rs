@@ -300,6 +300,11 @@ pub trait Backend: Send + Sync + 'static {
     fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor;
     /// Smallest and largest value of an i64 tensor that is not empty: ops check indices with it.
     fn index_range(&self, index: &Tensor) -> (i64, i64);
+    /// Provided: a promise to check, without waiting now, that the values of an i64 tensor are in `0..n` or `ignored`. If one
+    /// is not, the next call that waits for the device is an error, in the name of `op`; until then kernels bear with it.
+    fn checks_later(&self, op: &'static str, index: &Tensor, n: usize, ignored: Option<i64>) -> bool {
+        false
+    }
 
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor;

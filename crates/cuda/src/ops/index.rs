@@ -33,9 +33,10 @@ pub fn gather(cuda: &'static Cuda, x: &Tensor, dim: usize, index: &Tensor) -> Te
         .tensor(x)
         .tensor(&y)
         .value(Layout::of([index, &there, &y]))
+        .value(x.dims()[dim] as i64)
         .value(x.layout().strides[dim] as i64);
     let id = KernelId { file: "gather.cu", define: "", name: "gather", dtype: Some(moved_as(x.dtype())) };
-    // SAFETY: the op has checked the indices; layouts and the stride are those of the operands.
+    // SAFETY: the kernel keeps indices in range; layouts and the stride are those of the operands.
     unsafe { cuda.launch(id, cuda.grid_for(y.numel()), BLOCK, 0, arguments) };
     y
 }
@@ -75,7 +76,7 @@ pub fn scatter_add(cuda: &'static Cuda, x: &Tensor, dim: usize, index: &Tensor, 
     let ranges = (1 << 16) / lines.clamp(1, 1 << 16);
     let id = KernelId { file: "gather.cu", define: "", name: "scatter_add", dtype: Some(x.dtype()) };
     let grid = [lines.div_ceil(128) as u32, ranges.clamp(1, n.min(256)) as u32, 1];
-    // SAFETY: the op has checked the indices; layouts and strides are those of the operands, `y` is ours.
+    // SAFETY: the kernel passes over indices out of range; layouts and strides are those of the operands, `y` is ours.
     unsafe { cuda.launch(id, grid, 128, 0, arguments) };
     y
 }

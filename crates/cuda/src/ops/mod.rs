@@ -6,6 +6,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
 pub mod index;
+pub mod index_check;
 pub mod layer_norm;
 pub mod matmul;
 pub mod moments;
@@ -52,6 +53,7 @@ pub fn programs() -> Vec<Program> {
         "sort.cu",
         "matmul.cu",
         "gather.cu",
+        "index_check.cu",
         "random.cu",
         "dropout.cu",
         "cat.cu",

@@ -5,5 +5,8 @@ use ferrograd_tensor::Device;
 
 #[ctor::ctor]
 fn on_the_card() {
+    // Tests of mistakes want them found where they are made.
+    // SAFETY: there is one thread yet.
+    unsafe { std::env::set_var("FERROGRAD_CUDA_WAIT", "1") };
     Device::cuda(0).unwrap_or_else(|error| panic!("{error}")).make_default();
 }

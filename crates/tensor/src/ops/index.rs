@@ -9,10 +9,11 @@ use crate::{DType, Layout, Shape, Tensor, ensure, fail};
 fn checked(op: &'static str, index: &Tensor, n: usize) -> Tensor {
     ensure!(index.dtype.is_int(), DType, op, "indices must be integers, got {}", index.dtype);
     let index = index.to_dtype(DType::I64);
-    if index.numel() == 0 {
+    let backend = index.device.backend();
+    if index.numel() == 0 || backend.checks_later(op, &index, n, None) {
         return index;
     }
-    let (low, high) = index.device.backend().index_range(&index);
+    let (low, high) = backend.index_range(&index);
     if low < 0 || high >= n as i64 {
         let values = index.to_vec::<i64>();
         let at = values.iter().position(|&i| i < 0 || i >= n as i64).expect("one of them is out of range");
