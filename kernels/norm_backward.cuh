@@ -93,7 +93,7 @@ __device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean,
 }
 
 #define BACKWARD_KERNEL(name, X, TEAM, ROW, LENGTH)                                                                     \
-    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS)                                                      \
+    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                      \
     name(const X* x, const X* g, X* dx, Rows<3> rows, const X* weight, const compute_t<X>* means,                       \
          const compute_t<X>* rstds, Two<compute_t<X>>* sums) {                                                          \
         typedef ROW<TEAM, X, LENGTH, 2> Row;                                                                            \

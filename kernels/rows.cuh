@@ -112,8 +112,8 @@ template <class ROW, class TEAM, class X, int ELEMENTS, int N> struct Passes {
 template <class TEAM, class X, int LENGTH, int N>
 struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
     static constexpr int CHUNKS = CHUNKS_KEPT<X, LENGTH>;
-    // Most of a block: with doubles a thread needs more than the 64 registers that 1024 can have.
-    static constexpr int THREADS = sizeof(X) == 8 && TEAM::THREADS > 512 ? 512 : TEAM::THREADS;
+    // Most of a block: with doubles, and addresses of single numbers, a thread needs more than the 64 registers that 1024 can have.
+    static constexpr int THREADS = (sizeof(X) == 8 || LENGTH == 1) && TEAM::THREADS > 512 ? 512 : TEAM::THREADS;
     i64 n;
     Chunk<X, LENGTH> chunks[CHUNKS][N];
 
