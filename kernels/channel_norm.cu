@@ -29,14 +29,18 @@ __device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, co
         int count = at.numel - first < LENGTH ? int(at.numel - first) : LENGTH;
         bool whole = at.vectors && count == LENGTH;
         Vector<X> in[N], out;
-        for (int o = 0; o < N && whole; o++) in[o] = ((const Vector<X>*)from[o])[v];
-        for (int j = 0; j < LENGTH && !whole; j++) {
+        for (int o = 0; o < N; o++)
+            if (whole) in[o] = ((const Vector<X>*)from[o])[v];
+#pragma unroll
+        for (int j = 0; j < LENGTH; j++) {
+            if (whole) continue;
             at.find(first + (j < count ? j : 0), places);
             for (int o = 0; o < N; o++) in[o].at[j] = from[o][places[o]];
         }
         i64 plane = at.numel <= 0xffffffffll ? (u32)first / (u32)planes.size : first / planes.size;
         i64 left = planes.size - (first - plane * planes.size);
         auto numbers = of(plane);
+#pragma unroll
         for (int j = 0; j < LENGTH; j++) {
             if (left == 0 && j < count) {
                 numbers = of(++plane);
@@ -47,7 +51,9 @@ __device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, co
             else out.at[j] = store<X>(f(numbers, load(in[0].at[j]), load(in[1].at[j])));
         }
         if (whole) ((Vector<X>*)y)[v] = out;
-        for (int j = 0; j < count && !whole; j++) {
+#pragma unroll
+        for (int j = 0; j < LENGTH; j++) {
+            if (whole || j >= count) continue;
             at.find(first + j, places);
             y[places[N]] = out.at[j];
         }

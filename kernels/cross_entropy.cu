@@ -37,7 +37,7 @@ __device__ __forceinline__ void cross_entropy(ROW& row, const Line<const X>& x, 
 }
 
 #define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
-    extern "C" __global__ void __launch_bounds__(TEAM::THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                   \
     name(const X* x, Rows<1> rows, const i64* targets, const compute_t<X>* weight, i64 ignore, f64 smoothing,           \
          compute_t<X>* loss, compute_t<X>* lse, compute_t<X>* counts) {                                                 \
         typedef compute_t<X> C;                                                                                         \

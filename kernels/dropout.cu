@@ -14,18 +14,24 @@ template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, con
         bool whole = at.vectors && count == LENGTH;
         Run run;
         if (whole) run = ((const Run*)x)[b];
-        for (int i = 0; i < LENGTH && !whole; i++) {
+#pragma unroll
+        for (int i = 0; i < LENGTH; i++) {
+            if (whole) continue;
             i64 from[2];
             at.find(first + (i < count ? i : 0), from);
             run.at[i] = x[from[0]];
         }
         Words words[LENGTH / 4];
+#pragma unroll
         for (int k = 0; k < LENGTH / 4; k++) words[k] = philox(seed, offset, b * (LENGTH / 4) + k);
         // A dropped element is 0 whatever it was, NaN included.
+#pragma unroll
         for (int i = 0; i < LENGTH; i++)
             run.at[i] = store<X>(words[i / 4].at[i % 4] < threshold ? load(run.at[i]) * scale : compute_t<X>(0));
         if (whole) ((Run*)y)[b] = run;
-        for (int i = 0; i < count && !whole; i++) y[first + i] = run.at[i];
+#pragma unroll
+        for (int i = 0; i < LENGTH; i++)
+            if (!whole && i < count) y[first + i] = run.at[i];
     }
 }
 

@@ -12,9 +12,9 @@ template <class X> struct Affine {
 };
 
 template <class ROW, class X = typename ROW::Element, class C = typename ROW::C>
-__device__ __forceinline__ void norm(ROW& row, const Affine<X>& affine, const Line<X>& y, C eps, C& mean, C& rstd) {
-    mean = CENTERED ? row.sum([](C x) { return x; }) / C(row.n) : C(0);
-    C m = mean, r = rstd = C(1) / sqrt(row.sum([&](C x) { return (x - m) * (x - m); }) / C(row.n) + eps);
+__device__ __forceinline__ void norm(ROW& row, const Affine<X>& affine, const Line<X>& y, C share, C eps, C& mean, C& rstd) {
+    mean = CENTERED ? row.sum([](C x) { return x; }) * share : C(0);
+    C m = mean, r = rstd = rsqrt(row.sum([&](C x) { return (x - m) * (x - m); }) * share + eps);
     row.each([&](i64 i, const typename ROW::Chunk(&x)[1], int) {
         typename ROW::Chunk out, weight, bias;
         if (affine.weight) weight = read<ROW::LENGTH>(Line<const X>{affine.weight, 1}, i);
@@ -31,14 +31,14 @@ __device__ __forceinline__ void norm(ROW& row, const Affine<X>& affine, const Li
 }
 
 #define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
-    extern "C" __global__ void __launch_bounds__(TEAM::THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                      \
     name(const X* x, X* y, Rows<2> rows, const X* weight, const X* bias, compute_t<X>* means, compute_t<X>* rstds,      \
          f64 eps) {                                                                                                     \
         i64 at[2], r = TEAM::row(), n = rows.find(r, at);                                                               \
         ROW<TEAM, X, LENGTH, 1> row({{x + at[0], rows.strides[0]}}, n);                                                 \
         compute_t<X> mean, rstd;                                                                                        \
-        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[1], rows.strides[1]}, compute_t<X>(eps), mean,    \
-             rstd);                                                                                                     \
+        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[1], rows.strides[1]}, compute_t<X>(rows.share),               \
+             compute_t<X>(eps), mean, rstd);                                                                            \
         if (!rows.has(r) || TEAM::rank() > 0) return;                                                                   \
         if (CENTERED) means[r] = mean;                                                                                  \
         rstds[r] = rstd;                                                                                                \

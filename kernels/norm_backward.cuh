@@ -8,6 +8,8 @@
 // and dbias on the way, in registers. Each block leaves its sums in a row of `sums`, which a reduction adds up; how many blocks
 // there are depends on the shape alone, so the same numbers give the same bits.
 #pragma once
+// Half of what other kernels keep: the sums take registers too, and are not packed.
+#define KEPT 32
 #include "rows.cuh"
 
 constexpr int BACKWARD_THREADS = 512;
@@ -60,30 +62,30 @@ template <class TEAM, class X, int LENGTH, int N> struct ColumnSums<InMemory<TEA
     __device__ __forceinline__ void finish(Pair*, i64) {}
 };
 
-// `row` holds x and g.
-template <class ROW, class X = typename ROW::Element, class C = typename ROW::C>
-__device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean, C rstd, const Line<X>& dx, ColumnSums<ROW>& sums) {
-    typedef typename ROW::Chunk Chunk;
-    // f(i, j, place, g, g·w, x̂) for each element
-    auto elements = [&](auto f) {
-        row.each([&](i64 i, const Chunk(&chunks)[2], int k) {
-            Chunk w;
-            if (weight) w = read<ROW::LENGTH>(Line<const X>{weight, 1}, i);
+// Calls f(i, j, place, g, g·w, x̂) for each element of a row that holds x and g: element i + j, this thread's number `place`.
+template <class ROW, class F, class X = typename ROW::Element, class C = typename ROW::C>
+__device__ __forceinline__ void each_element(ROW& row, const X* weight, C mean, C rstd, F f) {
+    row.each([&](i64 i, const typename ROW::Chunk(&chunks)[2], int k) {
+        typename ROW::Chunk w;
+        if (weight) w = read<ROW::LENGTH>(Line<const X>{weight, 1}, i);
 #pragma unroll
-            for (int j = 0; j < ROW::LENGTH; j++) {
-                C g = load(chunks[1].at[j]), gw = weight ? g * load(w.at[j]) : g;
-                f(i, j, k * ROW::LENGTH + j, g, gw, (load(chunks[0].at[j]) - mean) * rstd);
-            }
-        });
-    };
+        for (int j = 0; j < ROW::LENGTH; j++) {
+            C g = load(chunks[1].at[j]), gw = weight ? g * load(w.at[j]) : g;
+            f(i, j, k * ROW::LENGTH + j, g, gw, (load(chunks[0].at[j]) - mean) * rstd);
+        }
+    });
+}
+
+template <class ROW, class X = typename ROW::Element, class C = typename ROW::C>
+__device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean, C rstd, C share, const Line<X>& dx, ColumnSums<ROW>& sums) {
     Two<C> means{0, 0};
-    elements([&](i64, int, int, C, C gw, C normal) {
+    each_element(row, weight, mean, rstd, [&](i64, int, int, C, C gw, C normal) {
         means = SumTwo<C>::combine(means, {gw, gw * normal});
     });
     means = ROW::Team::template reduce<SumTwo<C>>(means);
-    C a = CENTERED ? means.a / C(row.n) : C(0), b = means.b / C(row.n);
-    Chunk out;
-    elements([&](i64 i, int j, int place, C g, C gw, C normal) {
+    C a = CENTERED ? means.a * share : C(0), b = means.b * share;
+    typename ROW::Chunk out;
+    each_element(row, weight, mean, rstd, [&](i64 i, int j, int place, C g, C gw, C normal) {
         out.at[j] = store<X>(rstd * (gw - a - normal * b));
         if (j == ROW::LENGTH - 1) write<ROW::LENGTH>(dx, i, out);
         sums.add(i + j, place, {g * normal, g});
@@ -91,7 +93,7 @@ __device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean,
 }
 
 #define BACKWARD_KERNEL(name, X, TEAM, ROW, LENGTH)                                                                     \
-    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS)                                                      \
+    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                      \
     name(const X* x, const X* g, X* dx, Rows<3> rows, const X* weight, const compute_t<X>* means,                       \
          const compute_t<X>* rstds, Two<compute_t<X>>* sums) {                                                          \
         typedef ROW<TEAM, X, LENGTH, 2> Row;                                                                            \
@@ -100,7 +102,7 @@ __device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean,
         for (i64 r = TEAM::row(); rows.has(r); r += (i64)gridDim.x * (blockDim.x / TEAM::size())) {                     \
             i64 at[3], n = rows.find(r, at);                                                                            \
             Row row({{x + at[0], rows.strides[0]}, {g + at[1], rows.strides[1]}}, n);                                   \
-            norm_backward(row, weight, CENTERED ? means[r] : compute_t<X>(0), rstds[r],                                 \
+            norm_backward(row, weight, CENTERED ? means[r] : compute_t<X>(0), rstds[r], compute_t<X>(rows.share),       \
                           Line<X>{dx + at[2], rows.strides[2]}, columns);                                               \
         }                                                                                                               \
         if (sums != nullptr) columns.finish(sums, rows.n);                                                              \

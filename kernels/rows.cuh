@@ -10,11 +10,10 @@
 
 // Bytes of each operand that a thread keeps; `crates/cuda/src/ops/rows.rs` chooses the kernel by it. In vectors the half types
 // stay packed; by itself, each number takes a register of 4 bytes.
-constexpr int KEPT = 64;
-template <class X, int LENGTH> constexpr int chunks_kept() {
-    constexpr int bytes = LENGTH * sizeof(X);
-    return KEPT / (bytes > 4 ? bytes : 4);
-}
+#ifndef KEPT
+#define KEPT 64
+#endif
+template <class X, int LENGTH> constexpr int CHUNKS_KEPT = KEPT / (LENGTH * sizeof(X) > 4 ? LENGTH * sizeof(X) : 4);
 
 // Elements that are moved at once.
 template <class X, int LENGTH> struct alignas(LENGTH * sizeof(X)) Chunk { X at[LENGTH]; };
@@ -54,12 +53,13 @@ struct ByBlock {
 
 // The threads of one lane, of every warp of the block.
 struct ByLane {
-    static constexpr int THREADS = 256;
+    static constexpr u32 WARPS = 8;
+    static constexpr int THREADS = WARPS * WARP;
     __device__ static __forceinline__ u32 rank() { return threadIdx.x / WARP; }
-    __device__ static __forceinline__ u32 size() { return THREADS / WARP; }
+    __device__ static __forceinline__ u32 size() { return WARPS; }
     __device__ static __forceinline__ i64 row() { return (i64)blockIdx.x * WARP + threadIdx.x % WARP; }
     template <class OP, class T> __device__ static __forceinline__ T reduce(T x) {
-        __shared__ T parts[THREADS / WARP][WARP];
+        __shared__ T parts[WARPS][WARP];
         u32 lane = threadIdx.x % WARP;
         __syncthreads();
         parts[rank()][lane] = x;
@@ -111,7 +111,9 @@ template <class ROW, class TEAM, class X, int ELEMENTS, int N> struct Passes {
 
 template <class TEAM, class X, int LENGTH, int N>
 struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
-    static constexpr int CHUNKS = chunks_kept<X, LENGTH>();
+    static constexpr int CHUNKS = CHUNKS_KEPT<X, LENGTH>;
+    // Most of a block: with doubles, and addresses of single numbers, a thread needs more than the 64 registers that 1024 can have.
+    static constexpr int THREADS = (sizeof(X) == 8 || LENGTH == 1) && TEAM::THREADS > 512 ? 512 : TEAM::THREADS;
     i64 n;
     Chunk<X, LENGTH> chunks[CHUNKS][N];
 
@@ -131,6 +133,7 @@ struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N>
 
 template <class TEAM, class X, int LENGTH, int N>
 struct InMemory : Passes<InMemory<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
+    static constexpr int THREADS = TEAM::THREADS > 512 ? 512 : TEAM::THREADS;
     i64 n;
     Line<const X> from[N];
 
@@ -149,16 +152,18 @@ struct InMemory : Passes<InMemory<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
 
 // ---- which rows there are -----------------------------------------------------------------------------------------
 
-// Rows of `n` elements in each of N operands; `crates/cuda/src/ops/rows.rs` fills it in.
+// Fewer than 2³² rows of `n` elements in each of N operands; `crates/cuda/src/ops/rows.rs` fills it in.
 template <int N> struct Rows {
     Layout<N> starts;
     i64 n;
     i64 strides[N];
+    // 1/n
+    f64 share;
 
     __device__ __forceinline__ bool has(i64 row) const { return row < starts.numel; }
     // Where the row begins in each operand. A row that is not there is empty: its threads come to the barriers all the same.
     __device__ __forceinline__ i64 find(i64 row, i64 (&at)[N]) const {
-        starts.find(has(row) ? row : 0, at);
+        starts.find_near(has(row) ? (u32)row : 0, at);
         return has(row) ? n : 0;
     }
 };

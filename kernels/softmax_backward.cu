@@ -17,7 +17,7 @@ template <class ROW> __device__ __forceinline__ void log_softmax(ROW& row, const
 }
 
 #define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
-    extern "C" __global__ void __launch_bounds__(TEAM::THREADS) name(const X* y, const X* g, X* dx, Rows<3> rows) {      \
+    extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 2>::THREADS, 1) name(const X* y, const X* g, X* dx, Rows<3> rows) { \
         i64 at[3], n = rows.find(TEAM::row(), at);                                                                      \
         ROW<TEAM, X, LENGTH, 2> row({{y + at[0], rows.strides[0]}, {g + at[1], rows.strides[1]}}, n);                   \
         FUNCTION(row, Line<X>{dx + at[2], rows.strides[2]});                                                            \

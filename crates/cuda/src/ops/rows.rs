@@ -6,7 +6,7 @@ use crate::launch::{Arguments, BLOCK};
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::Tensor;
+use ferrograd_tensor::{Tensor, ensure};
 
 /// Bytes of each operand that a thread keeps in registers.
 const KEPT: usize = 64;
@@ -19,6 +19,7 @@ pub struct Described<const N: usize> {
     starts: Layout<N>,
     n: i64,
     strides: [i64; N],
+    share: f64,
 }
 
 /// Rows of `N` operands of one shape and dtype.
@@ -39,6 +40,14 @@ impl<const N: usize> Rows<N> {
     pub fn along(dim: usize, operands: [&Tensor; N]) -> Self {
         let first = operands[0];
         let (n, size) = (first.dims()[dim], first.dtype().size());
+        let count = first.numel() / n;
+        ensure!(
+            count < 1 << 32,
+            Shape,
+            "cuda",
+            "{} has {count} rows along dimension {dim}, 2³² or more",
+            first.shape()
+        );
         let starts = operands.map(|x| split(x, &[dim]).0);
         let strides = operands.map(|x| if n > 1 { x.layout().strides[dim] as i64 } else { 1 });
         let aligned = |x: &Tensor, start: &Tensor| {
@@ -48,12 +57,12 @@ impl<const N: usize> Rows<N> {
         let across = starts[0].dims().iter().zip(&starts[0].layout().strides).filter(|&(&extent, _)| extent > 1);
         let nearest = across.map(|(_, s)| s.unsigned_abs() as u64).min().unwrap_or(u64::MAX);
         Rows {
-            count: starts[0].numel(),
+            count,
             vectors: strides.iter().all(|&s| s == 1)
                 && (n * size).is_multiple_of(16)
                 && operands.iter().zip(&starts).all(|(x, start)| aligned(x, start)),
-            side_by_side: nearest < strides[0].unsigned_abs() && starts[0].numel() >= WARP / 2,
-            described: Described { starts: Layout::of(starts.each_ref()), n: n as i64, strides },
+            side_by_side: nearest < strides[0].unsigned_abs() && count >= WARP / 2,
+            described: Described { starts: Layout::of(starts.each_ref()), n: n as i64, strides, share: 1.0 / n as f64 },
             size,
         }
     }
@@ -67,7 +76,8 @@ impl<const N: usize> Rows<N> {
     fn kernel(&self) -> (&'static str, usize, u32) {
         let n = self.described.n as usize;
         let kept = self.kept();
-        let (by_warp, by_block) = (n <= kept * WARP, n <= kept * 1024);
+        let (by_warp, by_block) =
+            (n <= kept * WARP, n <= kept * if self.vectors && self.size < 8 { 1024 } else { 512 });
         let by_lane = n <= KEPT / self.size.max(4) * BLOCK as usize / WARP;
         let fitting = n.div_ceil(kept).next_multiple_of(WARP) as u32;
         match (self.side_by_side, self.vectors) {
@@ -77,8 +87,8 @@ impl<const N: usize> Rows<N> {
             (_, true) if by_warp => ("by_warp_in_vectors", BLOCK as usize / WARP, BLOCK),
             (_, false) if by_block => ("by_block", 1, fitting),
             (_, true) if by_block => ("by_block_in_vectors", 1, fitting),
-            (_, false) => ("by_block_again", 1, 1024),
-            (_, true) => ("by_block_again_in_vectors", 1, 1024),
+            (_, false) => ("by_block_again", 1, 512),
+            (_, true) => ("by_block_again_in_vectors", 1, 512),
         }
     }
 
@@ -86,7 +96,8 @@ impl<const N: usize> Rows<N> {
     /// depends on the shape alone: enough to fill a card, but each with rows enough that its sums cost little.
     pub fn accumulating(&self) -> (&'static str, usize, u32) {
         let n = self.described.n as usize;
-        let kept = self.kept();
+        // `KEPT` in `norm_backward.cuh`.
+        let kept = self.kept() / 2;
         let fitting = n.div_ceil(kept).next_multiple_of(WARP) as u32;
         let (name, rows, most, block) = match self.vectors {
             false if n <= kept * WARP => ("by_warp", 32, 1056, BLOCK),
