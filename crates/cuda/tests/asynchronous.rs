@@ -27,7 +27,7 @@ fn a_training_step_does_not_wait() {
     let tokens = Tensor::randint(0, 11, [4, 6]).to_device(&cuda);
     let mut step = || {
         let x = model.1.forward(&model.0.forward(&tokens)).gelu().dropout(0.1);
-        let loss = cross_entropy(&model.2.forward(&x).reshape([24, 11]), &tokens.reshape([24]));
+        let loss = cross_entropy(&model.2.forward(&x).reshape([24, 11]), tokens.reshape([24]));
         adam.step(&loss.backward());
         loss
     };
