@@ -8,6 +8,7 @@ pub mod elementwise;
 pub mod index;
 pub mod layer_norm;
 pub mod matmul;
+pub mod matvec;
 pub mod moments;
 pub mod optimizer;
 pub mod random;
@@ -18,6 +19,7 @@ pub mod softmax;
 pub mod sort;
 
 use crate::cuda::Cuda;
+use crate::ladder;
 use crate::programs::Program;
 use ferrograd_tensor::{DType, Device, Layout, Shape, Tensor};
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub fn programs() -> Vec<Program> {
         "cumsum.cu",
         "sort.cu",
         "matmul.cu",
+        "matmul_simt.cu",
+        "matvec.cu",
         "gather.cu",
         "random.cu",
         "dropout.cu",
@@ -65,6 +69,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }
