@@ -30,6 +30,7 @@ mod cubin;
 mod cuda;
 mod driver;
 mod kernel;
+pub mod ladder;
 mod launch;
 mod layout;
 mod memory;

@@ -27,10 +27,13 @@ pub const HEADERS: &[(&str, &str)] = files! {
 /// One file for each operation.
 const SOURCES: &[(&str, &str)] = files! {
     "unary.cu" "binary.cu" "compare.cu" "select.cu" "copy.cu" "cast.cu" "full.cu" "reduce.cu" "arg_reduce.cu" "cumsum.cu"
-    "sort.cu" "matmul.cu" "matmul_mma.cu" "gather.cu" "index_check.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
+    "sort.cu" "matmul.cu" "matmul_mma.cu" "matmul_simt.cu" "matvec.cu" "gather.cu" "index_check.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
     "layer_norm.cu" "layer_norm_backward.cu" "rms_norm.cu" "rms_norm_backward.cu" "cross_entropy.cu"
     "cross_entropy_backward.cu" "dropout.cu" "cat.cu" "moments.cu" "optimizer.cu"
     "channel_norm.cu"
+    "ladder/matmul/01_naive.cu" "ladder/matmul/02_coalesced.cu" "ladder/matmul/03_shared.cu"
+    "ladder/matmul/04_register_tile.cu" "ladder/matmul/05_vectorised.cu" "ladder/matmul/06_tensor_core.cu"
+    "ladder/matmul/07_pipelined.cu" "ladder/matmul/08_swizzled.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.

@@ -92,6 +92,26 @@ fn products_of_any_size_with_a_bias() {
 }
 
 #[test]
+fn matrices_times_vectors() {
+    let mut random = Random(5);
+    for dtype in FLOATS {
+        // A row for a warp and for a block, rows side by side; K in one part and in several.
+        for (rows, k) in [(1, 1), (1, 700), (5, 300), (40, 700), (64, 129), (1030, 33), (72, 16)] {
+            for (lie_matrix, lie_vector) in LIES.into_iter().flat_map(|a| LIES.map(|b| (a, b))) {
+                let matrix = matrix(&mut random, &[rows, k], dtype, lie_matrix);
+                let vector = self::matrix(&mut random, &[k, 1], dtype, lie_vector);
+                check(&matrix, &vector, Some(&random.values(&[1], dtype)));
+                check(&vector.transpose(0, 1), &matrix.transpose(0, 1), Some(&random.values(&[rows], dtype)));
+            }
+        }
+        for _ in 0..6 {
+            check(&random.strided(&[2, 3, 19, 40], dtype), &random.strided(&[2, 3, 40, 1], dtype), None);
+            check(&random.strided(&[2, 3, 1, 300], dtype), &random.strided(&[2, 3, 300, 24], dtype), None);
+        }
+    }
+}
+
+#[test]
 fn batches_of_products() {
     let mut random = Random(3);
     for dtype in FLOATS {
@@ -109,12 +129,13 @@ fn batches_of_products() {
 #[test]
 fn products_that_fill_the_card() {
     let mut random = Random(4);
-    let mut large = |shape: &[usize], lie| matrix(&mut random, shape, DType::BF16, lie);
-    for (lie_a, lie_b) in LIES.into_iter().flat_map(|a| LIES.map(|b| (a, b))) {
-        // Each block has two slices, which most blocks share.
-        let a = large(&[1, 129, 48], lie_a).expand([40, 129, 48]);
-        check(&a, &large(&[1, 48, 130], lie_b).expand([40, 48, 130]), None);
+    for (dtype, lie_a, lie_b) in
+        FLOATS.into_iter().flat_map(|d| LIES.into_iter().flat_map(move |a| LIES.map(|b| (d, a, b))))
+    {
+        let a = matrix(&mut random, &[1, 129, 48], dtype, lie_a).expand([5, 129, 48]);
+        check(&a, &matrix(&mut random, &[1, 48, 130], dtype, lie_b).expand([5, 48, 130]), None);
     }
+    let mut large = |shape: &[usize], lie| matrix(&mut random, shape, DType::BF16, lie);
     // More slices than the ring has places; more tiles than a band.
     check(&large(&[1, 72, 300], LIES[0]).expand([140, 72, 300]), &large(&[140, 300, 72], LIES[1]), None);
     check(&large(&[1400, 16], LIES[0]), &large(&[16, 1600], LIES[2]), None);

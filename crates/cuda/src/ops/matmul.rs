@@ -1,12 +1,13 @@
 //! Matrix products: which kernel makes one, and with what tiles.
 
 use super::elementwise::region;
+use super::matvec::matvec;
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::{Shape, Tensor};
+use ferrograd_tensor::{DType, Shape, Tensor};
 
 /// The same as `Shape` in `matmul.cuh`.
 #[repr(C)]
@@ -56,9 +57,14 @@ pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
         return c;
     }
     let bias = bias.map(Tensor::contiguous);
-    if a.dtype().is_half() && (1..1 << 30).contains(&k) {
+    let simple = (1..1 << 30).contains(&k);
+    if a.dtype().is_float() && simple && (c.dim(-2) == 1 || n == 1) {
+        matvec(cuda, a, b, bias.as_ref(), &c);
+    } else if a.dtype().is_half() && simple {
         let (a, b) = (InRuns::of(a, r - 1), InRuns::of(b, r - 2));
         on_tensor_cores(&Product::new(cuda, &a.matrix, &b.matrix, bias, &c), &a, &b);
+    } else if a.dtype().is_float() && simple {
+        in_full_precision(&Product::new(cuda, a, b, bias, &c));
     } else {
         of_any_kind(&Product::new(cuda, a, b, bias, &c));
     }
@@ -102,10 +108,24 @@ impl<'a> Product<'a> {
 }
 
 /// Element (0, 0) of each matrix of a batch.
-fn matrices(x: &Tensor) -> Tensor {
+pub fn matrices(x: &Tensor) -> Tensor {
     let mut layout = x.layout().clone();
     layout.shape = x.dims()[..x.rank() - 2].iter().copied().chain([1, 1]).collect();
     region(x, &layout)
+}
+
+/// `kernels/matmul_simt.cu`: f32 and f64, any strides.
+#[track_caller]
+fn in_full_precision(product: &Product) {
+    let Sizes { m, n, batches, .. } = product.sizes;
+    let small = Tile { threads: 256, ..SMALL };
+    let tile = match product.c.dtype() {
+        DType::F32 => tile(m as usize, n as usize, batches as usize, product.cuda.multiprocessors as usize),
+        _ => small,
+    };
+    let (name, tile) = if tile == LARGE { ("matmul_large", LARGE) } else { ("matmul_small", small) };
+    // SAFETY: the kernel reads operands of any strides; it has no dynamic shared memory.
+    unsafe { product.launch("matmul_simt.cu", "", name, tile, 0) };
 }
 
 /// `kernels/matmul.cu`: any strides and types.
@@ -153,7 +173,7 @@ impl InRuns {
     }
 }
 
-/// Tiles of `matmul_mma.cu`: the larger one reads each number of A and B half as often, the smaller one makes four times
+/// Tiles of the fast kernels: the larger one reads each number of A and B half as often, the smaller one makes four times
 /// the blocks.
 const LARGE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
 const SMALL: Tile = Tile { rows: 64, columns: 64, threads: 128 };

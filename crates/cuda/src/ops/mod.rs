@@ -9,6 +9,7 @@ pub mod index;
 pub mod index_check;
 pub mod layer_norm;
 pub mod matmul;
+pub mod matvec;
 pub mod moments;
 pub mod optimizer;
 pub mod random;
@@ -19,6 +20,7 @@ pub mod softmax;
 pub mod sort;
 
 use crate::cuda::Cuda;
+use crate::ladder;
 use crate::programs::Program;
 use ferrograd_tensor::{DType, Device, Layout, Shape, Tensor};
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub fn programs() -> Vec<Program> {
         "cumsum.cu",
         "sort.cu",
         "matmul.cu",
+        "matmul_simt.cu",
+        "matvec.cu",
         "gather.cu",
         "index_check.cu",
         "random.cu",
@@ -67,6 +71,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all
 }

@@ -1,0 +1,105 @@
+//! Matrix products for students: `kernels/ladder/matmul/`, one idea in each step, from the definition to what the shipping
+//! kernel is made of.
+//!
+//! ```no_run
+//! use ferrograd_cuda::{CudaDevice, ladder};
+//! use ferrograd_tensor::{DType, Device, Tensor};
+//! let cuda = Device::cuda(0)?;
+//! for step in ladder::MATMUL {
+//!     let [a, b] = [Tensor::ones([64, 64]), Tensor::ones([64, 64])].map(|x| x.to_dtype(step.dtype).to_device(&cuda));
+//!     println!("{}: {}", step.name, step.matmul(&a, &b).sum());
+//! }
+//! # Ok::<(), ferrograd_tensor::Error>(())
+//! ```
+
+use crate::cuda::Cuda;
+use crate::launch::Arguments;
+use crate::programs::{KernelId, Program};
+use ferrograd_tensor::error::throw;
+use ferrograd_tensor::{DType, Tensor, ensure};
+
+/// A step of the ladder.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// The file's name, without its ending.
+    pub name: &'static str,
+    file: &'static str,
+    /// Of both operands; the result is f32.
+    pub dtype: DType,
+    /// What K and N have to be multiples of.
+    pub multiple: usize,
+    /// Rows and columns of C that a block makes, and its threads.
+    tile: [usize; 2],
+    threads: u32,
+}
+
+macro_rules! step {
+    ($name:literal, $dtype:ident, $multiple:literal, $tile:expr, $threads:literal) => {
+        Step {
+            name: $name,
+            file: concat!("ladder/matmul/", $name, ".cu"),
+            dtype: DType::$dtype,
+            multiple: $multiple,
+            tile: $tile,
+            threads: $threads,
+        }
+    };
+}
+
+/// All steps, in order.
+pub const MATMUL: [Step; 8] = [
+    step!("01_naive", F32, 1, [32, 8], 256),
+    step!("02_coalesced", F32, 1, [8, 32], 256),
+    step!("03_shared", F32, 1, [16, 16], 256),
+    step!("04_register_tile", F32, 1, [128, 128], 256),
+    step!("05_vectorised", F32, 4, [128, 128], 256),
+    step!("06_tensor_core", BF16, 8, [64, 64], 128),
+    step!("07_pipelined", BF16, 8, [64, 64], 128),
+    step!("08_swizzled", BF16, 8, [64, 64], 128),
+];
+
+/// What is compiled ahead of time.
+pub(crate) fn programs() -> impl Iterator<Item = Program> {
+    MATMUL.iter().map(|step| (step.file, ""))
+}
+
+impl Step {
+    /// `[M, K] × [K, N]`, both of the step's dtype and on one card, in f32. Operands that are not row-major are copied first.
+    ///
+    /// # Panics
+    /// If the operands are no such matrices.
+    #[track_caller]
+    pub fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        ensure!(a.rank() == 2 && b.rank() == 2, Shape, self.name, "needs matrices: {} × {}", a.shape(), b.shape());
+        let ([m, k], [l, n]) = ([a.dim(0), a.dim(1)], [b.dim(0), b.dim(1)]);
+        ensure!(k == l, Shape, self.name, "inner dimensions differ: {} × {} ({k} ≠ {l})", a.shape(), b.shape());
+        let fits = [m, k, n].iter().all(|&extent| extent < 1 << 30) && [k, n].iter().all(|x| x % self.multiple == 0);
+        ensure!(
+            fits,
+            Shape,
+            self.name,
+            "K and N need to be multiples of {}: {} × {}",
+            self.multiple,
+            a.shape(),
+            b.shape()
+        );
+        let dtypes = [a.dtype(), b.dtype()];
+        ensure!(dtypes == [self.dtype; 2], DType, self.name, "needs {}, not {dtypes:?}", self.dtype);
+        let (kind, index) = a.device().backend().id();
+        let here = kind == "cuda" && a.device() == b.device();
+        ensure!(here, Device, self.name, "needs both operands on one card: {} and {}", a.device(), b.device());
+        let cuda = Cuda::get(index).unwrap_or_else(|e| throw(e));
+        // A view may begin anywhere; rows are read 16 bytes at a time.
+        let [a, b] = [a, b].map(|x| if x.is_contiguous() && self.multiple == 1 { x.clone() } else { x.copy() });
+        let c = cuda.empty(&[m, n].into(), DType::F32);
+        if c.numel() > 0 {
+            let id = KernelId { file: self.file, define: "", name: "matmul", dtype: None };
+            let arguments = Arguments::default().tensor(&a).tensor(&b).tensor(&c);
+            let arguments = [m, n, k].iter().fold(arguments, |arguments, &extent| arguments.value(extent as i32));
+            let grid = [m.div_ceil(self.tile[0]) as u32, n.div_ceil(self.tile[1]) as u32, 1];
+            // SAFETY: row-major matrices of these sizes, of the dtype that the kernel is written for.
+            unsafe { cuda.launch(id, grid, self.threads, 0, arguments) };
+        }
+        c
+    }
+}
