@@ -48,6 +48,7 @@ constexpr const char *replaced_header = "ptx.cuh";
 class TemporaryFolder {
  public:
   TemporaryFolder() {
+    // mkdtemp puts letters in place of the X's.
     std::string pattern = (files::temp_directory_path() / "ferrograd-emulator-XXXXXX").string();
     if (mkdtemp(pattern.data())) path = pattern;
   }

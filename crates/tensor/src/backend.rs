@@ -2,7 +2,8 @@
 //!
 //! The **required** methods are enough to run everything. The **provided** ones are fused kernels: they answer `None`
 //! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
-//! by the op before a backend is called, inputs live on this device, and every input may have any strides.
+//! by the op before a backend is called (but for indices that it [checks later](Backend::checks_later)), inputs live on
+//! this device, and every input may have any strides.
 
 use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
 use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};

@@ -4,7 +4,7 @@ use crate::shape::{Dims, axis};
 use crate::tensor::same_device;
 use crate::{DType, Layout, Shape, Tensor, ensure, fail};
 
-/// `index` as i64, all its values below `n`.
+/// `index` as i64, all its values below `n`, or the device's promise that it will say so if one is not.
 #[track_caller]
 fn checked(op: &'static str, index: &Tensor, n: usize) -> Tensor {
     ensure!(index.dtype.is_int(), DType, op, "indices must be integers, got {}", index.dtype);
