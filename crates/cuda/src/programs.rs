@@ -23,6 +23,7 @@ macro_rules! files {
 pub const HEADERS: &[(&str, &str)] = files! {
     "ptx.cuh" "types.cuh" "layout.cuh" "elementwise.cuh" "functions.cuh" "integers.cuh" "reduction.cuh" "philox.cuh"
     "rows.cuh" "exponentials.cuh" "norm.cuh" "norm_backward.cuh" "matmul.cuh"
+    "attention_tiles.cuh" "attention_mma.cuh" "attention_exact.cuh" "attention.cuh"
 };
 /// One file for each operation.
 const SOURCES: &[(&str, &str)] = files! {
@@ -30,7 +31,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "sort.cu" "matmul.cu" "matmul_mma.cu" "gather.cu" "random.cu" "softmax.cu" "softmax_backward.cu"
     "layer_norm.cu" "layer_norm_backward.cu" "rms_norm.cu" "rms_norm_backward.cu" "cross_entropy.cu"
     "cross_entropy_backward.cu" "dropout.cu" "cat.cu" "moments.cu" "optimizer.cu"
-    "channel_norm.cu"
+    "channel_norm.cu" "attention.cu" "attention_backward.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.
