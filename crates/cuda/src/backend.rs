@@ -5,10 +5,11 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random, reduce,
-    rms_norm, softmax, sort,
+    attention, cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random,
+    reduce, rms_norm, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
+use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::optimizer::OptimizerStep;
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
@@ -261,6 +262,27 @@ impl Backend for Cuda {
     ) -> Option<Tensor> {
         kernel("cross_entropy_backward", &[x], 0.0, || {
             Some(cross_entropy::cross_entropy_backward(self.card(), x, targets, lse, scale, options))
+        })
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+        kernel("attention", &[q, k, v], attention::flops(q, v, args), || {
+            attention::attention(self.card(), q, k, v, args)
+        })
+    }
+
+    fn attention_backward(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        args: &AttentionArgs,
+        results: (&Tensor, &Tensor),
+        d_out: &Tensor,
+        mask_gradient: bool,
+    ) -> Option<AttentionGradients> {
+        kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention::flops(q, v, args), || {
+            attention::attention_backward(self.card(), [q, k, v], args, results, d_out, mask_gradient)
         })
     }
 

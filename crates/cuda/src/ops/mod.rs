@@ -1,5 +1,6 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
+pub mod attention;
 pub mod cat;
 pub mod channel_norm;
 pub mod cross_entropy;
@@ -71,6 +72,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(attention::programs());
     all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
     all

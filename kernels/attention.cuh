@@ -1,0 +1,147 @@
+// What the attention kernels share: the sizes, the ways of rows into and out of shared memory, masks and dropout.
+#pragma once
+#include "philox.cuh"
+#if TENSOR_CORES
+#include "attention_mma.cuh"
+#else
+#include "attention_exact.cuh"
+#endif
+
+// The same, but for `Rows`, as `Sizes` in `crates/cuda/src/ops/attention.rs`.
+struct Attention {
+    i32 heads, key_heads, tq, tk;
+    // Query i sees the keys j ≤ i + offset: all of them, if this is Tk.
+    i32 offset;
+    // The mask: of which kind, and where its numbers are.
+    enum { NONE, BOOLEAN, ADDITIVE };
+    i32 kind, mask_query, mask_key;
+    i64 mask_batch, mask_head;
+    const void* mask;
+    // Scores are scale · q·k + mask, weights 2^(factor · score − …). Where nothing comes between the two, scale is 1 and
+    // factor does both.
+    f64 scale, factor;
+    // Of dropout: what the weights that are kept are multiplied by, 0 if there is no dropout; which random numbers keep them.
+    f64 kept;
+    u64 seed, stream, threshold;
+};
+
+// `[B, H, T, width]`, rows in runs of memory.
+struct Rows {
+    TYPE* data;
+    i64 batch, head, time;
+    i64 width;
+
+    __device__ __forceinline__ TYPE* row(int b, int h, int t) const { return data + b * batch + h * head + t * time; }
+};
+
+// The block's place: blocks of neighbouring numbers have rows of the same head, so that what they walk over is in L2.
+struct Place { int batch, head, row; };
+
+// Long work had better begin early: under causality that of late queries, of early keys.
+template <bool LATE_FIRST> __device__ __forceinline__ Place place(int heads, int time) {
+    int tiles = (time + ROWS - 1) / ROWS, head = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+    return {head / heads, head % heads, (LATE_FIRST ? tiles - 1 - tile : tile) * ROWS};
+}
+
+// ---- rows in shared memory    ---------------------------------------------------------------------------------------
+
+// Copies LINES rows, of which `rows` are there, and zeros behind them.
+template <int LINES> __device__ __forceinline__ void copy_rows(TYPE* tile, const TYPE* from, const Rows& x, int rows) {
+    constexpr int STEP = THREADS / CHUNKS;
+    static_assert(LINES % STEP == 0, "all threads copy the same number of chunks");
+    int first = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    bool there = chunk * CHUNK < x.width;
+    from += first * x.time + chunk * CHUNK;
+#pragma unroll
+    for (int p = 0; p < LINES; p += STEP)
+        cp_async_16(tile + offset(first + p, chunk), from + p * x.time, there && first + p < rows ? 16 : 0);
+}
+
+// Rounds a warp's rows into its part of a tile, which nobody else reads, and from there whole rows go to memory.
+__device__ __forceinline__ void store_rows(const Sums& sums, TYPE* tile, TYPE* to, const Rows& x, int rows) {
+    __syncwarp();
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+        for (int n = 0; n < HEAD / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e += 2) {
+                int column = column_of(n, e);
+                TYPE* pair = tile + offset(first_row() + row_of(f, e), column / CHUNK) + column % CHUNK;
+                store_pair(pair, sums[f][n][e], sums[f][n][e + 1]);
+            }
+    __syncwarp();
+    for (int i = lane_id(); i < WARP_ROWS * CHUNKS; i += WARP) {
+        int row = first_row() + i / CHUNKS, chunk = i % CHUNKS;
+        if (row >= rows || chunk * CHUNK >= x.width) continue;
+        *reinterpret_cast<Vector<TYPE>*>(to + row * x.time + chunk * CHUNK) =
+            *reinterpret_cast<const Vector<TYPE>*>(tile + offset(row, chunk));
+    }
+}
+
+// ---- scores -------------------------------------------------------------------------------------------------------
+//
+// Each of these is for a warp's scores whose rows begin with query i and columns with key j; TRANSPOSED, with key j and query
+// i. Most tiles need none of them.
+
+// Where number e of [f][n] is: its query, and its key.
+template <bool TRANSPOSED> __device__ __forceinline__ int query_of(int f, int n, int e) { return TRANSPOSED ? column_of(n, e) : row_of(f, e); }
+template <bool TRANSPOSED> __device__ __forceinline__ int key_of(int f, int n, int e) { return TRANSPOSED ? row_of(f, e) : column_of(n, e); }
+
+// Products become scale · product + mask. Behind the last query and key the last one's mask is read: `hide` comes later.
+template <bool TRANSPOSED>
+__device__ __forceinline__ void mask(Scores& s, const Attention& a, const Place& at, int i, int j) {
+    i64 matrix = at.batch * a.mask_batch + at.head * a.mask_head;
+    const Real* added = static_cast<const Real*>(a.mask) + matrix;
+    const boolean* seen = static_cast<const boolean*>(a.mask) + matrix;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                i64 query = min(i + query_of<TRANSPOSED>(f, n, e), a.tq - 1), key = min(j + key_of<TRANSPOSED>(f, n, e), a.tk - 1);
+                i64 place = query * a.mask_query + key * a.mask_key;
+                s[f][n][e] *= Real(a.scale);
+                if (a.kind == Attention::ADDITIVE) s[f][n][e] += added[place];
+                if (a.kind == Attention::BOOLEAN && !seen[place].bits) s[f][n][e] = smallest_of(Real(0));
+            }
+}
+__device__ __forceinline__ bool needs_mask(const Attention& a) { return a.kind != Attention::NONE || a.scale != 1; }
+
+// What lies behind the last query or key, or behind what causality lets a query see, becomes −∞.
+template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const Attention& a, int i, int j) {
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int query = i + query_of<TRANSPOSED>(f, n, e), key = j + key_of<TRANSPOSED>(f, n, e);
+                if (query >= a.tq || key >= a.tk || key > query + a.offset) s[f][n][e] = smallest_of(Real(0));
+            }
+}
+__device__ __forceinline__ bool needs_hiding(const Attention& a, int i, int queries, int j, int keys) {
+    return i + queries > a.tq || j + keys > a.tk || j + keys - 1 > i + a.offset;
+}
+
+// ---- dropout ------------------------------------------------------------------------------------------------------
+
+// Which weights are kept, a bit for each: number e of [f][n] is bit (f · COLUMNS / 8 + n) · 4 + e. Weight w of `[B, H, Tq, Tk]` is,
+// if word w of the random stream is small enough.
+template <bool TRANSPOSED> __device__ __forceinline__ u64 kept(const Attention& a, const Place& at, int i, int j) {
+    constexpr int NUMBERS = FRAGMENTS * COLUMNS / 2;
+    static_assert(NUMBERS <= 64, "a bit for each");
+    u64 bits = 0, matrix = (u64)at.batch * a.heads + at.head;
+#pragma unroll 1
+    for (int b = 0; b < NUMBERS; b++) {
+        int f = b / 4 / (COLUMNS / 8), n = b / 4 % (COLUMNS / 8);
+        int query = i + query_of<TRANSPOSED>(f, n, b % 4), key = j + key_of<TRANSPOSED>(f, n, b % 4);
+        u64 weight = (matrix * a.tq + query) * a.tk + key;
+        Words words = philox(a.seed, a.stream, weight / 4);
+        u32 low = weight & 1 ? words.at[1] : words.at[0], high = weight & 1 ? words.at[3] : words.at[2];
+        bits |= (u64)((weight & 2 ? high : low) < a.threshold) << b;
+    }
+    return bits;
+}
+__device__ __forceinline__ bool is_kept(u64 bits, int f, int n, int e) { return bits >> ((f * (COLUMNS / 8) + n) * 4 + e) & 1; }
