@@ -128,8 +128,8 @@ macro_rules! tiles {
 /// For each type, by growing width: its warps, their fragments of 16 rows, and the columns. As large as registers and 99 KiB of
 /// shared memory, which the smallest cards have, allow: each tile that is copied serves more rows.
 const FORWARD: &[Tile] = tiles! {
-    BF16 "bf16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 64, 256 4 1 32;
-    F16 "f16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 64, 256 4 1 32;
+    BF16 "bf16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 32, 256 4 1 32;
+    F16 "f16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 32, 256 4 1 32;
     F32 "f32" 0: 32 4 1 32, 64 4 1 32, 128 4 1 32, 256 2 1 32;
     F64 "f64" 0: 32 4 1 32, 64 4 1 32, 128 2 1 16;
 };
