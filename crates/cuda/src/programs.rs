@@ -103,7 +103,29 @@ const SOURCES: &[(&str, &str)] = files! {
     "ladder/softmax/05_vectorised.cu"
 };
 
-/// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.
+/// The types for each of which a program is compiled by itself (`-DTYPE=bf16`): of files that take the compiler seconds. In others
+/// there are kernels for all types, whose names end in their dtypes.
+fn types((file, _): Program) -> &'static [DType] {
+    use DType::*;
+    match file {
+        "softmax.cu"
+        | "softmax_backward.cu"
+        | "layer_norm.cu"
+        | "layer_norm_backward.cu"
+        | "rms_norm.cu"
+        | "rms_norm_backward.cu"
+        | "cross_entropy.cu"
+        | "cross_entropy_backward.cu"
+        | "moments.cu"
+        | "channel_norm.cu" => &[F32, F64, F16, BF16],
+        // A truth value is read as the byte that it is.
+        "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],
+        _ => &[],
+    }
+}
+
+/// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the program is for or else
+/// that the name ends in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KernelId {
     pub file: &'static str,
@@ -129,12 +151,15 @@ unsafe impl Send for Module {}
 /// A file and what is defined for it: what is compiled together.
 pub type Program = (&'static str, &'static str);
 
+/// The same for one of its [`types`], if it has any.
+type Typed = (Program, Option<DType>);
+
 /// All that has been compiled for a card.
 pub struct Programs {
     /// As the compiler wants it: `sm_90a`.
     architecture: String,
     kernels: RwLock<HashMap<KernelId, Kernel>>,
-    modules: Mutex<HashMap<Program, Module>>,
+    modules: Mutex<HashMap<Typed, Module>>,
 }
 
 impl Programs {
@@ -145,7 +170,7 @@ impl Programs {
     pub fn new((major, minor): (i32, i32)) -> Result<Programs> {
         // From Hopper on, the architecture's own instructions are behind the "a".
         let architecture = format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" });
-        if !unit(("copy.cu", ""))?.is_ahead(&architecture) {
+        if !unit((("copy.cu", ""), None))?.is_ahead(&architecture) {
             Nvrtc::get()?;
         }
         Ok(Programs { architecture, kernels: RwLock::default(), modules: Mutex::default() })
@@ -159,17 +184,20 @@ impl Programs {
         if let Some(&kernel) = self.kernels.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(kernel);
         }
-        let module = self.module((id.file, id.define))?;
-        let name = match id.dtype {
-            Some(dtype) => format!("{}_{dtype}", id.name),
-            None => id.name.to_owned(),
+        let program = (id.file, id.define);
+        let (own, name) = match id.dtype {
+            Some(DType::Bool) if !types(program).is_empty() => (Some(DType::U8), id.name.to_owned()),
+            Some(_) if !types(program).is_empty() => (id.dtype, id.name.to_owned()),
+            Some(dtype) => (None, format!("{}_{dtype}", id.name)),
+            None => (None, id.name.to_owned()),
         };
+        let module = self.module((program, own))?;
         let kernel = function(module, id.file, &name)?;
         self.kernels.write().unwrap_or_else(PoisonError::into_inner).insert(id, kernel);
         Ok(kernel)
     }
 
-    fn module(&self, program: Program) -> Result<Module> {
+    fn module(&self, program: Typed) -> Result<Module> {
         // One thread compiles, others that want the same wait for it.
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&module) = modules.get(&program) {
@@ -193,7 +221,8 @@ impl Programs {
     /// # Errors
     /// As [`kernel`](Programs::kernel).
     pub fn kernel_of(&self, unit: Unit, name: &str) -> Result<Kernel> {
-        function(self.load(unit)?, unit.name, name)
+        let file = unit.name;
+        function(self.load(unit)?, file, name)
     }
 }
 
@@ -205,9 +234,13 @@ fn function(module: Module, file: &str, name: &str) -> Result<Kernel> {
 }
 
 /// What is compiled for a program.
-fn unit((file, define): Program) -> Result<Unit<'static>> {
+fn unit(((file, define), own): Typed) -> Result<Unit<'static>> {
     let found = SOURCES.iter().find(|(name, _)| *name == file);
     let source = found.map(|(_, source)| *source).ok_or_else(|| error(format!("there is no kernel file {file}")))?;
+    let define = match own {
+        Some(dtype) => format!("{define} TYPE={dtype}").into(),
+        None => define.into(),
+    };
     Ok(Unit { name: file, source, define })
 }
 
@@ -227,16 +260,23 @@ pub struct Report {
 /// # Errors
 /// The first program that does not compile or cannot be written.
 pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Report>> {
-    let (programs, next) = (ops::programs(), AtomicUsize::new(0));
-    let one = |program: Program| {
+    let of_types = |program| -> Vec<Typed> {
+        match types(program) {
+            [] => vec![(program, None)],
+            types => types.iter().map(|&own| (program, Some(own))).collect(),
+        }
+    };
+    let (programs, next): (Vec<Typed>, _) =
+        (ops::programs().into_iter().flat_map(of_types).collect(), AtomicUsize::new(0));
+    let one = |program: Typed| {
         let start = Instant::now();
-        let (unit, (file, define)) = (unit(program)?, program);
+        let unit = unit(program)?;
         let compiled = unit.compile(architecture, &["--ptxas-options=-v"])?;
         if let Some(folder) = folder {
             let path = folder.join(unit.file_name(architecture, None));
             keep(&path, &compiled.cubin).map_err(|e| Error::io(&path, &e))?;
         }
-        let name = if define.is_empty() { file.to_owned() } else { format!("{file} {define}") };
+        let name = format!("{} {}", unit.name, unit.define).trim().to_owned();
         Ok(Report { program: name, log: compiled.log, time: start.elapsed() })
     };
     let worker = || -> Vec<(usize, Result<Report>)> {
