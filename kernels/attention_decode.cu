@@ -91,7 +91,7 @@ __device__ __forceinline__ Real score(const Real (&query)[EACH][CHUNK], const Sh
 }
 
 // A block for each split of each query; with several splits, what they leave in `parts`.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
     attention_decode(Rows q, Rows k, Rows v, Rows out, Real* lse, Real* parts, i32 splits, const Attention a) {
     __shared__ Real of_groups[GROUPS][PART];
     i64 row = blockIdx.x / splits;

@@ -238,7 +238,7 @@ fn unit(((file, define), own): Typed) -> Result<Unit<'static>> {
     let found = SOURCES.iter().find(|(name, _)| *name == file);
     let source = found.map(|(_, source)| *source).ok_or_else(|| error(format!("there is no kernel file {file}")))?;
     let define = match own {
-        Some(dtype) => format!("{define} TYPE={dtype}").into(),
+        Some(dtype) => format!("{define} TYPE={dtype}").trim_start().to_owned().into(),
         None => define.into(),
     };
     Ok(Unit { name: file, source, define })
