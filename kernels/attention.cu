@@ -93,15 +93,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     TYPE *keys = queries + ROWS * HEAD, *values = keys + COLUMNS * HEAD;
     Place at = place<true>(a.heads, a.tq);
     int key_head = at.head / (a.heads / a.key_heads), first = at.row + first_row();
-    // Behind the last query's last key nobody sees anything.
-    int last = (at.row + ROWS < a.tq ? at.row + ROWS : a.tq) - 1, end = last + a.offset + 1 < a.tk ? last + a.offset + 1 : a.tk;
+    int start = first_seen(a, at.row), end = end_seen(a, at.row, ROWS);
 
     copy_rows<ROWS>(queries, q.row(at.batch, at.head, at.row), q, a.tq - at.row);
-    copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, 0), k, a.tk);
+    copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, start), k, a.tk - start);
     Running running;
     running.begin();
 #pragma unroll 1
-    for (int j = 0; j < end; j += COLUMNS) {
+    for (int j = start; j < end; j += COLUMNS) {
         // Keys are there for all, and nobody reads the last values any more.
         cp_async_wait_all();
         __syncthreads();

@@ -52,6 +52,16 @@ __device__ __forceinline__ void store_rows(const Sums& sums, TYPE* tile, TYPE* t
     }
 }
 
+// The keys that queries i to i + queries − 1 see: from the first, or one in its tile, to before the end.
+__device__ __forceinline__ int first_seen(const Attention& a, int i) {
+    int first = i + a.offset + 1 - a.window;
+    return first > 0 ? first / COLUMNS * COLUMNS : 0;
+}
+__device__ __forceinline__ int end_seen(const Attention& a, int i, int queries) {
+    int last = min(i + queries, a.tq) - 1;
+    return min(last + a.offset + 1, a.tk);
+}
+
 // ---- scores -------------------------------------------------------------------------------------------------------
 //
 // Each of these is for a warp's scores whose rows begin with query i and columns with key j; TRANSPOSED, with key j and query
@@ -82,7 +92,7 @@ __device__ __forceinline__ void mask(Scores& s, const Attention& a, const Place&
 }
 __device__ __forceinline__ bool needs_mask(const Attention& a) { return a.kind != Attention::NONE || a.scale != 1; }
 
-// What lies behind the last query or key, or behind what causality lets a query see, becomes −∞.
+// What lies behind the last query or key, or outside of what a query sees, becomes −∞.
 template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const Attention& a, int i, int j) {
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++)
@@ -91,11 +101,12 @@ template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 int query = i + query_of<TRANSPOSED>(f, n, e), key = j + key_of<TRANSPOSED>(f, n, e);
-                if (query >= a.tq || key >= a.tk || key > query + a.offset) s[f][n][e] = smallest_of(Real(0));
+                bool seen = query < a.tq && key < a.tk && key <= query + a.offset && key > query + a.offset - a.window;
+                if (!seen) s[f][n][e] = smallest_of(Real(0));
             }
 }
 __device__ __forceinline__ bool needs_hiding(const Attention& a, int i, int queries, int j, int keys) {
-    return i + queries > a.tq || j + keys > a.tk || j + keys - 1 > i + a.offset;
+    return i + queries > a.tq || j + keys > a.tk || j + keys - 1 > i + a.offset || j <= i + queries - 1 + a.offset - a.window;
 }
 
 // ---- dropout ------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     TYPE *x2 = x1 + ROWS * HEAD, *ring = x2 + ROWS * HEAD;
     Place at = place<true>(a.heads, a.tq);
     int key_head = at.head / (a.heads / a.key_heads), first = at.row + first_row();
-    int last = min(at.row + ROWS, a.tq) - 1, end = min(last + a.offset + 1, a.tk);
+    int start = first_seen(a, at.row), end = end_seen(a, at.row, ROWS);
     auto fetch = [&](int j) {
         TYPE* step = ring + j / COLUMNS % 2 * STEP;
         copy_rows<COLUMNS>(step, x.y1.row(at.batch, key_head, j), x.y1, a.tk - j);
@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     };
     copy_rows<ROWS>(x1, x.x1.row(at.batch, at.head, at.row), x.x1, a.tq - at.row);
     copy_rows<ROWS>(x2, x.x2.row(at.batch, at.head, at.row), x.x2, a.tq - at.row);
-    fetch(0);
+    fetch(start);
     Statistics rows[FRAGMENTS][2];
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++)
@@ -114,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
     Sums sums = {};
 #pragma unroll 1
-    for (int j = 0; j < end; j += COLUMNS) {
+    for (int j = start; j < end; j += COLUMNS) {
         // This step is there for all, and nobody reads the last one any more.
         cp_async_wait_all();
         __syncthreads();
@@ -141,8 +141,10 @@ __device__ __forceinline__ void backward_keys(TYPE* x1, const Operands& x, const
     TYPE *x2 = x1 + ROWS * HEAD, *ring = x2 + ROWS * HEAD;
     Place at = place<false>(a.key_heads, a.tk);
     int group = a.heads / a.key_heads, j = at.row + first_row();
-    // Queries before the first that sees any of these keys do nothing here.
-    int start = max(at.row - a.offset, 0) / COLUMNS * COLUMNS, end = start < a.tq ? (at.head + 1) * group : 0;
+    // Queries before the first that sees any of these keys, and behind the last, do nothing here.
+    i64 behind = (i64)at.row + ROWS - 1 + a.window - a.offset;
+    int start = max(at.row - a.offset, 0) / COLUMNS * COLUMNS, stop = behind < a.tq ? (int)behind : a.tq;
+    int end = start < stop ? (at.head + 1) * group : 0;
     auto fetch = [&](const Place& of, TYPE* to) {
         copy_rows<COLUMNS>(to, x.y1.row(of.batch, of.head, of.row), x.y1, a.tq - of.row);
         copy_rows<COLUMNS>(to + COLUMNS * HEAD, x.y2.row(of.batch, of.head, of.row), x.y2, a.tq - of.row);
@@ -158,7 +160,7 @@ __device__ __forceinline__ void backward_keys(TYPE* x1, const Operands& x, const
     for (int step = 0; next.head < end; step++) {
         Place of = next;
         next.row += COLUMNS;
-        if (next.row >= a.tq) next = {at.batch, of.head + 1, start};
+        if (next.row >= stop) next = {at.batch, of.head + 1, start};
         cp_async_wait_all();
         __syncthreads();
         if (next.head < end) fetch(next, ring + (step + 1) % 2 * STEP);

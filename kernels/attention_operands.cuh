@@ -10,8 +10,8 @@ constexpr int CHUNK = 16 / sizeof(TYPE), CHUNKS = HEAD / CHUNK;
 // The same, but for `Rows`, as `Sizes` in `crates/cuda/src/ops/attention.rs`.
 struct Attention {
     i32 heads, key_heads, tq, tk;
-    // Query i sees the keys j ≤ i + offset: all of them, if this is Tk.
-    i32 offset;
+    // Query i sees the keys i + offset − window < j ≤ i + offset.
+    i32 offset, window;
     // The mask: of which kind, and where its numbers are.
     enum { NONE, BOOLEAN, ADDITIVE };
     i32 kind, mask_query, mask_key;

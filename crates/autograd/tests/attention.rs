@@ -81,6 +81,7 @@ proptest! {
                 mask: (masks & 1 == 1).then(|| x[3].tensor().gt_scalar(-0.3)),
                 mask_var: (masks & 2 == 2).then(|| x[3].clone()),
                 causal,
+                window: (causal && seed % 2 == 0).then_some(1 + seed as usize % 3),
                 dropout: if drop { 0.4 } else { 0.0 },
                 ..AttentionOptions::default()
             };

@@ -40,11 +40,16 @@ enum Mask {
 impl Case {
     fn new(random: &mut Random, [b, h, hk, tq, tk, d, dv]: Sizes, dtype: DType) -> Case {
         let [q, k, v] = [[b, h, tq, d], [b, hk, tk, d], [b, hk, tk, dv]].map(|shape| random.values(&shape, dtype));
-        let args = AttentionArgs { mask: None, causal: None, scale: 1.0 / (d as f64).sqrt(), dropout: None };
+        let args =
+            AttentionArgs { mask: None, causal: None, window: None, scale: 1.0 / (d as f64).sqrt(), dropout: None };
         Case { q, k, v, args }
     }
     fn causal(mut self, offset: usize) -> Case {
         self.args.causal = Some(offset);
+        self
+    }
+    fn window(mut self, window: usize) -> Case {
+        self.args.window = Some(window);
         self
     }
     fn dropout(mut self, p: f64) -> Case {
@@ -93,11 +98,14 @@ impl Case {
         backend.attention(&self.q, &self.k, &self.v, &self.args)
     }
     fn what(&self) -> String {
-        let AttentionArgs { mask, causal, dropout, .. } = &self.args;
+        let AttentionArgs { mask, causal, window, dropout, .. } = &self.args;
         let mask = mask.as_ref().map(|m| (m.dtype(), m.layout().strides.clone()));
         let (q, k, v) = (self.q.shape(), self.k.shape(), self.v.shape());
         let dtype = self.q.dtype();
-        format!("{dtype} {q} × {k}, {v}, mask {mask:?}, causal {causal:?}, {dropout:?}, {:?}", self.q.layout().strides)
+        format!(
+            "{dtype} {q} × {k}, {v}, mask {mask:?}, causal {causal:?}, window {window:?}, {dropout:?}, {:?}",
+            self.q.layout().strides
+        )
     }
 
     /// The relative error of a weight. Eighths have exact products, so that a score has the error of its factor and of what is
@@ -179,7 +187,8 @@ impl Magnitudes {
         let Case { q, k, v, args } = case;
         let (causal, causal_offset) = (args.causal.is_some(), args.causal.unwrap_or(0));
         let mask = args.mask.clone();
-        let options = AttentionOptions { mask, causal, causal_offset, scale: Some(args.scale), dropout: None };
+        let (window, scale) = (args.window, Some(args.scale));
+        let options = AttentionOptions { mask, causal, causal_offset, window, scale, dropout: None };
         let (h, hk, p) = (q.dim(1), k.dim(1), q.attention_weights(k, &options));
         let of_weights = g.abs().matmul(&repeat(&v.abs(), h).t()).mul_scalar(case.kept());
         let mask = p.mul(&of_weights.add(&g.mul(out).abs().sum_keepdims(-1)));
@@ -277,6 +286,27 @@ fn causal_attention() {
             [(130, 130, 0), (65, 200, 135), (200, 65, 0), (1, 100, 99), (70, 30, 1 << 40), (64, 64, 1)]
         {
             check_both(&Case::new(&mut random, [1, 2, 1, tq, tk, 32, 32], dtype).causal(offset), &mut random);
+        }
+    }
+}
+
+#[test]
+fn sliding_windows() {
+    let mut random = Random(9);
+    for dtype in FLOATS {
+        for (tq, tk, offset, window) in [
+            (200, 200, 0, 1),
+            (200, 200, 0, 70),
+            (130, 200, 70, 33),
+            (65, 30, 0, 500),
+            (70, 40, 50, 20),
+            (33, 20, 1 << 40, 1 << 40),
+            (1, 300, 299, 130),
+            (1, 300, 500, 50),
+        ] {
+            let case = Case::new(&mut random, [1, 2, 1, tq, tk, 32, 32], dtype).causal(offset).window(window);
+            check_both(&case, &mut random);
+            check_both(&case.dropout(0.25).mask(&mut random, Mask::Additive), &mut random);
         }
     }
 }

@@ -44,6 +44,7 @@ proptest! {
             mask: mask(kind, [b, h, tq, tk], broadcast, seed / 125),
             causal,
             causal_offset: offset,
+            window: (causal && seed % 2 == 0).then_some(1 + seed as usize % 3),
             scale: scale.then_some(0.7),
             dropout: drop.then_some(DropoutStream { p: 0.3, state: RngState { seed, offset: 5 } }),
         };
@@ -79,7 +80,20 @@ fn causal_with_an_offset_is_the_last_rows_of_a_longer_sequence() {
     let whole = q.scaled_dot_product_attention(&k, &v, &causal);
     let last = q.narrow(2, 4, 3).scaled_dot_product_attention(&k, &v, &AttentionOptions { causal_offset: 4, ..causal });
     assert!(distance(&whole.narrow(2, 4, 3), &last) < 1e-15);
-    assert_eq!(causal_mask(2, 3, 1, &Device::default()).to_vec::<bool>(), [true, true, false, true, true, true]);
+    let mask = |window| causal_mask(2, 3, 1, window, &Device::default()).to_vec::<bool>();
+    assert_eq!(mask(None), [true, true, false, true, true, true]);
+    assert_eq!(mask(Some(2)), [true, true, false, false, true, true]);
+    assert_eq!(mask(Some(1)), [false, true, false, false, false, true]);
+}
+
+#[test]
+fn a_window_is_a_mask_of_the_last_keys() {
+    let [q, k, v] = [5, 6, 7].map(|seed| values([1, 2, 700, 4], DType::F64, seed));
+    let mask = causal_mask(700, 700, 0, Some(90), &Device::default());
+    let windowed = AttentionOptions { causal: true, window: Some(90), ..AttentionOptions::default() };
+    let masked = AttentionOptions { mask: Some(mask), ..AttentionOptions::default() };
+    let [windowed, masked] = [windowed, masked].map(|options| q.scaled_dot_product_attention(&k, &v, &options));
+    assert!(distance(&windowed, &masked) < 1e-14);
 }
 
 #[test]
@@ -123,6 +137,14 @@ fn errors_name_the_rule() {
         (
             run(&q, &k, &k, &AttentionOptions { mask: Some(Tensor::new([1i64])), ..plain.clone() }),
             "the mask must be bool (true = may attend) or float (added), got i64",
+        ),
+        (
+            run(&q, &k, &k, &AttentionOptions { window: Some(2), ..plain.clone() }),
+            "a window is one of causal attention: set `causal`, too",
+        ),
+        (
+            run(&q, &k, &k, &AttentionOptions { causal: true, window: Some(0), ..plain.clone() }),
+            "a window of no keys: it must be at least 1",
         ),
     ];
     for (message, part) in cases {

@@ -21,6 +21,9 @@ pub struct AttentionOptions {
     /// How many keys come before the first query's own: 0 aligns the triangle at the top left, as PyTorch does; decoding
     /// behind a cache of `n` keys has `n`.
     pub causal_offset: usize,
+    /// With `causal`: a query sees that many keys at most, the last ones that causality leaves it (a sliding window: Beltagy et al.
+    /// 2020): `j > i + causal_offset − window`. What lies before is not even looked at.
+    pub window: Option<usize>,
     /// The scores' factor; `1/√D` if `None`.
     pub scale: Option<f64>,
     /// The probability with which a weight is dropped; kept ones are divided by `1 − dropout`. Always active: layers set
@@ -52,8 +55,8 @@ impl AttentionOptions {
             (mask, bias) => (mask.clone(), bias.clone()),
         };
         let dropout = (self.dropout > 0.0).then(|| DropoutStream { p: self.dropout, state: reserve(1) });
-        let Self { causal, causal_offset, scale, .. } = *self;
-        (Resolved { mask, causal, causal_offset, scale, dropout }, mask_var)
+        let Self { causal, causal_offset, window, scale, .. } = *self;
+        (Resolved { mask, causal, causal_offset, window, scale, dropout }, mask_var)
     }
 }
 
@@ -127,7 +130,7 @@ fn weights(q: &Var, k: &Var, options: &Resolved, mask: Option<&Var>) -> Var {
         (None, None) => {}
     }
     if options.causal {
-        let hidden = causal_mask(tq, tk, options.causal_offset, &q.device()).logical_not();
+        let hidden = causal_mask(tq, tk, options.causal_offset, options.window, &q.device()).logical_not();
         s = s.masked_fill(&hidden, f64::NEG_INFINITY);
     }
     // Softmax does not change with a shift, so the shift is a constant. A query that may attend to nothing has the

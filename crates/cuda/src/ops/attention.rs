@@ -35,6 +35,7 @@ struct Sizes {
     tq: i32,
     tk: i32,
     offset: i32,
+    window: i32,
     kind: i32,
     /// To the next query and key, batch and head.
     mask_near: [i32; 2],
@@ -48,8 +49,12 @@ struct Sizes {
     threshold: u64,
 }
 
+/// Queries and keys are fewer, so that 32 bits hold the sum of two places.
+const REACH: usize = 1 << 29;
+
 impl Sizes {
     fn new([heads, key_heads, tq, tk]: [usize; 4], mask: Option<&Tensor>, args: &AttentionArgs) -> Sizes {
+        let offset = args.causal.unwrap_or(REACH);
         let kind = mask.map_or(0, |mask| if mask.dtype() == DType::Bool { 1 } else { 2 });
         // Only a factor that keeps the order of the scores may come after their maximum.
         let (scale, factor) =
@@ -65,7 +70,11 @@ impl Sizes {
             key_heads: key_heads as i32,
             tq: tq as i32,
             tk: tk as i32,
-            offset: args.causal.unwrap_or(tk).min(tk) as i32,
+            offset: offset.min(REACH) as i32,
+            // What the offset loses, the window does.
+            window: args
+                .window
+                .map_or(i32::MAX, |window| window.saturating_sub(offset - offset.min(REACH)).min(REACH) as i32),
             kind,
             mask_near: [2, 3].map(|d| mask.map_or(0, |m| m.layout().strides[d] as i32)),
             mask_far: [0, 1].map(|d| mask.map_or(0, |m| m.layout().strides[d] as i64)),
@@ -171,7 +180,7 @@ pub fn programs() -> impl Iterator<Item = Program> {
 
 /// The widest row of all of these, if their widths are whole chunks.
 fn widest(xs: &[&Tensor]) -> Option<usize> {
-    let whole = xs.iter().all(|x| x.dims()[3] > 0 && x.dims()[3].is_multiple_of(8) && x.dims()[2] < 1 << 30);
+    let whole = xs.iter().all(|x| x.dims()[3] > 0 && x.dims()[3].is_multiple_of(8) && x.dims()[2] < REACH);
     xs.iter().map(|x| x.dims()[3]).max().filter(|_| whole)
 }
 

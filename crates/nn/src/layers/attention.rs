@@ -21,6 +21,7 @@ pub struct AttentionMasks {
     attn_mask: Option<Var>,
     key_padding_mask: Option<Tensor>,
     causal: bool,
+    window: Option<usize>,
 }
 impl AttentionMasks {
     /// Everybody attends to everything.
@@ -30,6 +31,11 @@ impl AttentionMasks {
     /// A query sees its own and earlier keys only.
     pub fn causal(mut self) -> AttentionMasks {
         self.causal = true;
+        self
+    }
+    /// A query sees its own and the `size − 1` keys before it only: a sliding window.
+    pub fn window(mut self, size: usize) -> AttentionMasks {
+        (self.causal, self.window) = (true, Some(size));
         self
     }
     /// `[Tq, Tk]`, `[B·heads, Tq, Tk]` or one that broadcasts to `[B, heads, Tq, Tk]`. Bool: true where a query may **not**
@@ -84,6 +90,7 @@ impl AttentionMasks {
             mask: hidden.map(|mask| mask.logical_not()),
             mask_var: bias,
             causal: self.causal,
+            window: self.window,
             ..AttentionOptions::default()
         }
     }

@@ -66,22 +66,32 @@ pub fn attention_forward<T: AttentionElement>(args: &Attention<T>, out: Output<T
     });
 }
 
-/// The tiles of keys `Kᵀ` and values `V` of a head, packed if several blocks of rows use them.
-struct KeyTiles<T: GemmElement>(Vec<(Packed<T>, Packed<T>)>);
+/// The tiles of keys `Kᵀ` and values `V` of a head from key `first` on, packed if several blocks of rows use them.
+struct KeyTiles<T: GemmElement> {
+    first: usize,
+    tiles: Vec<(Packed<T>, Packed<T>)>,
+}
 
 impl<T: AttentionElement> KeyTiles<T> {
     fn new(args: &Attention<T>, (b, hk): (usize, usize), blocks: &[Range<usize>]) -> Self {
         let AttentionShape { d, dv, .. } = args.shape;
         if blocks.len() < 2 {
-            return KeyTiles(Vec::new());
+            return KeyTiles { first: 0, tiles: Vec::new() };
         }
-        let end = blocks.iter().map(|rows| args.visible_to_any(rows)).max().unwrap_or(0);
+        let seen = || blocks.iter().map(|rows| args.visible_to_any(rows));
+        let end = seen().map(|keys| keys.end).max().unwrap_or(0);
+        let first = seen().map(|keys| keys.start).min().unwrap_or(0) / TILE_K * TILE_K;
         let tile = |j: usize| {
             let n = TILE_K.min(end - j);
             let keys = Packed::new(level(), args.k.matrix(b, hk, j).t(), d, n);
             (keys, Packed::new(level(), args.v.matrix(b, hk, j), n, dv))
         };
-        KeyTiles((0..end).step_by(TILE_K).map(tile).collect())
+        KeyTiles { first, tiles: (first..end).step_by(TILE_K).map(tile).collect() }
+    }
+
+    /// The tile that begins with key `j`.
+    fn get(&self, j: usize) -> Option<&(Packed<T>, Packed<T>)> {
+        self.tiles.get((j - self.first) / TILE_K)
     }
 }
 
@@ -105,13 +115,13 @@ fn forward_block<T: AttentionElement>(
             let (s, l) = rest.split_at_mut(count * TILE_K);
             o.fill(T::Acc::zero());
             l.fill(T::Acc::zero());
-            let end = args.visible_to_any(rows);
-            for j in (0..end).step_by(TILE_K) {
+            let Range { start, end } = args.visible_to_any(rows);
+            for j in (start / TILE_K * TILE_K..end).step_by(TILE_K) {
                 let n = TILE_K.min(end - j);
                 if args.tile_is_masked(b, hk, rows, j, n) {
                     continue;
                 }
-                let tile = Tile { j, n, packed: tiles.0.get(j / TILE_K), s, weights };
+                let tile = Tile { j, n, packed: tiles.get(j), s, weights };
                 forward_tile(args, (b, hk), rows, q, tile, Running { o, m: lse, l });
             }
             let factor = args.dropout.map_or(T::Acc::one(), |dropout| dropout.factor());
@@ -169,8 +179,10 @@ fn forward_tile<T: AttentionElement>(
     let mut keep = [true; TILE_K];
     for (x, r) in rows.clone().enumerate() {
         let (h, i) = args.head_and_query(hk, r);
-        let (row, hidden) = s[x * width..][..n].split_at_mut(args.visible(i).saturating_sub(j).min(n));
-        hidden.fill(T::Acc::zero());
+        let (seen, row) = (args.visible_in(i, j, n), &mut s[x * width..][..n]);
+        row[..seen.start].fill(T::Acc::zero());
+        row[seen.end..].fill(T::Acc::zero());
+        let (j, row) = (j + seen.start, &mut row[seen]);
         score_row(level(), args, [b, h, i, j], row);
         let (top, decay, sum) = online_softmax(level(), row, m[x]);
         m[x] = top;

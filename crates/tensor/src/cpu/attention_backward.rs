@@ -205,8 +205,9 @@ fn backward_tiles<T: AttentionElement>(
             let (grad, rooms) = rest.split_at_mut(tallest * dv);
             let (p_room, ds_room) = rooms.split_at_mut(room);
             for rows in blocks {
-                let n = n.min(args.visible_to_any(rows).saturating_sub(j));
-                if n == 0 || args.tile_is_masked(b, hk, rows, j, n) {
+                let seen = args.visible_to_any(rows);
+                let n = n.min(seen.end.saturating_sub(j));
+                if n == 0 || seen.start >= j + n || args.tile_is_masked(b, hk, rows, j, n) {
                     continue;
                 }
                 args.gather_rows(&args.q, (b, hk), rows, d, q);
@@ -246,11 +247,14 @@ fn score_gradients<T: AttentionElement>(
         let (h, i) = args.head_and_query(hk, r);
         let at = (b * heads + h) * tq + i;
         let (lse, delta) = (saved.lse[at], saved.delta[at]);
-        let seen = if lse == T::Acc::neg_infinity() { 0 } else { args.visible(i).saturating_sub(j).min(n) };
-        let (p, hidden) = p[x * width..][..n].split_at_mut(seen);
-        hidden.fill(T::Acc::zero());
-        let (ds, hidden) = ds[x * width..][..n].split_at_mut(seen);
-        hidden.fill(T::Acc::zero());
+        let seen = if lse == T::Acc::neg_infinity() { 0..0 } else { args.visible_in(i, j, n) };
+        let [p, ds] = [&mut *p, &mut *ds].map(|tile| {
+            let row = &mut tile[x * width..][..n];
+            row[..seen.start].fill(T::Acc::zero());
+            row[seen.end..].fill(T::Acc::zero());
+            &mut row[seen.clone()]
+        });
+        let (j, seen) = (j + seen.start, seen.len());
         score_row(level(), args, [b, h, i, j], p);
         let keep = args.dropout.map(|dropout| {
             dropout.mask.keep_row(args.weight_index(b, h, i, j), &mut keep[..seen]);

@@ -61,6 +61,7 @@ fn with_args<T: AttentionElement, R>(
         v: operand(v),
         scale: NumCast::from(args.scale).expect("an f64 converts to every float"),
         causal: args.causal.map(|n| n as isize),
+        window: args.window,
         mask,
         dropout: args.dropout.as_ref().map(|stream| AttentionDropout { p: stream.p, mask: stream }),
     })

@@ -88,6 +88,7 @@ struct Case {
     additive: Option<Array<f64>>,
     boolean: Option<Array<bool>>,
     causal: Option<isize>,
+    window: Option<usize>,
     dropout: Option<(f64, u64)>,
     grad: Array<f64>,
     /// The order in memory of the results: `[B, T, H, D]`.
@@ -135,6 +136,7 @@ impl Case {
                 _ => None,
             },
             causal: (options & 1 == 1).then(|| rng.below(5) as isize - 1),
+            window: (options & 1 == 1 && rng.below(2) == 0).then(|| 1 + rng.below(tk + 2)),
             dropout: (options >> 3 & 1 == 1).then(|| (0.3, rng.next())),
             grad: Array::new(rng, [b, h, tq, dv], [false; 4], number),
             time_first: rng.below(2) == 0,
@@ -168,6 +170,7 @@ impl Case {
             v: v.operand(),
             scale: NumCast::from(SCALE).unwrap(),
             causal: self.causal,
+            window: self.window,
             mask,
             dropout: keep
                 .as_ref()
@@ -225,7 +228,9 @@ impl Case {
             let row = ((b * h + head) * tq + i) * tk;
             let score = |j: usize| {
                 let dot: f64 = (0..d).map(|x| self.q.get([b, head, i, x]) * self.k.get([b, kv, j, x])).sum();
-                let seen = self.causal.is_none_or(|offset| j as isize <= i as isize + offset)
+                let back = self.causal.map_or(0, |offset| i as isize + offset - j as isize);
+                let seen = back >= 0
+                    && self.window.is_none_or(|window| back < window as isize)
                     && self.boolean.as_ref().is_none_or(|m| m.get([b, head, i, j]));
                 let mask = self.additive.as_ref().map_or(0.0, |m| m.get([b, head, i, j]));
                 let bias = bias.map_or(0.0, |x| x[row + j]);

@@ -253,6 +253,8 @@ pub struct Attention<'a, T: GemmElement> {
     /// `Some(offset)`: query `i` sees the keys `j ≤ i + offset`. Zero is PyTorch's `is_causal` (aligned at the top
     /// left, also when `Tq ≠ Tk`); decoding with a cache of `n` earlier keys has the offset `n`.
     pub causal: Option<isize>,
+    /// `Some(window)`, with `causal`: query `i` sees the keys `j > i + offset − window` only.
+    pub window: Option<usize>,
     /// A mask over `[B, H, Tq, Tk]`; with `causal`, both hold.
     pub mask: Option<AttentionMask<'a, T::Acc>>,
     /// Dropout of the weights.
@@ -285,21 +287,30 @@ impl<T: AttentionElement> Attention<'_, T> {
         blocks
     }
 
-    /// One past the last key that query `i` sees.
+    /// The keys that query `i` sees.
     #[inline]
-    pub(super) fn visible(&self, i: usize) -> usize {
-        match self.causal {
-            None => self.shape.tk,
-            Some(offset) => {
-                (i as isize).saturating_add(offset).saturating_add(1).clamp(0, self.shape.tk as isize) as usize
-            }
-        }
+    pub(super) fn visible(&self, i: usize) -> Range<usize> {
+        let Some(offset) = self.causal else { return 0..self.shape.tk };
+        // Behind the last key, too, the window is counted back from where causality ends.
+        let causal = (i as isize).saturating_add(offset).saturating_add(1);
+        let start = self.window.map_or(0, |window| causal.saturating_sub_unsigned(window));
+        let end = causal.clamp(0, self.shape.tk as isize);
+        start.clamp(0, end) as usize..end as usize
     }
 
-    /// One past the last key that any of the rows sees. A block ends with its last query, also if it spans several
-    /// heads.
-    pub(super) fn visible_to_any(&self, rows: &Range<usize>) -> usize {
-        self.visible((rows.end - 1) % self.shape.tq)
+    /// Those of them in a tile of `n` keys from `j` on, counted from there.
+    #[inline]
+    pub(super) fn visible_in(&self, i: usize, j: usize, n: usize) -> Range<usize> {
+        let Range { start, end } = self.visible(i);
+        let end = end.saturating_sub(j).min(n);
+        start.saturating_sub(j).min(end)..end
+    }
+
+    /// From the first to the last key that any of the rows sees. A block begins with its first query and ends with its last, also
+    /// if it spans several heads.
+    pub(super) fn visible_to_any(&self, rows: &Range<usize>) -> Range<usize> {
+        let tq = self.shape.tq;
+        self.visible(rows.start % tq).start..self.visible((rows.end - 1) % tq).end
     }
 
     /// The head and the query of row `r` of key head `hk`.

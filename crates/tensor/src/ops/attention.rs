@@ -27,6 +27,9 @@ pub struct AttentionOptions {
     /// How many keys come before the first query's own: 0 aligns the triangle at the top left, as PyTorch does; decoding
     /// behind a cache of `n` keys has `n`.
     pub causal_offset: usize,
+    /// With `causal`: a query sees that many keys at most, the last ones that causality leaves it (a sliding window: Beltagy et al.
+    /// 2020): `j > i + causal_offset − window`. What lies before is not even looked at.
+    pub window: Option<usize>,
     /// The scores' factor; `1/√D` if `None`.
     pub scale: Option<f64>,
     /// Dropout of the weights.
@@ -40,6 +43,8 @@ pub struct AttentionArgs {
     pub mask: Option<Tensor>,
     /// `Some(n)`: query `i` sees the keys `j ≤ i + n`.
     pub causal: Option<usize>,
+    /// `Some(w)`, of causal attention only: it sees the keys `j > i + n − w` only.
+    pub window: Option<usize>,
     /// The scores' factor.
     pub scale: f64,
     /// Dropout of the weights.
@@ -59,10 +64,15 @@ pub struct AttentionGradients {
     pub mask: Option<Tensor>,
 }
 
-/// `[Tq, Tk]`, true where query `i` may see key `j`: `j ≤ i + offset`.
-pub fn causal_mask(tq: usize, tk: usize, offset: usize, device: &Device) -> Tensor {
+/// `[Tq, Tk]`, true where query `i` may see key `j`: `i + offset − window < j ≤ i + offset`.
+pub fn causal_mask(tq: usize, tk: usize, offset: usize, window: Option<usize>, device: &Device) -> Tensor {
     let count = |n: usize| Tensor::arange(0i64, n as i64, 1).to_device(device);
-    count(tk).le(&count(tq).add_scalar(offset as f64).reshape([tq, 1]))
+    let (keys, last) = (count(tk), count(tq).add_scalar(offset as f64).reshape([tq, 1]));
+    let seen = keys.le(&last);
+    match window {
+        Some(window) => seen.logical_and(&keys.add_scalar(window as f64).gt(&last)),
+        None => seen,
+    }
 }
 
 /// Checks everything; queries, keys and values in one dtype, and the arguments for the backend.
@@ -121,8 +131,10 @@ fn prepare(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> ([
         ensure!((0.0..=1.0).contains(&dropout.p), Value, OP, "the dropout probability {} is not in [0, 1]", dropout.p);
     }
     let dropout = options.dropout.filter(|dropout| dropout.p > 0.0);
-    let causal = options.causal.then_some(options.causal_offset);
-    ([q, k, v].map(|x| x.to_dtype(dtype)), AttentionArgs { mask, causal, scale, dropout })
+    let (causal, window) = (options.causal.then_some(options.causal_offset), options.window);
+    ensure!(window.is_none() || options.causal, Value, OP, "a window is one of causal attention: set `causal`, too");
+    ensure!(window != Some(0), Value, OP, "a window of no keys: it must be at least 1");
+    ([q, k, v].map(|x| x.to_dtype(dtype)), AttentionArgs { mask, causal, window, scale, dropout })
 }
 
 /// Every key head as often as query heads share it: `[B, Hₖ, T, D]` to `[B, H, T, D]`.
@@ -149,7 +161,7 @@ fn weights(q: &Tensor, k: &Tensor, args: &AttentionArgs) -> (Tensor, Tensor) {
         None => {}
     }
     if let Some(offset) = args.causal {
-        let hidden = causal_mask(tq, tk, offset, &q.device()).logical_not();
+        let hidden = causal_mask(tq, tk, offset, args.window, &q.device()).logical_not();
         s = s.masked_fill(&hidden, f64::NEG_INFINITY);
     }
     let top = s.max_keepdims(-1);
