@@ -1,5 +1,5 @@
-// C = A · B + bias on tensor cores: 16-bit numbers, f32 sums. One program for each way in which the operands lie in memory:
-// -DA_ALONG_K=1 if A's rows are runs of memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows
+// C = A · B + bias on tensor cores, with f32 sums: of bf16, of f16, and of f32 whose last 13 bits are rounded off (TF32), -DTYPE.
+// One program for each way in which the operands lie in memory: -DA_ALONG_K=1 if A's rows are runs of memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows
 // are; -DALIGNED=1 if every run begins and ends at a multiple of 16 bytes.
 //
 // A block makes a tile of C, and walks along K in slices of DEPTH. While its warps multiply one slice, the copies of the
@@ -8,48 +8,70 @@
 #include "matmul.cuh"
 #include "reduction.cuh"
 
-constexpr int DEPTH = 32, STAGES = 4;
-// Matrix instructions take 16 × 16 numbers of A and 16 × 8 of B.
-constexpr int FRAGMENT = 16;
+typedef TYPE T;
 // Numbers in 16 bytes, which is what one copy and one row of `ldmatrix` move.
-constexpr int CHUNK = 8;
+constexpr int CHUNK = 16 / sizeof(T);
+// A matrix instruction takes 16 rows of A and 8 columns of B, and two chunks along K. What is called a fragment is 16 rows of either.
+constexpr int FRAGMENT = 16, STEP = 2 * CHUNK;
+constexpr int DEPTH = 2 * STEP, STAGES = 4;
 
-__device__ __forceinline__ u32 pack(f32 low, f32 high, bf16) { return pack_bf16x2_rn(low, high); }
-__device__ __forceinline__ u32 pack(f32 low, f32 high, f16) { return pack_f16x2_rn(low, high); }
 __device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], bf16) { mma_m16n8k16_bf16(d, a, b); }
 __device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f16) { mma_m16n8k16_f16(d, a, b); }
+__device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f32) { mma_m16n8k8_tf32(d, a, b); }
+
+// Two neighbours, rounded.
+__device__ __forceinline__ void store_pair(bf16* to, f32 low, f32 high) { *reinterpret_cast<u32*>(to) = pack_bf16x2_rn(low, high); }
+__device__ __forceinline__ void store_pair(f16* to, f32 low, f32 high) { *reinterpret_cast<u32*>(to) = pack_f16x2_rn(low, high); }
+__device__ __forceinline__ void store_pair(f32* to, f32 low, f32 high) { *reinterpret_cast<float2*>(to) = make_float2(low, high); }
 
 // A slice of one operand in shared memory: of A its rows, of B its columns (both are called rows), by DEPTH along K. Lines
 // are what is contiguous in global memory: rows, or what several rows have at one place of K.
 //
-// It lies there in panels of one fragment's length along the lines, so that from fragment to fragment addresses differ by
+// It lies there in panels of two chunks along the lines, so that from fragment to fragment addresses differ by
 // constants. Shared memory has 32 banks of 4 bytes, eight chunks in all: `ldmatrix` reads eight chunks below each other,
 // 2 lines apart of what the banks hold, and so each second four lines swap their two chunks; a copy writes along the lines,
 // so panels are shifted against each other.
-template <int ROWS, bool ALONG_K> struct Slice {
+template <class X, int ROWS, bool ALONG_K> struct Slice {
     static constexpr int LINES = ALONG_K ? ROWS : DEPTH, LENGTH = ALONG_K ? DEPTH : ROWS, CHUNKS = LENGTH / CHUNK;
-    static constexpr int PANEL = LINES * FRAGMENT + (ALONG_K ? 4 : 2) * CHUNK, SIZE = LENGTH / FRAGMENT * PANEL;
+    // From line to line, and from panel to panel.
+    static constexpr int LINE = STEP, PANEL = LINES * LINE + (ALONG_K ? 4 : 2) * CHUNK, SIZE = CHUNKS / 2 * PANEL;
 
     __device__ static __forceinline__ int offset(int line, int chunk) {
-        return chunk / 2 * PANEL + line * FRAGMENT + ((chunk ^ line / 4) & 1) * CHUNK;
+        return chunk / 2 * PANEL + line * LINE + ((chunk ^ line / 4) & 1) * CHUNK;
     }
-    // Where this lane finds its share of the fragment of 16 rows from `row` on and of the first 16 numbers along K: its row of
-    // one of four matrices of 8 × 8, which are rows 0…7 and 8…15 of the first half of K, then of the second.
+    // Where this lane finds its share of the fragment of 16 rows from `row` on and of the first STEP numbers along K: its row of
+    // one of four matrices of 8 rows and a chunk, which are rows 0…7 and 8…15 of the first half of K, then of the second.
     __device__ static __forceinline__ int share(int row) {
         int lane = lane_id();
         return ALONG_K ? offset(row + lane % 16, lane / 16) : offset(lane / 16 * 8 + lane % 8, row / CHUNK + lane / 8 % 2);
     }
-    // The fragment that is i times 16 rows and k times 16 numbers along K from there.
-    template <class T> __device__ static __forceinline__ void fragment(u32 (&r)[4], const T* share, int i, int k) {
+    // The fragment that is i times 16 rows and k times STEP numbers along K from there.
+    __device__ static __forceinline__ void fragment(u32 (&r)[4], const X* share, int i, int k) {
         if (ALONG_K)
-            ldmatrix_x4(r, share + k * PANEL + i * FRAGMENT * FRAGMENT);
+            ldmatrix_x4(r, share + k * PANEL + i * FRAGMENT * LINE);
         else
-            ldmatrix_x4_trans(r, share + i * PANEL + k * FRAGMENT * FRAGMENT);
+            ldmatrix_x4_trans(r, share + i * PANEL + k * STEP * LINE);
+        if (sizeof(X) == 4)
+            for (int e = 0; e < 4; e++) r[e] = f32_to_tf32(__uint_as_float(r[e]));
+    }
+};
+
+// `ldmatrix` transposes numbers of 16 bits only. Those of 32 are read one by one: 8 neighbours of each of four lines, which lie in all
+// 32 banks if lines are 8 banks apart.
+template <int ROWS> struct Slice<f32, ROWS, false> {
+    static constexpr int LINES = DEPTH, CHUNKS = ROWS / CHUNK, LINE = ROWS + 8, SIZE = LINES * LINE;
+
+    __device__ static __forceinline__ int offset(int line, int chunk) { return line * LINE + chunk * CHUNK; }
+    __device__ static __forceinline__ int share(int row) { return lane_id() % 4 * LINE + row + lane_id() / 4; }
+    __device__ static __forceinline__ void fragment(u32 (&r)[4], const f32* share, int i, int k) {
+        share += i * FRAGMENT + k * STEP * LINE;
+#pragma unroll
+        for (int e = 0; e < 4; e++) r[e] = f32_to_tf32(share[e / 2 * CHUNK * LINE + e % 2 * 8]);
     }
 };
 
 // The first `count` numbers of a chunk, and zeros.
-template <class T> __device__ __forceinline__ void copy_chunk(T* to, const T* from, bool there, int count) {
+__device__ __forceinline__ void copy_chunk(T* to, const T* from, bool there, int count) {
 #if ALIGNED
     // All or nothing.
     cp_async_16(to, from, there ? 16 : 0);
@@ -62,8 +84,8 @@ template <class T> __device__ __forceinline__ void copy_chunk(T* to, const T* fr
 }
 
 // The way of one operand into shared memory: the chunks that this thread copies, the same of every slice.
-template <class T, int ROWS, bool ALONG_K, int THREADS> struct Feed {
-    typedef Slice<ROWS, ALONG_K> S;
+template <int ROWS, bool ALONG_K, int THREADS> struct Feed {
+    typedef Slice<T, ROWS, ALONG_K> S;
     // All threads copy so many lines at a time, so often for a slice.
     static constexpr int LINES = THREADS / S::CHUNKS, PASSES = S::LINES / LINES;
     static_assert(LINES % 8 == 0, "each pass swaps the same chunks");
@@ -87,22 +109,22 @@ template <class T, int ROWS, bool ALONG_K, int THREADS> struct Feed {
 #pragma unroll
         for (int p = 0; p < PASSES; p++) {
             bool there = ALONG_K ? k < depth && p * LINES < rows : k + p * LINES < depth;
-            copy_chunk(slice + to + p * LINES * FRAGMENT, from + p * LINES * pitch, there, ALONG_K ? depth - k : rows);
+            copy_chunk(slice + to + p * LINES * S::LINE, from + p * LINES * pitch, there, ALONG_K ? depth - k : rows);
         }
         from += ALONG_K ? DEPTH : DEPTH * pitch;
     }
 };
 
 // A block that makes ROWS × COLUMNS of C, each warp WARP_ROWS × WARP_COLUMNS of it.
-template <class T, int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struct Block {
+template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struct Block {
     static constexpr int WARPS_ALONG = COLUMNS / WARP_COLUMNS, THREADS = ROWS / WARP_ROWS * WARPS_ALONG * WARP;
     static constexpr int A_FRAGMENTS = WARP_ROWS / FRAGMENT, B_FRAGMENTS = WARP_COLUMNS / FRAGMENT;
-    typedef Slice<ROWS, A_ALONG_K> A;
-    typedef Slice<COLUMNS, B_ALONG_K> B;
+    typedef Slice<T, ROWS, A_ALONG_K> A;
+    typedef Slice<T, COLUMNS, B_ALONG_K> B;
     static constexpr int STAGE = A::SIZE + B::SIZE;
 
     // A warp goes through a slice in steps: at each place along K, the one half of its fragments of A and then the other.
-    static constexpr int HALF = A_FRAGMENTS / 2, STEPS = 2 * DEPTH / FRAGMENT;
+    static constexpr int HALF = A_FRAGMENTS / 2, STEPS = 2 * DEPTH / STEP;
     // The fragments of a step, and those of the next.
     struct Fragments { u32 a[2][HALF][4], b[2][B_FRAGMENTS][4]; };
     // Each fragment of B is two of what an instruction takes: d[i][2 j] and d[i][2 j + 1].
@@ -135,8 +157,8 @@ template <class T, int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struc
 
     // d = the tile's rows of A times its columns of B.
     __device__ static __forceinline__ void product(Sums& d, T* ring, const T* a, const T* b, const Shape& s, const Place& at) {
-        Feed<T, ROWS, A_ALONG_K, THREADS> feed_a(a + (i64)at.row * s.a_row, A_ALONG_K ? s.a_row : s.a_column, s.m - at.row);
-        Feed<T, COLUMNS, B_ALONG_K, THREADS> feed_b(b + (i64)at.column * s.b_column, B_ALONG_K ? s.b_column : s.b_row, s.n - at.column);
+        Feed<ROWS, A_ALONG_K, THREADS> feed_a(a + (i64)at.row * s.a_row, A_ALONG_K ? s.a_row : s.a_column, s.m - at.row);
+        Feed<COLUMNS, B_ALONG_K, THREADS> feed_b(b + (i64)at.column * s.b_column, B_ALONG_K ? s.b_column : s.b_row, s.n - at.column);
         int k = (int)s.k, slices = (k + DEPTH - 1) / DEPTH;
         // Past the end nothing is copied; the group is counted all the same, so that every wait is for the same number.
         auto fetch = [&](int slice) {
@@ -188,8 +210,7 @@ template <class T, int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struc
             for (int i = 0; i < 2 * A_FRAGMENTS; i++) {
                 int row = first_row() + i * 8 + g;
                 const f32* sums = &d[i / 2][j][i % 2 * 2];
-                u32* pair = reinterpret_cast<u32*>(tile + offset(row, column / CHUNK) + 2 * t);
-                *pair = pack(sums[0] + low, sums[1] + high, T{});
+                store_pair(tile + offset(row, column / CHUNK) + column % CHUNK, sums[0] + low, sums[1] + high);
             }
         }
     }
@@ -223,14 +244,11 @@ template <class T, int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struc
     }
 };
 
-#define KERNELS(name, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(256, ALIGNED ? 2 : 1)                                                          \
-        matmul_large_##name(const T* a, const T* b, const T* bias, T* c, Shape s, Layout<2> batch) {              \
-        Block<T, 128, 128, 64, 32>::run(a, b, bias, c, s, batch);                                                 \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(128, 4)                                                           \
-        matmul_small_##name(const T* a, const T* b, const T* bias, T* c, Shape s, Layout<2> batch) {              \
-        Block<T, 64, 64, 32, 32>::run(a, b, bias, c, s, batch);                                                   \
-    }
-KERNELS(f16, f16)
-KERNELS(bf16, bf16)
+extern "C" __global__ void __launch_bounds__(256, ALIGNED ? 2 : 1)
+    matmul_large(const T* a, const T* b, const T* bias, T* c, Shape s, Layout<2> batch) {
+    Block<128, 128, 64, 32>::run(a, b, bias, c, s, batch);
+}
+extern "C" __global__ void __launch_bounds__(128, 4)
+    matmul_small(const T* a, const T* b, const T* bias, T* c, Shape s, Layout<2> batch) {
+    Block<64, 64, 32, 32>::run(a, b, bias, c, s, batch);
+}

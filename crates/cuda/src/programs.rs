@@ -118,6 +118,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "cross_entropy_backward.cu"
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
+        "matmul_mma.cu" => &[BF16, F16, F32],
         // A truth value is read as the byte that it is.
         "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],
         _ => &[],

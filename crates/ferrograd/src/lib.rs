@@ -45,7 +45,8 @@ pub mod prelude {
     pub use ferrograd_nn::*;
     pub use ferrograd_optim::*;
     pub use ferrograd_tensor::random::{manual_seed, with_seed};
-    pub use ferrograd_tensor::{Axes, DType, Device, Error, INFER, Shape, Tensor, catch, s};
+    pub use ferrograd_tensor::{Axes, DType, Device, Error, INFER, MatmulPrecision, Shape, Tensor, catch, s};
+    pub use ferrograd_tensor::{matmul_precision, set_matmul_precision};
 }
 
 /// The README's programs, compiled and run as tests.

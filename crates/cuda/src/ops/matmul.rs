@@ -7,7 +7,7 @@ use crate::launch::Arguments;
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::{DType, Shape, Tensor};
+use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
 
 /// The same as `Shape` in `matmul.cuh`.
 #[repr(C)]
@@ -60,7 +60,7 @@ pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
     let simple = (1..1 << 30).contains(&k);
     if a.dtype().is_float() && simple && (c.dim(-2) == 1 || n == 1) {
         matvec(cuda, a, b, bias.as_ref(), &c);
-    } else if a.dtype().is_half() && simple {
+    } else if simple && has_tensor_cores(a.dtype()) {
         let (a, b) = (InRuns::of(a, r - 1), InRuns::of(b, r - 2));
         on_tensor_cores(&Product::new(cuda, &a.matrix, &b.matrix, bias, &c), &a, &b);
     } else if a.dtype().is_float() && simple {
@@ -184,14 +184,23 @@ fn tile(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
     if !wasteful && LARGE.count(m, n, batches) >= multiprocessors { LARGE } else { SMALL }
 }
 
-/// Numbers in shared memory of so many rows of one operand, as `Slice` in `matmul_mma.cu` lays them out.
-fn slice(rows: usize, along_k: bool) -> usize {
-    let (lines, length, shift) = if along_k { (rows, DEPTH, 32) } else { (DEPTH, rows, 16) };
-    length / 16 * (16 * lines + shift)
+/// Are products of these made by tensor cores? Those of f32 are where TF32 will do.
+fn has_tensor_cores(dtype: DType) -> bool {
+    dtype.is_half() || dtype == DType::F32 && matmul_precision() == MatmulPrecision::Tf32
 }
 
-/// Of K in shared memory at a time, and how many times.
-const DEPTH: usize = 32;
+/// Numbers, of so many bytes, in shared memory of so many rows of one operand, as `Slice` in `matmul_mma.cu` lays them out.
+fn slice(rows: usize, along_k: bool, size: usize) -> usize {
+    // Of a copy, and of K at a time.
+    let (chunk, depth) = (16 / size, 4 * 16 / size);
+    match along_k {
+        true => 2 * (2 * chunk * rows + 4 * chunk),
+        false if size == 2 => rows / (2 * chunk) * (2 * chunk * depth + 2 * chunk),
+        false => depth * (rows + 8),
+    }
+}
+
+/// Slices of K in shared memory at a time.
 const STAGES: usize = 4;
 
 /// The programs of `matmul_mma.cu`: A along K, B along K, both aligned.
@@ -211,14 +220,15 @@ pub fn programs() -> impl Iterator<Item = Program> {
     DEFINES.iter().map(|define| ("matmul_mma.cu", *define))
 }
 
-/// `kernels/matmul_mma.cu`: the half types.
+/// `kernels/matmul_mma.cu`: the half types, and f32 as TF32.
 #[track_caller]
 fn on_tensor_cores(product: &Product, a: &InRuns, b: &InRuns) {
     let Sizes { m, n, batches, .. } = product.sizes;
     let tile = tile(m as usize, n as usize, batches as usize, product.cuda.multiprocessors as usize);
     let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
     let define = DEFINES[4 * a.along_k as usize + 2 * b.along_k as usize + (a.aligned && b.aligned) as usize];
-    let shared = STAGES * (slice(tile.rows, a.along_k) + slice(tile.columns, b.along_k)) * size_of::<u16>();
+    let size = product.c.dtype().size();
+    let shared = STAGES * (slice(tile.rows, a.along_k, size) + slice(tile.columns, b.along_k, size)) * size;
     // SAFETY: the program reads operands that lie so.
     unsafe { product.launch("matmul_mma.cu", define, name, tile, shared as u32) };
 }

@@ -3,6 +3,36 @@
 use crate::shape::Shape;
 use crate::tensor::same_device;
 use crate::{DType, Tensor, ensure, fail};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How exact products of f32 matrices are, where a device has a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MatmulPrecision {
+    /// Products and sums in f32.
+    #[default]
+    Highest,
+    /// The operands are rounded to TF32, 10 bits after the point instead of 23 (a relative error of 2⁻¹¹ each), and the sums are f32:
+    /// on a card tensor cores do that, several times as fast. Products of vectors stay exact, and so does the CPU.
+    Tf32,
+}
+
+static TF32: AtomicBool = AtomicBool::new(false);
+
+/// How exact products of f32 matrices are from here on, in the whole program.
+///
+/// ```
+/// use ferrograd_tensor::{MatmulPrecision, matmul_precision, set_matmul_precision};
+/// assert_eq!(matmul_precision(), MatmulPrecision::Highest);
+/// set_matmul_precision(MatmulPrecision::Tf32);
+/// ```
+pub fn set_matmul_precision(precision: MatmulPrecision) {
+    TF32.store(precision == MatmulPrecision::Tf32, Ordering::Relaxed);
+}
+
+/// What [`set_matmul_precision`] has set; [`Highest`](MatmulPrecision::Highest) if nobody has.
+pub fn matmul_precision() -> MatmulPrecision {
+    if TF32.load(Ordering::Relaxed) { MatmulPrecision::Tf32 } else { MatmulPrecision::Highest }
+}
 
 impl Tensor {
     /// `C[…, m, n] = Σ_k A[…, m, k] · B[…, k, n]`: `[…, M, K] × […, K, N]`, leading dimensions broadcast. A vector on
