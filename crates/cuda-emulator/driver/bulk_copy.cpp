@@ -29,7 +29,8 @@ Box box_of(const void *map, const void *shared, const int *at, int count, const 
   if (box.map.rank != count)
     gang.fail("the tensor map has " + std::to_string(box.map.rank) + " dimensions", file, line);
   const unsigned inner = box.map.box[0] * box.map.element_bytes;
-  const bool strided = std::any_of(box.map.element_strides, box.map.element_strides + count, [](int s) { return s != 1; });
+  const auto *strides = box.map.element_strides;
+  const bool strided = std::any_of(strides, strides + count, [](int stride) { return stride != 1; });
   if (box.map.interleave || strided || (box.map.swizzle && inner != 16u << box.map.swizzle))
     gang.fail("interleaved or strided boxes, and swizzles that are wider than the box, are not modelled", file, line);
   std::copy(at, at + count, box.at);

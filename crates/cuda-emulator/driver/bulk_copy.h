@@ -17,15 +17,16 @@ struct Box {
   unsigned shared;  // address
 
   size_t bytes() const;
-  // Calls `move(global, offset, bytes)` for all parts of the box, of 16 bytes or an element; global is null outside the tensor.
+  // Calls `move(global, offset, bytes)` for all parts of the box, of 16 bytes or an element; global is null outside the
+  // tensor.
   template <class Move>
   void for_each_piece(Move move) const;
   // Where the byte at this offset of the box lies: swizzled.
   unsigned swizzled(size_t offset) const;
 };
 
-// Loads. A mbarrier says when one is done, so the schedule lets it happen at any time before that: when it is asked for,
-// when the dice say so, or when nothing else can.
+// Loads. An mbarrier says when one is done, so the schedule lets it happen at any time before that: when it is asked
+// for, when the dice say so, or when nothing else can.
 class CopyEngine {
  public:
   void load(const Box &box, unsigned barrier, unsigned ranks, const char *file, int line);
@@ -79,8 +80,8 @@ class BulkStores {
   unsigned committed_ = 0;
 };
 
-// What stmatrix has written to a block's shared memory and the copy engine may not see yet: each row until the lanes that
-// wrote it have called fence.proxy.async. (Ordinary stores are not seen here.)
+// What stmatrix has written to a block's shared memory and the copy engine may not see yet: each row until the lanes
+// that wrote it have called fence.proxy.async. (Ordinary stores are not seen here.)
 class UnfencedWrites {
  public:
   void add(unsigned address, unsigned warp, unsigned lanes) { rows_.push_back({address, warp, lanes}); }

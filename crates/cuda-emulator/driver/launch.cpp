@@ -101,15 +101,15 @@ CUresult launch(Request request, CUstream handle, void **arguments, void **extra
 DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                           unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                           void **arguments, void **extra) {
-  return launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, false, no_cluster}, stream,
-                arguments, extra);
+  const dim3 grid = {grid_x, grid_y, grid_z}, block = {block_x, block_y, block_z};
+  return launch({function, grid, block, shared_bytes, false, no_cluster}, stream, arguments, extra);
 }
 
 DRIVER_API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                                      CUstream stream, void **arguments) {
-  return launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, true, no_cluster}, stream,
-                arguments, nullptr);
+  const dim3 grid = {grid_x, grid_y, grid_z}, block = {block_x, block_y, block_z};
+  return launch({function, grid, block, shared_bytes, true, no_cluster}, stream, arguments, nullptr);
 }
 
 DRIVER_API cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **arguments, void **extra) {

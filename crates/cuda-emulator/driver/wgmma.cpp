@@ -31,7 +31,7 @@ class Operand {
       fail_here("a matrix that does not begin where its swizzle does");
   }
 
-  // Rows from `first` on, as numbers along K for each, or with K outermost.
+  // Calls `set(row, k, number)` for `count` rows from `first` on.
   template <class Set>
   void read(int first, int count, MatrixProducts::Widen widen, Set set) const {
     // A chunk is eight numbers along K of one row, or at one place of K those of eight rows.
@@ -143,9 +143,11 @@ void MatrixProducts::complete_first() {
             product.widen(product.a_registers[lane][i / 2] >> 16 * (i % 2) & 0xFFFF);
   } else {
     const int warp = int(gang.current->id / warp_size % 4);
-    Operand(how.a, how.transpose_a).read(warp * rows, rows, product.widen, [](int row, int k, float x) { a[row][k] = x; });
+    const Operand operand(how.a, how.transpose_a);
+    operand.read(warp * rows, rows, product.widen, [](int row, int k, float x) { a[row][k] = x; });
   }
-  Operand(how.b, how.transpose_b).read(0, how.columns, product.widen, [](int column, int k, float x) { b[k][column] = x; });
+  const Operand operand(how.b, how.transpose_b);
+  operand.read(0, how.columns, product.widen, [](int column, int k, float x) { b[k][column] = x; });
   Sums &sums = *product.sums;
   auto value = [&](int lane, int i) -> float & { return sums.values[size_t(lane * sums.count + i)]; };
   for_each_sum(sums.count, [&](int lane, int i, int row, int column) {

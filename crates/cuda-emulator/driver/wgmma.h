@@ -1,4 +1,5 @@
-// wgmma: matrix products of a warpgroup, which read shared memory and change registers some time before the wait for them.
+// wgmma: matrix products of a warpgroup, which read shared memory and change registers some time before the wait for
+// them.
 #pragma once
 
 #include <cstdint>

@@ -28,6 +28,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "elementwise.cuh"
     "exponentials.cuh"
     "functions.cuh"
+    "hopper.cuh"
     "integers.cuh"
     "layout.cuh"
     "matmul.cuh"
@@ -62,6 +63,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "matmul.cu"
     "matmul_mma.cu"
     "matmul_simt.cu"
+    "matmul_wgmma.cu"
     "matvec.cu"
     "moments.cu"
     "optimizer.cu"
@@ -192,33 +194,47 @@ fn unit((file, define): Program) -> Result<Unit<'static>> {
     Ok(Unit { name: file, source, define })
 }
 
+/// The architecture of Hopper with all its instructions.
+const HOPPER: &str = "sm_90a";
+
 /// A program that was compiled ahead of time.
 pub struct Report {
     /// The file, and what is defined for it.
     pub program: String,
     /// What the compiler said of it: registers and memory of each kernel, and warnings.
     pub log: String,
+    /// The machine code.
+    pub cubin: Vec<u8>,
+    /// Is it written in Hopper's own instructions?
+    pub hopper: bool,
     /// How long it took.
     pub time: Duration,
 }
 
-/// Compiles every program for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept there, where
+/// Compiles every program that there is for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept there, where
 /// `FERROGRAD_CACHE` finds it on a machine without the compiler.
 ///
 /// # Errors
 /// The first program that does not compile or cannot be written.
 pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Report>> {
-    let (programs, next) = (ops::programs(), AtomicUsize::new(0));
-    let one = |program: Program| {
+    let mut programs = Vec::new();
+    for program in ops::programs() {
+        let unit = unit(program)?;
+        if architecture == HOPPER || !unit.is_for_hopper() {
+            programs.push((unit, program));
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let one = |(unit, (file, define)): (Unit, Program)| {
         let start = Instant::now();
-        let (unit, (file, define)) = (unit(program)?, program);
         let compiled = unit.compile(architecture, &["--ptxas-options=-v"])?;
         if let Some(folder) = folder {
             let path = folder.join(unit.file_name(architecture, None));
             keep(&path, &compiled.cubin).map_err(|e| Error::io(&path, &e))?;
         }
         let name = if define.is_empty() { file.to_owned() } else { format!("{file} {define}") };
-        Ok(Report { program: name, log: compiled.log, time: start.elapsed() })
+        let (log, cubin, hopper) = (compiled.log, compiled.cubin, unit.is_for_hopper());
+        Ok(Report { program: name, log, cubin, hopper, time: start.elapsed() })
     };
     let worker = || -> Vec<(usize, Result<Report>)> {
         let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < programs.len());

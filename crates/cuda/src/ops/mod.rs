@@ -10,6 +10,7 @@ pub mod index;
 pub mod index_check;
 pub mod layer_norm;
 pub mod matmul;
+pub mod matmul_wgmma;
 pub mod matvec;
 pub mod moments;
 pub mod optimizer;
@@ -72,6 +73,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());
     all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));
