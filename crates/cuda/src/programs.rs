@@ -84,6 +84,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "ladder/matmul/06_tensor_core.cu"
     "ladder/matmul/07_pipelined.cu"
     "ladder/matmul/08_swizzled.cu"
+    "ladder/matmul/09_wgmma.cu"
 };
 
 /// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.
