@@ -10,7 +10,7 @@ __device__ __forceinline__ void matmul(const T* a, const T* b, const T* bias, T*
     typedef compute_t<T> A;
     __shared__ A a_tile[DEPTH][TILE + 1], b_tile[DEPTH][TILE + 1];
     u32 row = threadIdx.x / (TILE / EACH) * EACH, column = threadIdx.x % (TILE / EACH) * EACH;
-    Place at = place<TILE, TILE>(s);
+    Place at = place<TILE, TILE>(s, blockIdx.x);
     i64 starts[2];
     batch.find(at.matrix, starts);
     a += starts[0], b += starts[1], c += (i64)at.matrix * s.m * s.n;

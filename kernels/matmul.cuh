@@ -16,10 +16,10 @@ struct Place { u32 matrix, row, column; };
 // and all of B; numbered down bands of BAND tiles, they make a patch of C that is about square, whose strips of A and B
 // stay in L2 while all of them read them.
 template <int ROWS, int COLUMNS>
-__device__ __forceinline__ Place place(const Shape& s) {
+__device__ __forceinline__ Place place(const Shape& s, u32 number) {
     constexpr u32 BAND = 8;
     u32 rows = (u32)((s.m + ROWS - 1) / ROWS), columns = (u32)((s.n + COLUMNS - 1) / COLUMNS);
-    u32 matrix = blockIdx.x / (rows * columns), tile = blockIdx.x % (rows * columns);
+    u32 matrix = number / (rows * columns), tile = number % (rows * columns);
     u32 first = tile / (BAND * columns) * BAND, within = tile % (BAND * columns);
     u32 height = rows - first < BAND ? rows - first : BAND;
     return {matrix, (first + within % height) * ROWS, within / height * COLUMNS};

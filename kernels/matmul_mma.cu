@@ -231,7 +231,7 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struct Block {
 
     __device__ static __forceinline__ void run(const T* a, const T* b, const T* bias, T* c, const Shape& s, const Layout<2>& batch) {
         DYNAMIC_SHARED(T, ring);
-        Place at = place<ROWS, COLUMNS>(s);
+        Place at = place<ROWS, COLUMNS>(s, blockIdx.x);
         i64 starts[2];
         batch.find(at.matrix, starts);
         Sums d = {};

@@ -103,7 +103,7 @@ template <class T, int EACH> struct Block {
 
     __device__ static __forceinline__ void run(const T* a, const T* b, const T* bias, T* c, const Shape& s, const Layout<2>& batch) {
         __shared__ __align__(16) Stage ring[STAGES];
-        Place at = place<TILE, TILE>(s);
+        Place at = place<TILE, TILE>(s, blockIdx.x);
         i64 starts[2];
         batch.find(at.matrix, starts);
         Feed<T, TILE> feed_a(a + starts[0] + at.row * s.a_row, s.a_row, s.a_column, s.m - at.row);

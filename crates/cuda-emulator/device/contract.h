@@ -63,6 +63,29 @@ void emulator_yield();
 void emulator_copy_async(void *to, const void *from, unsigned size, unsigned bytes, const char *file, int line);
 void emulator_copy_commit();
 void emulator_copy_wait(unsigned groups_left);
+
+// An address in the block's shared memory, as 32 bits.
+unsigned emulator_shared_address(const void *p, const char *file, int line);
+// Clusters: this block's rank, the place in another block's shared memory, and the barrier among all threads.
+unsigned emulator_cluster_rank();
+void *emulator_cluster_map(const void *p, unsigned rank, const char *file, int line);
+void emulator_cluster_arrive(const char *file, int line);
+void emulator_cluster_wait(const char *file, int line);
+// Barriers in shared memory. `rank` is a block of the cluster.
+void emulator_mbarrier_init(void *barrier, unsigned arrivals, const char *file, int line);
+void emulator_mbarrier_fence();
+void emulator_mbarrier_arrive(void *barrier, unsigned bytes, const char *file, int line);
+void emulator_mbarrier_arrive_cluster(void *barrier, unsigned rank, const char *file, int line);
+void emulator_mbarrier_wait(void *barrier, unsigned parity, const char *file, int line);
+// The copy engine: boxes at `coordinates` from and to shared memory. A load goes to the blocks whose ranks are set, and
+// with 0 to this one.
+void emulator_tma_load(void *to, const void *map, void *barrier, unsigned ranks, const int *coordinates, int count,
+                       const char *file, int line);
+void emulator_tma_store(const void *map, const void *from, const int *coordinates, int count, const char *file,
+                        int line);
+void emulator_bulk_commit();
+void emulator_bulk_wait(unsigned groups_left, bool only_read);
+void emulator_fence_proxy_async();
 }
 
 // What a lane brings to the matrix instructions; ptx.cuh says how fragments lie.
@@ -80,7 +103,24 @@ struct EmulatorMmaF64 {
   double *d;
   double a, b;
 };
+struct EmulatorStmatrix {
+  const unsigned *fragments;
+  void *row;
+  int matrices;
+  bool transposed;
+};
+// Matrices by descriptors, or `a` in registers.
+struct EmulatorWgmma {
+  float *d;
+  int columns;
+  const unsigned *a_registers;
+  unsigned long long a, b;
+  bool transpose_a, transpose_b, accumulate;
+};
 extern "C" {
+extern const EmulatorCollective emulator_stmatrix, emulator_wgmma_bf16, emulator_wgmma_f16;
+// Their parts are null, and a number of groups.
+extern const EmulatorCollective emulator_wgmma_fence, emulator_wgmma_commit, emulator_wgmma_wait;
 extern const EmulatorCollective emulator_ldmatrix, emulator_mma_m16n8k16_bf16, emulator_mma_m16n8k16_f16,
     emulator_mma_m16n8k8_tf32, emulator_mma_m8n8k4_f64;
 // Conversions of 16-bit numbers, to nearest, ties to even.

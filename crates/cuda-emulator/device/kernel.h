@@ -14,9 +14,16 @@ struct Thunk<kernel> {
   static constexpr unsigned count = sizeof...(Arguments);
   static constexpr unsigned long sizes[] = {sizeof(Arguments)..., 0};
 
+  // Arguments lie wherever the launch put them; a parameter lies as its type wants.
+  template <class Argument>
+  static Argument read(const void *from) {
+    Argument argument;
+    memcpy(&argument, from, sizeof argument);
+    return argument;
+  }
   template <int... I>
   static void apply(void **arguments, Indices<I...>) {
-    kernel(*static_cast<Arguments *>(arguments[I])...);
+    kernel(read<Arguments>(arguments[I])...);
   }
   static void call(void **arguments) { apply(arguments, Indices<__integer_pack(sizeof...(Arguments))...>()); }
 };

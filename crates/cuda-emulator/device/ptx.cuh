@@ -4,6 +4,7 @@
 #define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulator_dynamic_shared())
 
 inline unsigned lane_id() { return emulator_lane(); }
+inline unsigned shared_address(const void *p, EMULATOR_HERE) { return emulator_shared_address(p, file, line); }
 
 // ---- asynchronous copies from global to shared memory
 

@@ -134,6 +134,18 @@ DEVICE_API void emulator_barrier_arrive(unsigned id, unsigned threads, const cha
   if (barrier.arrived == awaited(barrier, *self.block)) release(*self.block, id);
 }
 
+DEVICE_API unsigned emulator_shared_address(const void *p, const char *file, int line) {
+  const unsigned address = gang.shared_address(p);
+  if (!address) gang.fail("no address in shared memory", file, line);
+  return address;
+}
+DEVICE_API unsigned emulator_cluster_rank() { return gang.current->block->rank; }
+DEVICE_API void *emulator_cluster_map(const void *p, unsigned rank, const char *file, int line) {
+  return gang.shared_at(gang.resident(rank, file, line), emulator_shared_address(p, file, line), 1);
+}
+DEVICE_API void emulator_cluster_arrive(const char *file, int line) { gang.cluster_arrive(file, line); }
+DEVICE_API void emulator_cluster_wait(const char *file, int line) { gang.cluster_wait(file, line); }
+
 DEVICE_API void emulator_copy_async(void *to, const void *from, unsigned size, unsigned bytes, const char *file,
                                     int line) {
   if (bytes > size) gang.fail("cp.async reads more than it writes", file, line);

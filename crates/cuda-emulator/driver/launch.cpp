@@ -9,14 +9,29 @@ using namespace emulator;
 
 namespace {
 
+// What the kernel itself says holds.
+constexpr dim3 no_cluster = {0, 0, 0};
+
 struct Request {
   Function *function;
   dim3 grid, block;
   unsigned shared_bytes;
   bool cooperative;
+  dim3 cluster;
 };
 
 uint64_t volume(dim3 d) { return uint64_t(d.x) * d.y * d.z; }
+
+constexpr unsigned max_cluster = 8;  // that every card has
+
+CUresult check_cluster(const Request &request) {
+  const dim3 &grid = request.grid, &cluster = request.cluster;
+  if (volume(cluster) == 1) return CUDA_SUCCESS;
+  if (card().major < 9 || request.cooperative) return CUDA_ERROR_NOT_SUPPORTED;
+  if (volume(cluster) > max_cluster || grid.x % cluster.x || grid.y % cluster.y || grid.z % cluster.z)
+    return CUDA_ERROR_INVALID_CLUSTER_SIZE;
+  return CUDA_SUCCESS;
+}
 
 CUresult check(const Request &request) {
   const dim3 &grid = request.grid, &block = request.block;
@@ -28,7 +43,7 @@ CUresult check(const Request &request) {
   const uint64_t resident = uint64_t(card().multiprocessors) *
                             occupancy(*request.function, unsigned(volume(block)), request.shared_bytes);
   if (request.cooperative && volume(grid) > resident) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
-  return CUDA_SUCCESS;
+  return check_cluster(request);
 }
 
 CUresult run(const Request &request, void **arguments) {
@@ -40,7 +55,8 @@ CUresult run(const Request &request, void **arguments) {
       request.grid,
       request.block,
       request.shared_bytes,
-      request.cooperative ? unsigned(volume(request.grid)) : 1,
+      unsigned(volume(request.cooperative ? request.grid : request.cluster)),
+      request.cluster,
       module.static_shared,
       module.static_shared_bytes,
   });
@@ -61,13 +77,18 @@ Operation with_copied_arguments(const Request &request, void **arguments) {
   };
 }
 
-CUresult launch(const Request &request, CUstream handle, void **arguments, void **extra) {
+CUresult launch(Request request, CUstream handle, void **arguments, void **extra) {
   Entry entry;
   if (!entry) return entry.error;
   if (!is_function(request.function)) return CUDA_ERROR_INVALID_HANDLE;
   if (extra) return CUDA_ERROR_NOT_SUPPORTED;
   if (!arguments && request.function->kernel->argument_count) return CUDA_ERROR_INVALID_VALUE;
-  if (volume(request.function->kernel->cluster) > 1) return CUDA_ERROR_NOT_SUPPORTED;
+  if (const dim3 &given = request.function->kernel->cluster; volume(given) > 0) {
+    if (volume(request.cluster) > 0 && memcmp(&given, &request.cluster, sizeof given)) return CUDA_ERROR_INVALID_VALUE;
+    request.cluster = given;
+  } else if (volume(request.cluster) == 0) {
+    request.cluster = {1, 1, 1};
+  }
   if (CUresult error = check(request)) return error;
   const Stream *stream = find_stream(handle);
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
@@ -80,15 +101,15 @@ CUresult launch(const Request &request, CUstream handle, void **arguments, void 
 DRIVER_API cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                           unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                           void **arguments, void **extra) {
-  return launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, false}, stream,
-                arguments, extra);
+  const dim3 grid = {grid_x, grid_y, grid_z}, block = {block_x, block_y, block_z};
+  return launch({function, grid, block, shared_bytes, false, no_cluster}, stream, arguments, extra);
 }
 
 DRIVER_API cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                                      CUstream stream, void **arguments) {
-  return launch({function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, true}, stream,
-                arguments, nullptr);
+  const dim3 grid = {grid_x, grid_y, grid_z}, block = {block_x, block_y, block_z};
+  return launch({function, grid, block, shared_bytes, true, no_cluster}, stream, arguments, nullptr);
 }
 
 DRIVER_API cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **arguments, void **extra) {
@@ -96,14 +117,15 @@ DRIVER_API cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, v
                   {config->grid_x, config->grid_y, config->grid_z},
                   {config->block_x, config->block_y, config->block_z},
                   config->shared_bytes,
-                  false};
+                  false,
+                  no_cluster};
   for (unsigned i = 0; i < config->attribute_count; i++) {
     const CUlaunchAttribute &attribute = config->attributes[i];
     if (attribute.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE) request.cooperative = attribute.value.cooperative != 0;
     if (attribute.id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION) {
       const auto &cluster = attribute.value.cluster;
       if (volume({cluster.x, cluster.y, cluster.z}) == 0) return CUDA_ERROR_INVALID_VALUE;
-      if (volume({cluster.x, cluster.y, cluster.z}) > 1) return CUDA_ERROR_NOT_SUPPORTED;
+      request.cluster = {cluster.x, cluster.y, cluster.z};
     }
   }
   return launch(request, config->stream, arguments, extra);

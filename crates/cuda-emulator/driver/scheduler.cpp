@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "faults.h"
+#include "mbarrier.h"
 
 extern "C" {
 __attribute__((visibility("default"))) uint3 threadIdx, blockIdx;
@@ -19,6 +20,8 @@ Schedule schedule;
 namespace {
 
 constexpr size_t red_zone_bytes = 256, shared_alignment = 1024;
+// Shared addresses begin behind what the system keeps for itself.
+constexpr unsigned first_shared_address = 1024;
 constexpr unsigned char poison = 0xFF, red_zone = 0xA7;
 // Rounds in which every thread only lets the others run, before a launch counts as stuck.
 constexpr uint64_t spins_before_giving_up = 20000;
@@ -28,6 +31,8 @@ std::string triple(uint3 v) {
 }
 
 unsigned volume(dim3 d) { return d.x * d.y * d.z; }
+
+size_t round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
 
 uint3 position(uint64_t number, dim3 in) {
   return {unsigned(number % in.x), unsigned(number / in.x % in.y), unsigned(number / in.x / in.y)};
@@ -92,7 +97,8 @@ void Gang::reset(Block &block, uint64_t number) {
   block.live = threads;
   block.open_barriers = 0;
   for (Barrier &barrier : block.barriers) barrier.arrived = 0, barrier.waiting.clear();
-  for (Warp &warp : block.warps) warp.exited = 0, warp.open.clear();
+  for (Warp &warp : block.warps) warp.exited = 0, warp.open.clear(), warp.products.forget();
+  block.unfenced.forget();
   if (threads % warp_size) block.warps.back().exited = ~0u << threads % warp_size;
   memset(block.dynamic_shared, poison, launch_->shared_bytes);
   memset(block.dynamic_shared + launch_->shared_bytes, red_zone, red_zone_bytes);
@@ -100,7 +106,14 @@ void Gang::reset(Block &block, uint64_t number) {
 }
 
 void Gang::run(uint64_t first) {
-  for (unsigned b = 0; b < launch_->gang; b++) reset(blocks_[b], first + b);
+  for (unsigned b = 0; b < launch_->gang; b++) {
+    reset(blocks_[b], number_of(first, b));
+    blocks_[b].rank = b;
+  }
+  copy_engine.forget();
+  forget_mbarriers();
+  cluster_arrived_ = cluster_phase_ = 0;
+  cluster_waiting_.clear();
   if (launch_->static_shared_bytes) memset(launch_->static_shared, poison, launch_->static_shared_bytes);
   active_ = nullptr;
   if (schedule.shuffled) std::shuffle(fresh_.begin(), fresh_.end(), schedule.random);
@@ -112,6 +125,16 @@ void Gang::run(uint64_t first) {
   if (!failure.empty()) stacks_.reset();
 }
 
+// Blocks are numbered along x first; a cluster is a box of them.
+uint64_t Gang::number_of(uint64_t first, unsigned rank) const {
+  const dim3 &grid = launch_->grid, &cluster = launch_->cluster;
+  if (volume(cluster) == 1) return first + rank;
+  const dim3 clusters = {grid.x / cluster.x, grid.y / cluster.y, grid.z / cluster.z};
+  const uint3 at = position(first / launch_->gang, clusters), in = position(rank, cluster);
+  return at.x * cluster.x + in.x +
+         uint64_t(grid.x) * (at.y * cluster.y + in.y + uint64_t(grid.y) * (at.z * cluster.z + in.z));
+}
+
 // A worker runs fresh threads one after another on its stack. When one of them has to wait, the stack stays with it
 // and another worker takes over; so threads that never wait cost no switch.
 void Gang::work() {
@@ -121,6 +144,7 @@ void Gang::work() {
     thread->stack = stack;
     thread->state = Thread::State::Ready;
     thread->copies.forget();
+    thread->stores.forget();
     gang.activate(thread);
     gang.launch_->kernel->call(gang.launch_->arguments);
     gang.exit_current();
@@ -138,7 +162,10 @@ void Gang::leave() {
 }
 
 void Gang::go_on(void **from, bool fresh_first) {
-  bool fresh = next_fresh_ < fresh_.size(), others = ready_head_ != ready_tail_;
+  bool fresh = next_fresh_ < fresh_.size();
+  // When every thread waits, what they wait for is asynchronous, or will never come.
+  while (!fresh && ready_head_ == ready_tail_ && copy_engine.complete_one()) continue;
+  bool others = ready_head_ != ready_tail_;
   if (fresh && (fresh_first || !others || (schedule.shuffled && schedule.below(2)))) {
     working_ = stacks_.take();
     switch_to_new(from, working_, work);
@@ -150,7 +177,7 @@ void Gang::go_on(void **from, bool fresh_first) {
     Thread *next = ready_[ready_head_++ & ready_mask_];
     next->state = Thread::State::Ready;
     activate(next);
-    switch_to(from, next->stack->suspended);
+    if (from != &next->stack->suspended) switch_to(from, next->stack->suspended);
   } else {
     switch_to(from, main_);
   }
@@ -172,28 +199,42 @@ void Gang::exit_current() {
   Thread &thread = *current;
   Block &block = *thread.block;
   Warp &warp = block.warps[thread.id / warp_size];
+  if (const char *why = thread.stores.finish()) fail(why, thread.file, thread.line);
   thread.state = Thread::State::Exited;
-  block.live--;
+  if (--block.live == 0 && copy_engine.loads_into(block))
+    fail("exits before all that its block loads is there", thread.file, thread.line);
   warp.exited |= 1u << thread.id % warp_size;
   progress();
   if (block.open_barriers || !warp.open.empty()) complete_without(thread);
+  perhaps_open_cluster_barrier();
+}
+
+// What happens at any time happens now, if the schedule's dice say so.
+void Gang::something_may_happen() {
+  if (schedule.asynchrony != Schedule::Asynchrony::Random) return;
+  current->copies.perhaps_complete_some();
+  current->stores.perhaps_complete_some();
+  // A warp's products are one thing, not one for each lane.
+  if (current->id % warp_size == 0) current->block->warps[current->id / warp_size].products.perhaps_complete_some();
+  copy_engine.perhaps_complete_some();
 }
 
 void Gang::come_to(const char *what, unsigned detail, const char *file, int line) {
   current->waits_at = what, current->detail = detail, current->file = file, current->line = line;
-  current->copies.perhaps_complete_some();
+  something_may_happen();
 }
 
 void Gang::wait() {
   Thread *self = current;
   self->state = Thread::State::Waiting;
   go_on(&self->stack->suspended, false);
-  self->copies.perhaps_complete_some();
+  something_may_happen();
 }
 
 void Gang::yield() {
   Thread *self = current;
-  self->copies.perhaps_complete_some();
+  something_may_happen();
+  if (idle_yields_ > fresh_.size()) copy_engine.complete_one();
   if (++idle_yields_ > spins_before_giving_up * fresh_.size())
     fail("spins for ever: no other thread changes what it waits for");
   make_ready(self);
@@ -215,6 +256,62 @@ bool Gang::is_shared(const void *address, size_t bytes) const {
   };
   return lies_in(current->block->dynamic_shared, launch_->shared_bytes) ||
          lies_in(launch_->static_shared, launch_->static_shared_bytes);
+}
+
+unsigned Gang::shared_address(const void *address) const {
+  const size_t in_static = size_t(static_cast<const char *>(address) - launch_->static_shared);
+  if (in_static < launch_->static_shared_bytes) return unsigned(first_shared_address + in_static);
+  const size_t in_dynamic = size_t(static_cast<const unsigned char *>(address) - current->block->dynamic_shared);
+  if (in_dynamic >= launch_->shared_bytes) return 0;
+  return unsigned(round_up(first_shared_address + launch_->static_shared_bytes, shared_alignment) + in_dynamic);
+}
+
+unsigned char *Gang::shared_at(Block &block, unsigned address, size_t bytes) {
+  const size_t in_static = address - size_t(first_shared_address);
+  if (in_static < launch_->static_shared_bytes) {
+    if (bytes > launch_->static_shared_bytes - in_static) return nullptr;
+    bool in_place = &block == active_ || launch_->gang == 1;
+    return in_place ? reinterpret_cast<unsigned char *>(launch_->static_shared) + in_static
+                    : block.static_shared.data() + in_static;
+  }
+  const size_t in_dynamic = address - round_up(first_shared_address + launch_->static_shared_bytes, shared_alignment);
+  const bool inside = in_dynamic <= launch_->shared_bytes && bytes <= launch_->shared_bytes - in_dynamic;
+  return inside ? block.dynamic_shared + in_dynamic : nullptr;
+}
+
+Block &Gang::resident(unsigned rank, const char *file, int line) {
+  const bool alone = volume(launch_->cluster) == 1;
+  if (rank >= launch_->gang || (alone && rank != current->block->rank))
+    fail("the cluster has no block " + std::to_string(rank), file, line);
+  if (!blocks_[rank].live) fail("block " + std::to_string(rank) + " of the cluster has exited already", file, line);
+  return blocks_[rank];
+}
+
+void Gang::cluster_arrive(const char *file, int line) {
+  come_to("barrier.cluster.arrive", 0, file, line);
+  current->cluster_phase = cluster_phase_;
+  cluster_arrived_++;
+  perhaps_open_cluster_barrier();
+}
+
+void Gang::cluster_wait(const char *file, int line) {
+  come_to("barrier.cluster.wait", 0, file, line);
+  if (current->cluster_phase != cluster_phase_) return;
+  cluster_waiting_.push_back(current);
+  wait();
+}
+
+// All threads that have not exited have come.
+void Gang::perhaps_open_cluster_barrier() {
+  unsigned live = 0;
+  if (!cluster_arrived_) return;
+  for (unsigned b = 0; b < launch_->gang; b++) live += blocks_[b].live;
+  if (cluster_arrived_ < live) return;
+  cluster_arrived_ = 0;
+  cluster_phase_++;
+  for (Thread *thread : cluster_waiting_) make_ready(thread);
+  cluster_waiting_.clear();
+  progress();
 }
 
 void Gang::check_end() {

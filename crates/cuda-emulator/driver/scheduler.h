@@ -10,7 +10,9 @@
 
 #include "../device/contract.h"
 #include "async_copy.h"
+#include "bulk_copy.h"
 #include "fiber.h"
+#include "wgmma.h"
 
 namespace emulator {
 
@@ -22,6 +24,7 @@ struct Launch {
   dim3 grid, block;
   unsigned shared_bytes;      // dynamic
   unsigned gang;              // blocks that are resident together; divides the grid
+  dim3 cluster;               // the shape of a gang that is a cluster, or (1, 1, 1)
   char *static_shared;        // the module's __shared__ variables
   size_t static_shared_bytes;
 };
@@ -57,6 +60,8 @@ struct Thread {
   unsigned detail;         // the mask of a collective, the number of a barrier
   EmulatorVotes votes;     // what the barrier gave
   AsyncCopies copies;
+  BulkStores stores;
+  unsigned cluster_phase;  // in which it arrived at the cluster's barrier
 };
 
 // Threads of one warp that have come to a collective and wait for the rest of its mask.
@@ -69,6 +74,7 @@ struct Warp {
   unsigned exited;  // lanes; those that the block does not have count as exited
   std::vector<Rendezvous> open;
   void *parts[warp_size];
+  MatrixProducts products;
 };
 
 struct Barrier {
@@ -83,6 +89,7 @@ struct Block {
   void shape(dim3 dims);
 
   uint3 index;
+  unsigned rank;  // in the gang, and so in the cluster
   dim3 shaped = {0, 0, 0};
   unsigned live;  // threads that have not exited
   std::vector<Thread> threads;
@@ -92,6 +99,7 @@ struct Block {
   std::vector<unsigned char> arena;          // dynamic shared memory and the red zone behind it
   unsigned char *dynamic_shared;             // in the arena, aligned
   std::vector<unsigned char> static_shared;  // the statics' values while another block of the gang runs
+  UnfencedWrites unfenced;
 };
 
 // The blocks that are resident, and which of their threads can run.
@@ -113,9 +121,19 @@ class Gang {
   [[noreturn]] void fail(const std::string &message, const char *file = nullptr, int line = 0);
   // Something happened that spinning threads may wait for.
   void progress() { idle_yields_ = 0; }
+  size_t threads() const { return fresh_.size(); }
   const char *running() const { return launch_->kernel->name; }
   // Is this range shared memory of the running thread's block?
   bool is_shared(const void *address, size_t bytes) const;
+  // The same place as a shared address, in any block; 0 if it is none. Static variables come first.
+  unsigned shared_address(const void *address) const;
+  // Where a range of shared addresses is in a block's memory; null if it is not there.
+  unsigned char *shared_at(Block &block, unsigned address, size_t bytes);
+  // A block that is resident with the running one; fails if there is none, or all of its threads have exited.
+  Block &resident(unsigned rank, const char *file, int line);
+  // The barrier of the cluster.
+  void cluster_arrive(const char *file, int line);
+  void cluster_wait(const char *file, int line);
 
   Thread *current = nullptr;  // null outside kernels
   bool faulted = false;       // by a signal, in this launch
@@ -125,6 +143,9 @@ class Gang {
   static void work();
   [[noreturn]] void leave();
   void go_on(void **from, bool fresh_first);
+  void something_may_happen();
+  uint64_t number_of(uint64_t first, unsigned rank) const;
+  void perhaps_open_cluster_barrier();
   void activate(Thread *thread);
   void exit_current();
   void reset(Block &block, uint64_t number);
@@ -134,6 +155,8 @@ class Gang {
   const Launch *launch_ = nullptr;
   std::deque<Block> blocks_;  // at least the gang's; a deque, because threads point to their block
   Block *active_ = nullptr;  // whose static shared memory is in place
+  unsigned cluster_arrived_ = 0, cluster_phase_ = 0;
+  std::vector<Thread *> cluster_waiting_;
   std::vector<Thread *> fresh_;
   size_t next_fresh_ = 0;
   std::vector<Thread *> ready_;  // a ring

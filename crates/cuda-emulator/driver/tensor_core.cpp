@@ -29,27 +29,52 @@ uint32_t as_bits(float x) {
 }
 
 // The eight rows of a matrix are read at once: each takes four of the 32 banks, and rows in the same banks take turns.
-void count_conflicts(void **parts, int matrix) {
+void count_conflicts(const uintptr_t (&rows)[8]) {
   unsigned rows_in[8] = {}, turns = 0;
-  for (int i = 0; i < 8; i++) {
-    auto row = reinterpret_cast<uintptr_t>(static_cast<EmulatorLdmatrix *>(parts[8 * matrix + i])->row);
-    turns = std::max(turns, ++rows_in[row / 16 % 8]);
-  }
+  for (uintptr_t row : rows) turns = std::max(turns, ++rows_in[row / 16 % 8]);
   bank_conflicts += turns - 1;
+}
+
+void stmatrix(void **parts, unsigned lanes) {
+  const auto *first = static_cast<EmulatorStmatrix *>(parts[0]);
+  if (lanes != ~0u) fail_collective("stmatrix needs all lanes of the warp");
+  for (int matrix = 0; matrix < first->matrices; matrix++) {
+    uintptr_t rows[8];
+    uint16_t values[8][8];
+    for (int lane = 0; lane < 32; lane++) {
+      const int g = lane / 4, t = lane % 4;
+      const uint32_t pair = static_cast<EmulatorStmatrix *>(parts[lane])->fragments[matrix];
+      (first->transposed ? values[2 * t][g] : values[g][2 * t]) = uint16_t(pair);
+      (first->transposed ? values[2 * t + 1][g] : values[g][2 * t + 1]) = uint16_t(pair >> 16);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+      void *row = static_cast<EmulatorStmatrix *>(parts[8 * matrix + int(i)])->row;
+      rows[i] = reinterpret_cast<uintptr_t>(row);
+      if (rows[i] % 16) fail_collective("stmatrix to a row that is not aligned");
+      if (!gang.is_shared(row, 16)) fail_collective("stmatrix to outside shared memory");
+      memcpy(row, values[i], 16);
+      // Lanes 4 i … 4 i + 3 hold the row; transposed, each lane holds something of each.
+      gang.current->block->unfenced.add(gang.shared_address(row), gang.current->id / warp_size,
+                                        first->transposed ? ~0u : 0xFu << 4 * i);
+    }
+    count_conflicts(rows);
+  }
 }
 
 void ldmatrix(void **parts, unsigned lanes) {
   const auto *first = static_cast<EmulatorLdmatrix *>(parts[0]);
   if (lanes != ~0u) fail_collective("ldmatrix needs all lanes of the warp");
   for (int matrix = 0; matrix < first->matrices; matrix++) {
+    uintptr_t rows[8];
     uint16_t values[8][8];
     for (int i = 0; i < 8; i++) {
       const void *row = static_cast<EmulatorLdmatrix *>(parts[8 * matrix + i])->row;
+      rows[i] = reinterpret_cast<uintptr_t>(row);
       if (reinterpret_cast<uintptr_t>(row) % 16) fail_collective("ldmatrix from a row that is not aligned");
       if (!gang.is_shared(row, 16)) fail_collective("ldmatrix from outside shared memory");
       memcpy(values[i], row, 16);
     }
-    count_conflicts(parts, matrix);
+    count_conflicts(rows);
     for (int lane = 0; lane < 32; lane++) {
       const int g = lane / 4, t = lane % 4;
       const uint16_t low = first->transposed ? values[2 * t][g] : values[g][2 * t];
@@ -128,10 +153,11 @@ void mma_f64(void **parts, unsigned lanes) {
 
 using namespace emulator;
 
-// How often rows of one ldmatrix had to take turns: 0 for a tile that is swizzled as it should be.
+// How often rows of one ldmatrix or stmatrix had to take turns: 0 for a tile that is swizzled as it should be.
 DEVICE_API size_t emulator_count_bank_conflicts() { return bank_conflicts; }
 
 DEVICE_API const EmulatorCollective emulator_ldmatrix = {"ldmatrix", ldmatrix};
+DEVICE_API const EmulatorCollective emulator_stmatrix = {"stmatrix", stmatrix};
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k16_bf16 = {"mma.m16n8k16 (bf16)", mma_k16<from_bf16>};
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k16_f16 = {"mma.m16n8k16 (f16)", mma_k16<from_f16>};
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k8_tf32 = {"mma.m16n8k8 (tf32)", mma_k8};

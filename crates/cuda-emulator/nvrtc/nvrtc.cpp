@@ -41,8 +41,8 @@ using nvrtcProgram = Program *;
 
 namespace {
 
-// The emulator's version of this header replaces the program's: it is where all PTX lives.
-constexpr const char *replaced_header = "ptx.cuh";
+// The emulator's versions of these headers replace the program's: they are where all PTX lives.
+bool is_replaced(const files::path &header) { return header == "ptx.cuh" || header == "hopper.cuh"; }
 
 // A folder of this compilation's own, gone when it is done.
 class TemporaryFolder {
@@ -165,7 +165,7 @@ nvrtcResult build(Program &program, const Options &options) {
   const files::path library = library_folder(), device = library / "device";
   const files::path source = inside(folder.path, program.source.name);
   for (const Program::File &header : program.headers)
-    if (files::path(header.name).filename() != replaced_header) write(inside(folder.path, header.name), header.text);
+    if (!is_replaced(files::path(header.name).filename())) write(inside(folder.path, header.name), header.text);
   write(source, program.source.text);
 
   // First the preprocessor alone, without the shim: the CUDA keywords remain, and kernels can be found by them.

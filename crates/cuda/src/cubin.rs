@@ -24,6 +24,11 @@ impl Unit<'_> {
         [format!("--gpu-architecture={architecture}"), "--std=c++17".into()].into_iter().chain(defines).collect()
     }
 
+    /// Is it for Hopper and no other architecture? Its source says so by what it includes.
+    pub fn is_for_hopper(&self) -> bool {
+        self.source.contains("#include \"hopper.cuh\"")
+    }
+
     /// Machine code for an architecture, with more options.
     pub fn compile(&self, architecture: &str, more: &[&str]) -> Result<Compiled> {
         let mut options = self.options(architecture);

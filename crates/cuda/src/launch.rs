@@ -17,20 +17,27 @@ const ASKED: u32 = 48 << 10;
 /// The arguments of a launch, in the order of the kernel's parameters.
 #[derive(Default)]
 pub struct Arguments {
-    /// 8 bytes each, at least; larger ones take several.
-    words: SmallVec<[u64; 64]>,
+    lines: SmallVec<[Line; 8]>,
+    /// In bytes: where each argument begins, and where the last one ends.
     starts: SmallVec<[usize; 12]>,
+    end: usize,
 }
+
+/// Memory for arguments, aligned as the one that wants most: a tensor map.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
 
 impl Arguments {
     /// A number or a `repr(C)` struct, as the kernel declares it.
     pub fn value<T: Copy>(mut self, value: T) -> Self {
-        const { assert!(align_of::<T>() <= 8) };
-        self.starts.push(self.words.len());
-        let start = self.words.len();
-        self.words.resize(start + size_of::<T>().div_ceil(8), 0);
-        // SAFETY: there is room for the value, at an alignment of 8; the words are read by the driver only, as bytes.
-        unsafe { self.words[start..].as_mut_ptr().cast::<T>().write(value) };
+        const { assert!(align_of::<T>() <= align_of::<Line>()) };
+        let start = self.end.next_multiple_of(align_of::<T>());
+        self.starts.push(start);
+        self.end = start + size_of::<T>();
+        self.lines.resize(self.end.div_ceil(size_of::<Line>()), Line([0; 64]));
+        // SAFETY: there is room for the value, aligned as it wants; the lines are read by the driver only, as bytes.
+        unsafe { self.lines.as_mut_ptr().byte_add(start).cast::<T>().write(value) };
         self
     }
     /// A pointer to the tensor's element 0.
@@ -66,9 +73,9 @@ impl Cuda {
         shared: u32,
         mut arguments: Arguments,
     ) {
-        let base = arguments.words.as_mut_ptr();
+        let base = arguments.lines.as_mut_ptr();
         let mut pointers: SmallVec<[*mut c_void; 12]> =
-            arguments.starts.iter().map(|&start| base.wrapping_add(start).cast()).collect();
+            arguments.starts.iter().map(|&start| base.wrapping_byte_add(start).cast()).collect();
         let [x, y, z] = grid;
         if shared > ASKED {
             use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;

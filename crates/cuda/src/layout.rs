@@ -19,6 +19,14 @@ pub struct Layout<const N: usize> {
 }
 
 impl<const N: usize> Layout<N> {
+    /// Dimensions that are left.
+    pub fn rank(&self) -> usize {
+        self.rank as usize
+    }
+    /// The extent of one, the outermost first, and each operand's stride along it.
+    pub fn dimension(&self, d: usize) -> (i64, [i64; N]) {
+        (self.extents[d], self.strides.map(|strides| strides[d]))
+    }
     /// Of operands that have one shape.
     #[track_caller]
     pub fn of(xs: [&Tensor; N]) -> Self {

@@ -29,6 +29,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "elementwise.cuh"
     "exponentials.cuh"
     "functions.cuh"
+    "hopper.cuh"
     "integers.cuh"
     "layout.cuh"
     "matmul.cuh"
@@ -65,6 +66,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "matmul.cu"
     "matmul_mma.cu"
     "matmul_simt.cu"
+    "matmul_wgmma.cu"
     "matvec.cu"
     "moments.cu"
     "optimizer.cu"
@@ -96,6 +98,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "ladder/matmul/06_tensor_core.cu"
     "ladder/matmul/07_pipelined.cu"
     "ladder/matmul/08_swizzled.cu"
+    "ladder/matmul/09_wgmma.cu"
     "ladder/softmax/01_naive.cu"
     "ladder/softmax/02_coalesced.cu"
     "ladder/softmax/03_online.cu"
@@ -245,44 +248,52 @@ fn unit(((file, define), own): Typed) -> Result<Unit<'static>> {
     Ok(Unit { name: file, source, define })
 }
 
+/// The architecture of Hopper with all its instructions.
+const HOPPER: &str = "sm_90a";
+
 /// A program that was compiled ahead of time.
 pub struct Report {
     /// The file, and what is defined for it.
     pub program: String,
     /// What the compiler said of it: registers and memory of each kernel, and warnings.
     pub log: String,
+    /// The machine code.
+    pub cubin: Vec<u8>,
+    /// Is it written in Hopper's own instructions?
+    pub hopper: bool,
     /// How long it took.
     pub time: Duration,
 }
 
-/// Compiles every program for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept there, where
+/// Compiles every program that there is for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept there, where
 /// `FERROGRAD_CACHE` finds it on a machine without the compiler.
 ///
 /// # Errors
 /// The first program that does not compile or cannot be written.
 pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Report>> {
-    let of_types = |program| -> Vec<Typed> {
-        match types(program) {
-            [] => vec![(program, None)],
-            types => types.iter().map(|&own| (program, Some(own))).collect(),
-        }
-    };
-    let (programs, next): (Vec<Typed>, _) =
-        (ops::programs().into_iter().flat_map(of_types).collect(), AtomicUsize::new(0));
-    let one = |program: Typed| {
+    let mut programs: Vec<Unit> = Vec::new();
+    for program in ops::programs() {
+        let units = match types(program) {
+            [] => vec![unit((program, None))?],
+            types => types.iter().map(|&own| unit((program, Some(own)))).collect::<Result<_>>()?,
+        };
+        programs.extend(units.into_iter().filter(|unit| architecture == HOPPER || !unit.is_for_hopper()));
+    }
+    let next = AtomicUsize::new(0);
+    let one = |unit: &Unit| {
         let start = Instant::now();
-        let unit = unit(program)?;
         let compiled = unit.compile(architecture, &["--ptxas-options=-v"])?;
         if let Some(folder) = folder {
             let path = folder.join(unit.file_name(architecture, None));
             keep(&path, &compiled.cubin).map_err(|e| Error::io(&path, &e))?;
         }
         let name = format!("{} {}", unit.name, unit.define).trim().to_owned();
-        Ok(Report { program: name, log: compiled.log, time: start.elapsed() })
+        let (log, cubin, hopper) = (compiled.log, compiled.cubin, unit.is_for_hopper());
+        Ok(Report { program: name, log, cubin, hopper, time: start.elapsed() })
     };
     let worker = || -> Vec<(usize, Result<Report>)> {
         let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < programs.len());
-        std::iter::from_fn(take).map(|i| (i, one(programs[i]))).collect()
+        std::iter::from_fn(take).map(|i| (i, one(&programs[i]))).collect()
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut all: Vec<(usize, Result<Report>)> = std::thread::scope(|scope| {

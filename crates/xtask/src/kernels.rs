@@ -2,6 +2,7 @@
 
 use crate::shell::Outcome;
 use std::path::Path;
+use std::process::Command;
 
 /// What the assembler says of one kernel.
 #[derive(Default)]
@@ -15,7 +16,10 @@ struct Kernel {
 
 /// Warnings of the assembler that mean a kernel is not what was written: register counts that are ignored, matrix
 /// instructions that are made to wait for each other.
-const REFUSED: [&str; 6] = ["C7507", "C7508", "C7510", "C7511", "C7514", "C7515"];
+const REFUSED: [&str; 7] = ["C7507", "C7508", "C7510", "C7511", "C7512", "C7514", "C7515"];
+
+/// What has to be in the machine code of every kernel for Hopper: products of a warpgroup, and loads by the copy engine.
+const EXPECTED: [&str; 2] = ["HGMMA", "UTMALDG"];
 
 /// Compiles for each architecture and prints a line for each kernel; into `out`, if it is given.
 pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
@@ -23,6 +27,9 @@ pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
     for architecture in architectures {
         let (reports, mut count) = (ferrograd_cuda::compile_all(architecture, out)?, 0);
         println!("{architecture:>8}  {:<44} {:>9} {:>12} {:>6}", "kernel", "registers", "shared bytes", "stack");
+        for report in reports.iter().filter(|report| report.hopper) {
+            faults.extend(missing(report)?.iter().map(|what| format!("{architecture}: {}: {what}", report.program)));
+        }
         for ferrograd_cuda::Report { program, log, .. } in &reports {
             for kernel in kernels(log) {
                 count += 1;
@@ -43,6 +50,32 @@ pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
+}
+
+/// What a Hopper program's kernels lack, if NVIDIA's disassembler is there to look (`pip install nvidia-cuda-nvdisasm`).
+fn missing(report: &ferrograd_cuda::Report) -> Outcome<Vec<String>> {
+    let file = std::env::temp_dir().join(format!("ferrograd-{}.cubin", std::process::id()));
+    std::fs::write(&file, &report.cubin)?;
+    let output = Command::new("nvdisasm").arg(&file).output();
+    std::fs::remove_file(&file)?;
+    let Ok(output) = output else {
+        println!("no nvdisasm here: the machine code of {} is not looked at", report.program);
+        return Ok(Vec::new());
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(lacking(&text))
+}
+
+/// Kernels of a disassembly that lack an instruction.
+fn lacking(text: &str) -> Vec<String> {
+    let kernels = text.split("\n.text.").skip(1);
+    let lacks = |kernel: &str| {
+        let name = kernel.split(':').next().unwrap_or_default().to_owned();
+        let code = kernel.split("\n.section").next().unwrap_or_default().to_owned();
+        EXPECTED.iter().filter(move |what| !code.contains(**what)).map(move |what| format!("{name} has no {what}"))
+    };
+    let found: Vec<String> = kernels.clone().flat_map(lacks).collect();
+    if kernels.count() == 0 { vec!["the disassembler shows no kernel".into()] } else { found }
 }
 
 /// What `ptxas -v` printed.
@@ -80,5 +113,13 @@ mod tests {
         let [kernel] = &super::kernels(log)[..] else { panic!("one kernel") };
         assert_eq!(kernel.name, "unary_f32");
         assert_eq!([kernel.registers, kernel.shared, kernel.stack, kernel.spilled], [26, 128, 8, 16]);
+    }
+
+    #[test]
+    fn what_the_disassembler_shows() {
+        let text = "\n.section .text.one\n.text.one:\n HGMMA.64x256x16.F32 R24\n UTMALDG.4D [UR8]\n\
+                    \n.section .text.two\n.text.two:\n UTMALDG.4D [UR8]\n.section .nv.info\n HGMMA\n";
+        assert_eq!(super::lacking(text), ["two has no HGMMA"]);
+        assert_eq!(super::lacking("").len(), 1);
     }
 }

@@ -4,7 +4,9 @@ use crate::shell::{Outcome, cargo, root, run};
 use std::process::Command;
 
 /// Test programs of kernels whose threads work without waiting for each other, which are run under several schedules.
-const ASYNCHRONOUS: [&str; 4] = ["attention", "ladder", "matmul", "tf32"];
+const ASYNCHRONOUS: [&str; 5] = ["attention", "ladder", "matmul", "matmul_wgmma", "tf32"];
+/// Those whose kernels are others on Hopper, which the emulated card is, than on cards before it.
+const PORTABLE: [&str; 2] = ["ladder", "matmul"];
 /// What a schedule leaves to chance comes from a seed, or asynchronous copies are as late as their wait allows.
 const SCHEDULES: [&str; 4] = ["1", "2", "3", "lazy"];
 
@@ -18,16 +20,18 @@ pub fn run_suites(filter: Option<&str>) -> Outcome {
         command.env("FERROGRAD_CACHE", target.join("cuda-emulator/cache")).env("FERROGRAD_EMULATOR_SEED", schedule);
         run(command)
     };
-    let test = |schedule: &str, which: &[&str]| {
-        println!("the emulator's schedule: {}", if schedule.is_empty() { "in order" } else { schedule });
+    let test = |architecture: &str, schedule: &str, which: &[&str]| {
+        let order = if schedule.is_empty() { "in order" } else { schedule };
+        println!("the emulated card's compute capability: {architecture}; its schedule: {order}");
         let mut command = cargo();
         command.args(["test", "-p", "ferrograd-cuda", "--features", "card"]).args(which);
-        on_the_card(schedule, command.args(filter))
+        on_the_card(schedule, command.args(filter).env("FERROGRAD_EMULATOR_ARCH", architecture))
     };
     run(cargo().args(["test", "-p", "ferrograd-cuda-emulator", "--features", "compiler"]).args(filter))?;
-    test("", &["--tests"])?;
-    let asynchronous: Vec<&str> = ASYNCHRONOUS.iter().flat_map(|&test| ["--test", test]).collect();
-    SCHEDULES.iter().try_for_each(|schedule| test(schedule, &asynchronous))?;
+    test("9.0", "", &["--tests"])?;
+    let only = |names: &[&'static str]| names.iter().flat_map(|&name| ["--test", name]).collect::<Vec<_>>();
+    SCHEDULES.iter().try_for_each(|schedule| test("9.0", schedule, &only(&ASYNCHRONOUS)))?;
+    ["", "1", "lazy"].iter().try_for_each(|schedule| test("8.0", schedule, &only(&PORTABLE)))?;
     if filter.is_some() { Ok(()) } else { programs(|command| on_the_card("", command)) }
 }
 

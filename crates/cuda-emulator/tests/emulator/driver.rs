@@ -266,8 +266,6 @@ emulated! {
             assert_eq!(blocks, 8);
         }
         check(launch!(k, 1, 1, 232448; x));
-        let clustered = kernel("extern \"C\" __global__ void __cluster_dims__(2, 1, 1) k() {}", "k");
-        assert_eq!(launch!(clustered, 2, 1, 0; x), CUresult::CUDA_ERROR_NOT_SUPPORTED);
     }
 
     fn blocks_of_a_cooperative_launch_run_together() {

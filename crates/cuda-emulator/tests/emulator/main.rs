@@ -3,6 +3,7 @@
 #[macro_use]
 mod common;
 mod driver;
+mod hopper;
 mod shim;
 mod speed;
 mod streams;

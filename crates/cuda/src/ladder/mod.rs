@@ -4,7 +4,7 @@
 //! use ferrograd_cuda::{CudaDevice, ladder};
 //! use ferrograd_tensor::{Device, Tensor};
 //! let cuda = Device::cuda(0)?;
-//! for step in ladder::MATMUL {
+//! for step in ladder::MATMUL.iter().filter(|step| step.runs_on(&cuda)) {
 //!     let [a, b] = [Tensor::ones([64, 64]), Tensor::ones([64, 64])].map(|x| x.to_dtype(step.dtype).to_device(&cuda));
 //!     println!("{}: {}", step.name, step.matmul(&a, &b).sum());
 //! }

@@ -1,6 +1,7 @@
 //! Matrix products: which kernel makes one, and with what tiles.
 
 use super::elementwise::region;
+use super::matmul_wgmma::matmul_wgmma;
 use super::matvec::matvec;
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
@@ -12,7 +13,7 @@ use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
 /// The same as `Shape` in `matmul.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Sizes {
+pub struct Sizes {
     m: i64,
     n: i64,
     k: i64,
@@ -37,13 +38,13 @@ impl Tile {
 }
 
 /// A product `[B, M, K] × [B, K, N]`, as its kernels take it.
-struct Product<'a> {
-    cuda: &'static Cuda,
-    a: &'a Tensor,
-    b: &'a Tensor,
+pub struct Product<'a> {
+    pub cuda: &'static Cuda,
+    pub a: &'a Tensor,
+    pub b: &'a Tensor,
     bias: Option<Tensor>,
-    c: &'a Tensor,
-    sizes: Sizes,
+    pub c: &'a Tensor,
+    pub sizes: Sizes,
 }
 
 /// `[…, M, K] × […, K, N]`, plus a bias `[N]` if there is one; see [`Backend`](ferrograd_tensor::backend::Backend).
@@ -62,7 +63,10 @@ pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
         matvec(cuda, a, b, bias.as_ref(), &c);
     } else if simple && has_tensor_cores(a.dtype()) {
         let (a, b) = (InRuns::of(a, r - 1), InRuns::of(b, r - 2));
-        on_tensor_cores(&Product::new(cuda, &a.matrix, &b.matrix, bias, &c), &a, &b);
+        let product = Product::new(cuda, &a.matrix, &b.matrix, bias, &c);
+        if !matmul_wgmma(&product, &a, &b) {
+            on_tensor_cores(&product, &a, &b);
+        }
     } else if a.dtype().is_float() && simple {
         in_full_precision(&Product::new(cuda, a, b, bias, &c));
     } else {
@@ -81,6 +85,21 @@ impl<'a> Product<'a> {
         Product { cuda, a, b, bias, c, sizes }
     }
 
+    /// M, N, K and the matrices of the batch.
+    pub fn extents(&self) -> [usize; 4] {
+        let Sizes { m, n, k, batches, .. } = self.sizes;
+        [m, n, k, batches].map(|extent| extent as usize)
+    }
+
+    /// The arguments behind the operands.
+    pub fn bias_and_result(&self, arguments: Arguments) -> Arguments {
+        let arguments = match &self.bias {
+            Some(bias) => arguments.tensor(bias),
+            None => arguments.value(0u64),
+        };
+        arguments.tensor(self.c)
+    }
+
     /// Launches a kernel whose blocks make a tile each.
     ///
     /// # Safety
@@ -88,19 +107,15 @@ impl<'a> Product<'a> {
     /// operands as they lie.
     #[track_caller]
     unsafe fn launch(&self, file: &'static str, define: &'static str, name: &'static str, tile: Tile, shared: u32) {
-        let Sizes { m, n, batches, .. } = self.sizes;
+        let [m, n, _, batches] = self.extents();
         let batch = match self.sizes.k {
             // Without terms there is nothing that could be read.
             0 => Layout::of([&matrices(self.c), &matrices(self.c)]),
             _ => Layout::of([&matrices(self.a), &matrices(self.b)]),
         };
-        let arguments = Arguments::default().tensor(self.a).tensor(self.b);
-        let arguments = match &self.bias {
-            Some(bias) => arguments.tensor(bias),
-            None => arguments.value(0u64),
-        };
-        let arguments = arguments.tensor(self.c).value(self.sizes).value(batch);
-        let blocks = tile.count(m as usize, n as usize, batches as usize) as u32;
+        let arguments = self.bias_and_result(Arguments::default().tensor(self.a).tensor(self.b));
+        let arguments = arguments.value(self.sizes).value(batch);
+        let blocks = tile.count(m, n, batches) as u32;
         let id = KernelId { file, define, name, dtype: Some(self.c.dtype()) };
         // SAFETY: sizes and strides are those of the operands, whose dtype is one; the rest is the caller's promise.
         unsafe { self.cuda.launch(id, [blocks, 1, 1], tile.threads, shared, arguments) };
@@ -117,10 +132,10 @@ pub fn matrices(x: &Tensor) -> Tensor {
 /// `kernels/matmul_simt.cu`: f32 and f64, any strides.
 #[track_caller]
 fn in_full_precision(product: &Product) {
-    let Sizes { m, n, batches, .. } = product.sizes;
+    let [m, n, _, batches] = product.extents();
     let small = Tile { threads: 256, ..SMALL };
     let tile = match product.c.dtype() {
-        DType::F32 => tile(m as usize, n as usize, batches as usize, product.cuda.multiprocessors as usize),
+        DType::F32 => tile(m, n, batches, product.cuda.multiprocessors as usize),
         _ => small,
     };
     let (name, tile) = if tile == LARGE { ("matmul_large", LARGE) } else { ("matmul_small", small) };
@@ -137,11 +152,15 @@ fn of_any_kind(product: &Product) {
 }
 
 /// A matrix whose rows or columns are runs of memory.
-struct InRuns {
-    matrix: Tensor,
+pub struct InRuns {
+    pub matrix: Tensor,
     /// Do the runs go along K?
-    along_k: bool,
-    /// Do they all begin and end at a multiple of 16 bytes?
+    pub along_k: bool,
+    /// From one run to the next, in elements.
+    pub pitch: isize,
+    /// Do they all begin at a multiple of 16 bytes, each behind the end of the one before?
+    pub in_chunks: bool,
+    /// … and end at one?
     aligned: bool,
 }
 
@@ -167,9 +186,13 @@ impl InRuns {
             layout.strides[across] = 0;
         }
         let whole = |numbers: isize| numbers * x.dtype().size() as isize % 16 == 0;
-        let strides = (0..x.rank()).filter(|&d| d != run && !one(d)).map(|d| layout.strides[d]);
-        let aligned = address(x) % 16 == 0 && strides.chain([x.dims()[run] as isize]).all(whole);
-        InRuns { matrix: region(x, &layout), along_k, aligned }
+        let mut strides = (0..x.rank()).filter(|&d| d != run && !one(d)).map(|d| layout.strides[d]);
+        let at_chunks = address(x) % 16 == 0 && strides.clone().all(whole);
+        let aligned = at_chunks && whole(x.dims()[run] as isize);
+        let pitch = layout.strides[across];
+        let in_order = one(across) || pitch >= x.dims()[run] as isize;
+        let in_chunks = at_chunks && in_order && strides.all(|stride| stride >= 0);
+        InRuns { matrix: region(x, &layout), along_k, pitch, in_chunks, aligned }
     }
 }
 
@@ -223,8 +246,8 @@ pub fn programs() -> impl Iterator<Item = Program> {
 /// `kernels/matmul_mma.cu`: the half types, and f32 as TF32.
 #[track_caller]
 fn on_tensor_cores(product: &Product, a: &InRuns, b: &InRuns) {
-    let Sizes { m, n, batches, .. } = product.sizes;
-    let tile = tile(m as usize, n as usize, batches as usize, product.cuda.multiprocessors as usize);
+    let [m, n, _, batches] = product.extents();
+    let tile = tile(m, n, batches, product.cuda.multiprocessors as usize);
     let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
     let define = DEFINES[4 * a.along_k as usize + 2 * b.along_k as usize + (a.aligned && b.aligned) as usize];
     let size = product.c.dtype().size();

@@ -11,6 +11,7 @@ pub mod index_check;
 pub mod layer_norm;
 pub mod matmul;
 pub mod matmul_quantized;
+pub mod matmul_wgmma;
 pub mod matvec;
 pub mod moments;
 pub mod optimizer;
@@ -75,6 +76,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());
     all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));

@@ -1,0 +1,186 @@
+//! Matrix products on Hopper's tensor cores (`kernels/matmul_wgmma.cu`): the half types, operands that the copy engine can
+//! read.
+
+use super::matmul::{InRuns, Product, matrices};
+use crate::cuda::Cuda;
+use crate::launch::Arguments;
+use crate::layout::Layout;
+use crate::memory::address;
+use crate::programs::{KernelId, Program};
+use cudarc::driver::sys;
+use ferrograd_tensor::{DType, Tensor};
+
+/// The card that has these instructions; later ones have others.
+pub const HOPPER: (i32, i32) = (9, 0);
+
+/// The same as `Batch` in `matmul_wgmma.cu`: the inner extent of a batch in two dimensions, and whether A and B move along
+/// the inner and the outer one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Batch {
+    inner: i32,
+    a: [i32; 2],
+    b: [i32; 2],
+}
+
+/// What a block makes of C at a time, in clusters of so many below each other, the places of its ring, and how long it takes
+/// beside the other: twice the columns for less than twice the time, since operands are read less often (a guess, not a
+/// measurement).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    kernel: &'static str,
+    columns: usize,
+    cluster: usize,
+    stages: usize,
+    time: usize,
+}
+
+const ROWS: usize = 128;
+const THREADS: u32 = 384;
+const LARGE: Tile = Tile { kernel: "matmul_large", columns: 256, cluster: 2, stages: 4, time: 7 };
+const SMALL: Tile = Tile { kernel: "matmul_small", columns: 128, cluster: 1, stages: 6, time: 4 };
+/// Numbers along K in a place of the ring, and rows or columns in a panel.
+const PANEL: usize = 64;
+
+impl Tile {
+    /// For `batches` matrices `[m, n]`: the one whose blocks are done first.
+    fn of(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
+        let time = |tile: Tile| tile.count(m, n, batches).div_ceil(tile.clusters(multiprocessors)) * tile.time;
+        if time(LARGE) <= time(SMALL) { LARGE } else { SMALL }
+    }
+    /// That are on the card at a time.
+    fn clusters(self, multiprocessors: usize) -> usize {
+        (multiprocessors / self.cluster).max(1)
+    }
+    /// Clusters' tiles.
+    fn count(self, m: usize, n: usize, batches: usize) -> usize {
+        m.div_ceil(ROWS * self.cluster) * n.div_ceil(self.columns) * batches
+    }
+    /// `Memory` in the kernel: the ring, four panels of C, two barriers for each place.
+    fn shared(self) -> usize {
+        (self.stages * (ROWS + self.columns) + 4 * PANEL) * PANEL * size_of::<u16>()
+            + self.stages * 2 * size_of::<u64>()
+    }
+}
+
+/// The programs: A along K, B along K.
+const DEFINES: [&str; 4] =
+    ["A_ALONG_K=0 B_ALONG_K=0", "A_ALONG_K=0 B_ALONG_K=1", "A_ALONG_K=1 B_ALONG_K=0", "A_ALONG_K=1 B_ALONG_K=1"];
+
+/// What is compiled ahead of time.
+pub fn programs() -> impl Iterator<Item = Program> {
+    DEFINES.iter().map(|define| ("matmul_wgmma.cu", *define))
+}
+
+/// Launches the product if it is one for Hopper, and says whether it was.
+#[track_caller]
+pub fn matmul_wgmma(product: &Product, a: &InRuns, b: &InRuns) -> bool {
+    let [m, n, k, batches] = product.extents();
+    // Where half of each tile would be empty the other kernel has smaller ones.
+    let small = m <= 64 || n <= 64;
+    if product.cuda.capability != HOPPER || small || !a.in_chunks || !b.in_chunks {
+        return false;
+    }
+    let layout = Layout::of([&matrices(product.a), &matrices(product.b)]);
+    if layout.rank() > 2 {
+        return false;
+    }
+    let [outer, inner] = match layout.rank() {
+        2 => [layout.dimension(0), layout.dimension(1)],
+        1 => [(1, [0; 2]), layout.dimension(0)],
+        _ => [(1, [0; 2]); 2],
+    };
+    let moves = |x: usize| [inner, outer].map(|(_, strides)| (strides[x] != 0) as i32);
+    let batch = Batch { inner: inner.0 as i32, a: moves(0), b: moves(1) };
+    let multiprocessors = product.cuda.multiprocessors as usize;
+    let tile = Tile::of(m, n, batches, multiprocessors);
+    let maps = [
+        operand(product.cuda, a, [k, m], [inner, outer].map(|(extent, strides)| (extent, strides[0]))),
+        operand(product.cuda, b, [k, n], [inner, outer].map(|(extent, strides)| (extent, strides[1]))),
+        result(product.cuda, product.c, [n, m, batches]),
+    ];
+    let arguments = maps.into_iter().fold(Arguments::default(), Arguments::value);
+    let arguments = product.bias_and_result(arguments).value(product.sizes).value(batch);
+    let clusters = tile.count(m, n, batches).min(tile.clusters(multiprocessors));
+    let grid = [(clusters * tile.cluster) as u32, 1, 1];
+    let define = DEFINES[2 * a.along_k as usize + b.along_k as usize];
+    let id = KernelId { file: "matmul_wgmma.cu", define, name: tile.kernel, dtype: Some(product.c.dtype()) };
+    // SAFETY: the maps are those of operands that lie as the program takes them, in the dtype after which the kernel is named.
+    unsafe { product.cuda.launch(id, grid, THREADS, tile.shared() as u32, arguments) };
+    true
+}
+
+/// The map of an operand of these extents, K first, and of a batch of them: `(extent, stride)` of the inner and the outer
+/// dimension.
+#[track_caller]
+fn operand(cuda: &Cuda, x: &InRuns, [k, other]: [usize; 2], batch: [(i64, i64); 2]) -> sys::CUtensorMap {
+    let [run, lines] = if x.along_k { [k, other] } else { [other, k] };
+    // Of a single line, or along which the operand stays the same, nobody asks for the stride: it only has to be valid.
+    let any = run.next_multiple_of(8) as i64;
+    let batch = batch.map(|(extent, stride)| if stride == 0 { (1, any) } else { (extent as usize, stride) });
+    let pitch = if lines == 1 { any } else { x.pitch as i64 };
+    let extents = [run, lines, batch[0].0, batch[1].0];
+    panels(cuda, &x.matrix, &extents, &[pitch, batch[0].1, batch[1].1])
+}
+
+/// The map of C, which is row-major; of no use where rows begin at no multiple of 16 bytes.
+#[track_caller]
+fn result(cuda: &Cuda, c: &Tensor, [n, m, batches]: [usize; 3]) -> sys::CUtensorMap {
+    if n % 8 != 0 {
+        return sys::CUtensorMap { opaque: [0; 16] };
+    }
+    panels(cuda, c, &[n, m, batches], &[n as i64, (m * n) as i64])
+}
+
+/// A map whose boxes are panels: 64 numbers of 64 lines. Extents and strides are in elements, the contiguous dimension first.
+#[track_caller]
+pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> sys::CUtensorMap {
+    use sys::CUtensorMapDataType::{CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 as BF16, CU_TENSOR_MAP_DATA_TYPE_FLOAT16 as F16};
+    let mut map = sys::CUtensorMap { opaque: [0; 16] };
+    let dims: Vec<u64> = extents.iter().map(|&extent| extent as u64).collect();
+    let bytes: Vec<u64> = strides.iter().map(|&stride| stride as u64 * size_of::<u16>() as u64).collect();
+    let panel = [PANEL as u32, PANEL as u32, 1, 1];
+    // SAFETY: the arrays have as many entries as there are dimensions, strides one less; the tensor is on the card.
+    let made = unsafe {
+        sys::cuTensorMapEncodeTiled(
+            &mut map,
+            if x.dtype() == DType::BF16 { BF16 } else { F16 },
+            dims.len() as u32,
+            address(x) as *mut _,
+            dims.as_ptr(),
+            bytes.as_ptr(),
+            panel.as_ptr(),
+            [1; 4].as_ptr(),
+            sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+    };
+    made.result().unwrap_or_else(|e| cuda.broken("matmul", e));
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LARGE, SMALL, Tile};
+
+    #[test]
+    fn large_tiles_where_they_fill_the_card_as_well() {
+        assert_eq!(Tile::of(4096, 4096, 1, 132), LARGE);
+        assert_eq!(Tile::of(2048, 2048, 1, 132), LARGE);
+        // A quarter of the card, or half of it.
+        assert_eq!(Tile::of(1024, 1024, 1, 132), SMALL);
+        // Two turns of the card, the second half empty, or three.
+        assert_eq!(Tile::of(8192, 768, 1, 132), SMALL);
+        // What the tests rely on, on a card of four multiprocessors.
+        for (m, n) in [(130, 1000), (250, 500), (505, 480), (500, 505)] {
+            assert_eq!(Tile::of(m, n, 1, 4), LARGE);
+        }
+    }
+
+    #[test]
+    fn a_block_has_227_kib_of_shared_memory() {
+        assert!([LARGE, SMALL].iter().all(|tile| tile.shared() <= 227 << 10));
+    }
+}
