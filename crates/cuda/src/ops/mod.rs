@@ -13,6 +13,7 @@ pub mod matmul;
 pub mod matvec;
 pub mod moments;
 pub mod optimizer;
+pub mod plane;
 pub mod random;
 pub mod reduce;
 pub mod rms_norm;
@@ -71,6 +72,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(layer_norm::PROGRAMS);
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
+    all.extend(plane::PROGRAMS);
     all.extend(matmul::programs());
     all.extend(attention::programs());
     all.extend(ladder::programs());
