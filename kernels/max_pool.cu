@@ -54,12 +54,12 @@ __device__ __forceinline__ void max_pool(const X* x, X* y, i64* index, const Pla
     }
 }
 
-#define KERNELS(X)                                                                                                       \
-    extern "C" __global__ void by_thread_##X(const X* x, X* y, i64* index, Planes from, AXIS rows, AXIS columns) {       \
-        max_pool<1>(x, y, index, from, rows, columns);                                                                   \
-    }                                                                                                                    \
-    extern "C" __global__ void by_warp_##X(const X* x, X* y, i64* index, Planes from, AXIS rows, AXIS columns) {         \
-        max_pool<WARP>(x, y, index, from, rows, columns);                                                                \
+#define KERNELS(X)                                                                                                 \
+    extern "C" __global__ void by_thread_##X(const X* x, X* y, i64* index, Planes from, AXIS rows, AXIS columns) { \
+        max_pool<1>(x, y, index, from, rows, columns);                                                             \
+    }                                                                                                              \
+    extern "C" __global__ void by_warp_##X(const X* x, X* y, i64* index, Planes from, AXIS rows, AXIS columns) {   \
+        max_pool<WARP>(x, y, index, from, rows, columns);                                                          \
     }
 KERNELS(f32)
 KERNELS(f64)

@@ -53,19 +53,19 @@ __device__ __forceinline__ void scatter(const i64* index, const X* dy, X* dx, co
     for (i64 e = lane; e < count; e += WARP) dx[plane * area + first + e] = store<X>(sums[e]);
 }
 
-#define GATHER(name, T)                                                                                                  \
-    extern "C" __global__ void plane_gather_##name(const i64* index, const T* x, T* y, Layout<2> at, i64 area,           \
-                                                   Planes from, i64 height, i64 width) {                                 \
-        gather<T>(index, x, y, at, area, from, height, width);                                                           \
+#define GATHER(name, T)                                                                                        \
+    extern "C" __global__ void plane_gather_##name(const i64* index, const T* x, T* y, Layout<2> at, i64 area, \
+                                                   Planes from, i64 height, i64 width) {                       \
+        gather<T>(index, x, y, at, area, from, height, width);                                                 \
     }
 GATHER(f16, u16)
 GATHER(i32, u32)
 GATHER(i64, u64)
 
-#define SCATTER(X)                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                           \
+#define SCATTER(X)                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(WARPS * WARP)                                                                 \
         plane_scatter_##X(const i64* index, const X* dy, X* dx, Layout<2> at, i64 outputs, i64 planes, i64 area, i64 pieces) { \
-        scatter(index, dy, dx, at, outputs, planes, area, pieces);                                                       \
+        scatter(index, dy, dx, at, outputs, planes, area, pieces);                                                             \
     }
 SCATTER(f32)
 SCATTER(f64)

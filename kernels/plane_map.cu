@@ -68,15 +68,15 @@ __device__ __forceinline__ void adjoint(const X* dy, X* dx, const Planes& from, 
     }
 }
 
-#define KERNELS(X)                                                                                                \
-    extern "C" __global__ void map_by_thread_##X(const X* x, X* y, Planes from, AXIS rows, AXIS columns) {        \
-        map<1>(x, y, from, rows, columns);                                                                        \
-    }                                                                                                             \
-    extern "C" __global__ void map_by_warp_##X(const X* x, X* y, Planes from, AXIS rows, AXIS columns) {          \
-        map<WARP>(x, y, from, rows, columns);                                                                     \
-    }                                                                                                             \
-    extern "C" __global__ void adjoint_##X(const X* dy, X* dx, Planes from, AXIS rows, AXIS columns) {            \
-        adjoint(dy, dx, from, rows, columns);                                                                     \
+#define KERNELS(X)                                                                                         \
+    extern "C" __global__ void map_by_thread_##X(const X* x, X* y, Planes from, AXIS rows, AXIS columns) { \
+        map<1>(x, y, from, rows, columns);                                                                 \
+    }                                                                                                      \
+    extern "C" __global__ void map_by_warp_##X(const X* x, X* y, Planes from, AXIS rows, AXIS columns) {   \
+        map<WARP>(x, y, from, rows, columns);                                                              \
+    }                                                                                                      \
+    extern "C" __global__ void adjoint_##X(const X* dy, X* dx, Planes from, AXIS rows, AXIS columns) {     \
+        adjoint(dy, dx, from, rows, columns);                                                              \
     }
 KERNELS(f32)
 KERNELS(f64)

@@ -5,11 +5,12 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, plane,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, plane,
     random, reduce, rms_norm, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
+use ferrograd_tensor::ops::conv::Conv2dPlan;
 use ferrograd_tensor::ops::optimizer::OptimizerStep;
 use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use ferrograd_tensor::profile::kernel;
@@ -303,6 +304,18 @@ impl Backend for Cuda {
     ) -> Option<AttentionGradients> {
         kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention::flops(q, v, args), || {
             attention::attention_backward(self.card(), [q, k, v], args, results, d_out, mask_gradient)
+        })
+    }
+
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+        kernel("conv2d", &[x, w], plan.flops(), || Some(conv::conv2d(self.card(), plan, x, w, bias)))
+    }
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
+        kernel("conv2d_input_grad", &[dy, w], plan.flops(), || Some(conv::conv2d_input_grad(self.card(), plan, dy, w)))
+    }
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
+        kernel("conv2d_weight_grad", &[x, dy], plan.flops(), || {
+            Some(conv::conv2d_weight_grad(self.card(), plan, x, dy))
         })
     }
 

@@ -6,7 +6,7 @@ mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use common::{card, close, cuda, there};
+use common::{card, close, there};
 use ferrograd_tensor::backend::{Backend, PlaneMap};
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::ops::interpolate::{InterpolateGeometry, Interpolation};
@@ -22,8 +22,9 @@ fn windows(random: &mut Random, planes: usize, [h, w]: [usize; 2], dilated: bool
         let mut pair = |below: usize| (1 + random.below(below), 1 + random.below(below));
         let (kernel, stride) = (pair(5), pair(4));
         let dilation = if dilated { pair(3) } else { (1, 1) };
-        let half = |k: usize, d: usize| (d * (k - 1) + 1) / 2 + 1;
-        let padding = (random.below(half(kernel.0, dilation.0)), random.below(half(kernel.1, dilation.1)));
+        let span = |k: usize, d: usize| d * (k - 1) + 1;
+        let mut half = |span: usize| random.below(span / 2 + 1);
+        let padding = (half(span(kernel.0, dilation.0)), half(span(kernel.1, dilation.1)));
         let ceil_mode = random.below(2) == 1;
         let geometry = Pool2dGeometry { planes, h, w, kernel, stride, padding, dilation, ceil_mode };
         let (ho, wo) = geometry.out_size();
@@ -179,17 +180,4 @@ fn places_in_any_order() {
             close("gathered", &card().plane_gather(&there(&x), &there(&index)), &want, 0.0);
         }
     }
-}
-
-#[test]
-fn places_out_of_range_are_reported() {
-    if std::env::var_os("FERROGRAD_CUDA_WAIT").is_some() {
-        return;
-    }
-    let x = Tensor::ones([1, 3, 4]).to_device(&cuda());
-    let index = Tensor::from_vec(vec![12i64, -1, 3], [1, 1, 3]).to_device(&cuda());
-    let y = ferrograd_tensor::ops::pool::plane_gather(&x, &index);
-    let message = ferrograd_tensor::catch(|| y.to_f64_vec()).unwrap_err().to_string();
-    assert!(message.contains("plane_gather: index 12 lies outside 0..12"), "{message}");
-    assert_eq!(y.to_f64_vec(), [0.0, 0.0, 1.0]);
 }

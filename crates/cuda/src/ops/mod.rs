@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod cat;
 pub mod channel_norm;
+pub mod conv;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -73,6 +74,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(plane::PROGRAMS);
+    all.extend(conv::PROGRAMS);
     all.extend(matmul::programs());
     all.extend(attention::programs());
     all.extend(ladder::programs());
