@@ -5,12 +5,14 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, matmul_quantized, moments,
-    optimizer, random, reduce, rms_norm, softmax, sort,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, index, matmul, matmul_quantized, moments,
+    optimizer, plane, random, reduce, rms_norm, softmax, sort,
 };
-use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
+use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
+use ferrograd_tensor::ops::conv::Conv2dPlan;
 use ferrograd_tensor::ops::optimizer::OptimizerStep;
+use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{DType, Layout, QuantizedTensor, Shape, Tensor};
@@ -129,6 +131,25 @@ impl Backend for Cuda {
     }
     fn checks_later(&self, op: &'static str, index: &Tensor, n: usize, ignored: Option<i64>) -> bool {
         self.card().check_later(op, index, n, ignored)
+    }
+
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Tensor {
+        kernel("plane_map", &[x], 0.0, || plane::plane_map(self.card(), map, x))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Tensor {
+        kernel("plane_map_adjoint", &[dy], 0.0, || plane::plane_map_adjoint(self.card(), map, dy))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> (Tensor, Tensor) {
+        kernel("max_pool2d", &[x], 0.0, || plane::max_pool2d(self.card(), windows, x))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> (Tensor, Tensor) {
+        kernel("adaptive_max_pool2d", &[x], 0.0, || plane::adaptive_max_pool2d(self.card(), bins, x))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Tensor {
+        kernel("plane_gather", &[x, index], 0.0, || plane::plane_gather(self.card(), x, index))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Tensor {
+        kernel("plane_scatter", &[dy, index], 0.0, || plane::plane_scatter(self.card(), dy, index, h, w))
     }
 
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
@@ -292,6 +313,18 @@ impl Backend for Cuda {
     ) -> Option<AttentionGradients> {
         kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention::flops(q, v, args), || {
             attention::attention_backward(self.card(), [q, k, v], args, results, d_out, mask_gradient)
+        })
+    }
+
+    fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+        kernel("conv2d", &[x, w], plan.flops(), || Some(conv::conv2d(self.card(), plan, x, w, bias)))
+    }
+    fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
+        kernel("conv2d_input_grad", &[dy, w], plan.flops(), || Some(conv::conv2d_input_grad(self.card(), plan, dy, w)))
+    }
+    fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
+        kernel("conv2d_weight_grad", &[x, dy], plan.flops(), || {
+            Some(conv::conv2d_weight_grad(self.card(), plan, x, dy))
         })
     }
 

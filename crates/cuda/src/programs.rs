@@ -26,6 +26,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "attention_mma.cuh"
     "attention_operands.cuh"
     "attention_tiles.cuh"
+    "conv.cuh"
     "elementwise.cuh"
     "exponentials.cuh"
     "functions.cuh"
@@ -33,9 +34,12 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "integers.cuh"
     "layout.cuh"
     "matmul.cuh"
+    "matmul_mma.cuh"
+    "matmul_simt.cuh"
     "norm.cuh"
     "norm_backward.cuh"
     "philox.cuh"
+    "planes.cuh"
     "ptx.cuh"
     "reduction.cuh"
     "rows.cuh"
@@ -51,7 +55,11 @@ const SOURCES: &[(&str, &str)] = files! {
     "cast.cu"
     "cat.cu"
     "channel_norm.cu"
+    "channels_last.cu"
     "compare.cu"
+    "conv_direct.cu"
+    "conv_mma.cu"
+    "conv_simt.cu"
     "copy.cu"
     "cross_entropy.cu"
     "cross_entropy_backward.cu"
@@ -68,8 +76,11 @@ const SOURCES: &[(&str, &str)] = files! {
     "matmul_simt.cu"
     "matmul_wgmma.cu"
     "matvec.cu"
+    "max_pool.cu"
     "moments.cu"
     "optimizer.cu"
+    "plane_gather.cu"
+    "plane_map.cu"
     "q8_0.cu"
     "random.cu"
     "reduce.cu"
@@ -122,6 +133,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
         "matmul_mma.cu" => &[BF16, F16, F32],
+        "conv_mma.cu" => &[BF16, F16],
         // A truth value is read as the byte that it is.
         "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],
         _ => &[],

@@ -5,6 +5,7 @@ use ferrograd_autograd::Var;
 use ferrograd_cuda::CudaDevice;
 use ferrograd_nn::{Embedding, LayerNorm, Linear, Module, cross_entropy};
 use ferrograd_optim::{AdamW, Optimizer};
+use ferrograd_tensor::ops::pool::plane_gather;
 use ferrograd_tensor::{DType, Device, Tensor, catch};
 
 /// How often the driver was waited for, if it is the emulator's: no other counts.
@@ -54,6 +55,11 @@ fn an_index_out_of_range_is_reported_by_who_waits() {
     }
     let error = catch(|| x.index_add(0, &index(7), &x.narrow(0, 0, 3)).to_f64_vec()).expect_err("a mistake");
     assert!(error.to_string().starts_with("index_add: index 7"), "{error}");
+    let places = Tensor::from_vec(vec![12i64, -1, 3], [1, 3]).to_device(&cuda);
+    let y = catch(|| plane_gather(&x.add_scalar(1.0), &places)).expect("nobody has looked yet");
+    let error = catch(|| y.to_f64_vec()).expect_err("a mistake").to_string();
+    assert!(error.starts_with("plane_gather: index 12 lies outside 0..12"), "{error}");
+    assert_eq!(y.to_f64_vec(), [0.0, 0.0, 4.0]);
     let targets = Tensor::new([0, 3, 2, 1i64]).to_device(&cuda);
     let loss = cross_entropy(&Var::leaf(x.clone()), &targets);
     let error = catch(|| loss.item::<f32>()).expect_err("a mistake").to_string();

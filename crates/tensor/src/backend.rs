@@ -1,7 +1,8 @@
 //! What a device must be able to do.
 //!
-//! The **required** methods are enough to run everything. The **provided** ones are fused kernels: they answer `None`
-//! unless a backend has one, and the op then composes the required ones. Shapes, dtypes and indices have been checked
+//! The **required** methods are enough to run everything. They are what cannot be composed of each other: so is what
+//! pooling and interpolation do to planes. The **provided** ones are fused kernels: they answer `None` unless a backend
+//! has one, and the op then composes the required ones, on the same device. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called (but for indices that it [checks later](Backend::checks_later)), inputs live on
 //! this device, and every input may have any strides.
 
@@ -307,6 +308,19 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
+    /// [`ops::pool::apply_map`](crate::ops::pool::apply_map) of floats.
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Tensor;
+    /// [`ops::pool::apply_adjoint`](crate::ops::pool::apply_adjoint) of floats.
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Tensor;
+    /// [`Tensor::max_pool2d_with_index`] of floats.
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> (Tensor, Tensor);
+    /// [`Tensor::adaptive_max_pool2d_with_index`] of floats.
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> (Tensor, Tensor);
+    /// [`ops::pool::plane_gather`](crate::ops::pool::plane_gather) of floats.
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Tensor;
+    /// [`ops::pool::plane_scatter`](crate::ops::pool::plane_scatter) of floats.
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Tensor;
+
     /// Random numbers from the counter-based generator: element `i` depends on `(seed, offset, i)` only.
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor;
 
@@ -540,30 +554,6 @@ pub trait Backend: Send + Sync + 'static {
     }
     /// Provided: [`ops::conv::weight_grad`](crate::ops::conv::weight_grad), float operands of one dtype.
     fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
-        None
-    }
-    /// Provided: [`ops::pool::apply_map`](crate::ops::pool::apply_map) of floats.
-    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
-        None
-    }
-    /// Provided: [`ops::pool::apply_adjoint`](crate::ops::pool::apply_adjoint) of floats.
-    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
-        None
-    }
-    /// Provided: [`Tensor::max_pool2d_with_index`] of floats.
-    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        None
-    }
-    /// Provided: [`Tensor::adaptive_max_pool2d_with_index`] of floats.
-    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        None
-    }
-    /// Provided: [`ops::pool::plane_gather`](crate::ops::pool::plane_gather) of floats.
-    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
-        None
-    }
-    /// Provided: [`ops::pool::plane_scatter`](crate::ops::pool::plane_scatter) of floats.
-    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
         None
     }
 

@@ -14,25 +14,25 @@ use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Sizes {
-    m: i64,
-    n: i64,
-    k: i64,
-    a: [i64; 2],
-    b: [i64; 2],
-    batches: i64,
+    pub m: i64,
+    pub n: i64,
+    pub k: i64,
+    pub a: [i64; 2],
+    pub b: [i64; 2],
+    pub batches: i64,
 }
 
 /// What a block makes of C, and its threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
-    rows: usize,
-    columns: usize,
-    threads: u32,
+pub struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    pub threads: u32,
 }
 
 impl Tile {
     /// How many it takes for `batches` matrices `[m, n]`.
-    fn count(self, m: usize, n: usize, batches: usize) -> usize {
+    pub fn count(self, m: usize, n: usize, batches: usize) -> usize {
         m.div_ceil(self.rows) * n.div_ceil(self.columns) * batches
     }
 }
@@ -198,11 +198,11 @@ impl InRuns {
 
 /// Tiles of the fast kernels: the larger one reads each number of A and B half as often, the smaller one makes four times
 /// the blocks.
-const LARGE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
-const SMALL: Tile = Tile { rows: 64, columns: 64, threads: 128 };
+pub const LARGE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
+pub const SMALL: Tile = Tile { rows: 64, columns: 64, threads: 128 };
 
 /// The tile for `batches` matrices `[m, n]`: the larger one, if every multiprocessor has one to make.
-fn tile(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
+pub fn tile(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
     let wasteful = m <= SMALL.rows || n <= SMALL.columns;
     if !wasteful && LARGE.count(m, n, batches) >= multiprocessors { LARGE } else { SMALL }
 }
@@ -212,8 +212,8 @@ fn has_tensor_cores(dtype: DType) -> bool {
     dtype.is_half() || dtype == DType::F32 && matmul_precision() == MatmulPrecision::Tf32
 }
 
-/// Numbers, of so many bytes, in shared memory of so many rows of one operand, as `Slice` in `matmul_mma.cu` lays them out.
-fn slice(rows: usize, along_k: bool, size: usize) -> usize {
+/// Numbers, of so many bytes, in shared memory of so many rows of one operand, as `Slice` in `matmul_mma.cuh` lays them out.
+pub fn slice(rows: usize, along_k: bool, size: usize) -> usize {
     // Of a copy, and of K at a time.
     let (chunk, depth) = (16 / size, 4 * 16 / size);
     match along_k {
@@ -224,7 +224,7 @@ fn slice(rows: usize, along_k: bool, size: usize) -> usize {
 }
 
 /// Slices of K in shared memory at a time.
-const STAGES: usize = 4;
+pub const STAGES: usize = 4;
 
 /// The programs of `matmul_mma.cu`: A along K, B along K, both aligned.
 const DEFINES: [&str; 8] = [

@@ -78,7 +78,8 @@ pub fn matmul_wgmma(product: &Product, a: &InRuns, b: &InRuns) -> bool {
     let [m, n, k, batches] = product.extents();
     // Where half of each tile would be empty the other kernel has smaller ones.
     let small = m <= 64 || n <= 64;
-    if product.cuda.capability != HOPPER || small || !a.in_chunks || !b.in_chunks {
+    let half = product.c.dtype().is_half();
+    if product.cuda.capability != HOPPER || !half || small || !a.in_chunks || !b.in_chunks {
         return false;
     }
     let layout = Layout::of([&matrices(product.a), &matrices(product.b)]);

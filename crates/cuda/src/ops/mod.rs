@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod cat;
 pub mod channel_norm;
+pub mod conv;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -15,6 +16,7 @@ pub mod matmul_wgmma;
 pub mod matvec;
 pub mod moments;
 pub mod optimizer;
+pub mod plane;
 pub mod random;
 pub mod reduce;
 pub mod rms_norm;
@@ -75,6 +77,8 @@ pub fn programs() -> Vec<Program> {
     all.extend(layer_norm::PROGRAMS);
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
+    all.extend(plane::PROGRAMS);
+    all.extend(conv::PROGRAMS);
     all.extend(matmul::programs());
     all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());

@@ -39,6 +39,19 @@ pub fn is_product(what: &str, got: &Tensor, a: &Tensor, b: &Tensor, bias: Option
     }
 }
 
+/// Equal but for `roundings` of the accumulator, relative to the larger of 1 and the value, and one of the dtype; NaN is NaN.
+#[track_caller]
+pub fn close(what: &str, got: &Tensor, want: &Tensor, roundings: f64) {
+    assert_eq!((got.shape(), got.dtype()), (want.shape(), want.dtype()), "{what}");
+    assert_eq!(got.device(), cuda(), "{what}");
+    let dtype = want.dtype();
+    let relative = if roundings > 0.0 { roundings * dtype.accumulator().epsilon() + dtype.epsilon() } else { 0.0 };
+    for (i, (g, w)) in got.to_f64_vec().into_iter().zip(want.to_f64_vec()).enumerate() {
+        let ok = g == w || (g - w).abs() <= relative * w.abs().max(1.0) || g.is_nan() && w.is_nan();
+        assert!(ok, "{what}: element {i} is {g}, not {w}");
+    }
+}
+
 /// What the emulator has counted under this name; nothing on a real card.
 pub fn counted(name: &str) -> Option<usize> {
     // SAFETY: the driver is loaded already; only the emulator exports these functions, which have this type.
@@ -50,5 +63,5 @@ pub fn counted(name: &str) -> Option<usize> {
 
 /// Each test uses the part it needs: none of this is dead code where it is included.
 const _: () = {
-    let _ = (card, there, is_product, counted);
+    let _ = (card, there, is_product, counted, close);
 };

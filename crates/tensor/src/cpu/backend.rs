@@ -35,12 +35,6 @@ fn attention_flops(q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> 
     2.0 * pairs * share * (q.dim(-1) + v.dim(-1)) as f64
 }
 
-/// `kh · kw · C/groups` multiply-adds for each output.
-fn conv_flops(plan: &Conv2dPlan) -> f64 {
-    let g = &plan.geometry;
-    2.0 * (plan.output_shape().numel() * g.kh * g.kw * (g.c / g.groups.max(1))) as f64
-}
-
 impl Backend for CpuBackend {
     fn id(&self) -> (&'static str, usize) {
         ("cpu", 0)
@@ -360,32 +354,32 @@ impl Backend for CpuBackend {
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         kernel("index_range", &[index], 0.0, || index::range(index))
     }
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Tensor {
+        kernel("plane_map", &[x], 0.0, || plane::plane_map(map, x))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Tensor {
+        kernel("plane_map_adjoint", &[dy], 0.0, || plane::plane_map_adjoint(map, dy))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> (Tensor, Tensor) {
+        kernel("max_pool2d", &[x], 0.0, || plane::max_pool2d(windows, x))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> (Tensor, Tensor) {
+        kernel("adaptive_max_pool2d", &[x], 0.0, || plane::adaptive_max_pool2d(bins, x))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Tensor {
+        kernel("plane_gather", &[x, index], 0.0, || plane::plane_gather(x, index))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Tensor {
+        kernel("plane_scatter", &[dy, index], 0.0, || plane::plane_scatter(dy, index, h, w))
+    }
     fn conv2d(&self, plan: &Conv2dPlan, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
-        kernel("conv2d", &[x, w], conv_flops(plan), || Some(conv::conv2d_tensor(plan, x, w, bias)))
+        kernel("conv2d", &[x, w], plan.flops(), || Some(conv::conv2d_tensor(plan, x, w, bias)))
     }
     fn conv2d_input_grad(&self, plan: &Conv2dPlan, dy: &Tensor, w: &Tensor) -> Option<Tensor> {
-        kernel("conv2d_input_grad", &[dy, w], conv_flops(plan), || Some(conv::conv2d_input_grad_tensor(plan, dy, w)))
+        kernel("conv2d_input_grad", &[dy, w], plan.flops(), || Some(conv::conv2d_input_grad_tensor(plan, dy, w)))
     }
     fn conv2d_weight_grad(&self, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Option<Tensor> {
-        kernel("conv2d_weight_grad", &[x, dy], conv_flops(plan), || Some(conv::conv2d_weight_grad_tensor(plan, x, dy)))
-    }
-    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Option<Tensor> {
-        kernel("plane_map", &[x], 0.0, || Some(plane::plane_map(map, x)))
-    }
-    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Option<Tensor> {
-        kernel("plane_map_adjoint", &[dy], 0.0, || Some(plane::plane_map_adjoint(map, dy)))
-    }
-    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        kernel("max_pool2d", &[x], 0.0, || Some(plane::max_pool2d(windows, x)))
-    }
-    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> Option<(Tensor, Tensor)> {
-        kernel("adaptive_max_pool2d", &[x], 0.0, || Some(plane::adaptive_max_pool2d(bins, x)))
-    }
-    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Option<Tensor> {
-        kernel("plane_gather", &[x, index], 0.0, || Some(plane::plane_gather(x, index)))
-    }
-    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Option<Tensor> {
-        kernel("plane_scatter", &[dy, index], 0.0, || Some(plane::plane_scatter(dy, index, h, w)))
+        kernel("conv2d_weight_grad", &[x, dy], plan.flops(), || Some(conv::conv2d_weight_grad_tensor(plan, x, dy)))
     }
 
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {

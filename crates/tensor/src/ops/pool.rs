@@ -6,7 +6,7 @@
 
 use crate::backend::PlaneMap;
 use crate::tensor::same_device;
-use crate::{DType, Device, Shape, Tensor, ensure};
+use crate::{DType, Shape, Tensor, ensure};
 
 pub use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 
@@ -161,18 +161,16 @@ pub fn adaptive_avg_pool2d_map(op: &'static str, x: &Tensor, size: [usize; 2]) -
     PlaneMap::AdaptiveAvgPool(bins(op, x, size))
 }
 
-/// A linear map of each plane of `x [N, C, H, W]`. A backend without a kernel for it has the CPU do it.
+/// A linear map of each plane of `x [N, C, H, W]`.
 #[track_caller]
 pub fn apply_map(map: &PlaneMap, x: &Tensor) -> Tensor {
-    let backend = x.device().backend();
-    backend.plane_map(map, x).unwrap_or_else(|| on_cpu(&[x], |x| vec![apply_map(map, &x[0])]).remove(0))
+    x.device().backend().plane_map(map, x)
 }
 
 /// The adjoint of [`apply_map`], its derivative: from gradients `[N, C, Ho, Wo]` to `[N, C, H, W]`.
 #[track_caller]
 pub fn apply_adjoint(map: &PlaneMap, dy: &Tensor) -> Tensor {
-    let backend = dy.device().backend();
-    backend.plane_map_adjoint(map, dy).unwrap_or_else(|| on_cpu(&[dy], |dy| vec![apply_adjoint(map, &dy[0])]).remove(0))
+    dy.device().backend().plane_map_adjoint(map, dy)
 }
 
 /// The checks of a gather from, or a scatter to, planes of `h × w` at `index`; `x` is the floats that it moves.
@@ -181,9 +179,9 @@ fn check_places(op: &'static str, x: &Tensor, index: &Tensor, (h, w): (usize, us
     same_device(op, &[x, index]);
     ensure!(x.dtype().is_float(), DType, op, "needs floats, got {}", x.dtype());
     ensure!(index.dtype() == DType::I64, DType, op, "the index must be i64, got {}", index.dtype());
-    if index.numel() > 0 {
-        let (low, high) = index.device().backend().index_range(index);
-        let area = Shape::from([h, w]).numel_for(op) as i64;
+    let (backend, area) = (index.device().backend(), Shape::from([h, w]).numel_for(op));
+    if index.numel() > 0 && !backend.checks_later(op, index, area, Some(-1)) {
+        let ((low, high), area) = (backend.index_range(index), area as i64);
         ensure!(low >= -1, Index, op, "index {low} lies outside of -1..{area} ({h} × {w})");
         ensure!(high < area, Index, op, "index {high} lies outside of -1..{area} ({h} × {w})");
     }
@@ -204,9 +202,7 @@ pub fn plane_gather(x: &Tensor, index: &Tensor) -> Tensor {
         index.shape()
     );
     check_places(OP, x, index, (x.dims()[r - 2], x.dims()[r - 1]));
-    let backend = x.device().backend();
-    let cpu = || on_cpu(&[x, index], |t| vec![plane_gather(&t[0], &t[1])]).remove(0);
-    backend.plane_gather(x, index).unwrap_or_else(cpu)
+    x.device().backend().plane_gather(x, index)
 }
 
 /// The adjoint of [`plane_gather`]: `dx[…, index[…, i, j]] += dy[…, i, j]` in planes of `h × w`, indices −1 left out.
@@ -222,16 +218,7 @@ pub fn plane_scatter(dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Tensor 
         index.shape()
     );
     check_places(OP, dy, index, (h, w));
-    let backend = dy.device().backend();
-    let cpu = || on_cpu(&[dy, index], |t| vec![plane_scatter(&t[0], &t[1], h, w)]).remove(0);
-    backend.plane_scatter(dy, index, h, w).unwrap_or_else(cpu)
-}
-
-/// `f` on the CPU, for a backend without a kernel of its own: right everywhere, as slow as the way there and back.
-fn on_cpu(xs: &[&Tensor], f: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> Vec<Tensor> {
-    let device = xs[0].device();
-    let xs: Vec<Tensor> = xs.iter().map(|x| x.to_device(&Device::CPU)).collect();
-    f(&xs).iter().map(|y| y.to_device(&device)).collect()
+    dy.device().backend().plane_scatter(dy, index, h, w)
 }
 
 /// `f` of images of height 1.
@@ -244,27 +231,15 @@ pub(crate) fn as_image<R>(op: &'static str, x: &Tensor, f: impl FnOnce(&Tensor) 
 /// [`Tensor::max_pool2d_with_index`], with errors in the name of `op`.
 #[track_caller]
 pub fn max_pool(op: &'static str, x: &Tensor, o: &Pool2dOptions) -> (Tensor, Tensor) {
-    let geometry = windows(op, x, o);
-    x.device().backend().max_pool2d(&geometry, x).unwrap_or_else(|| {
-        let mut out = on_cpu(&[x], |x| {
-            let (y, index) = max_pool(op, &x[0], o);
-            vec![y, index]
-        });
-        (out.remove(0), out.remove(0))
-    })
+    let windows = windows(op, x, o);
+    x.device().backend().max_pool2d(&windows, x)
 }
 
 /// [`Tensor::adaptive_max_pool2d_with_index`], with errors in the name of `op`.
 #[track_caller]
 pub fn adaptive_max_pool(op: &'static str, x: &Tensor, size: [usize; 2]) -> (Tensor, Tensor) {
-    let geometry = bins(op, x, size);
-    x.device().backend().adaptive_max_pool2d(&geometry, x).unwrap_or_else(|| {
-        let mut out = on_cpu(&[x], |x| {
-            let (y, index) = adaptive_max_pool(op, &x[0], size);
-            vec![y, index]
-        });
-        (out.remove(0), out.remove(0))
-    })
+    let bins = bins(op, x, size);
+    x.device().backend().adaptive_max_pool2d(&bins, x)
 }
 
 impl Tensor {

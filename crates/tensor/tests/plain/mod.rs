@@ -1,7 +1,8 @@
 //! A device with the required methods only: what an operation does on a backend that lacks its fused kernel.
 
-use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
+use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::cpu::CpuBackend;
+use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use ferrograd_tensor::{DType, Device, Layout, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
@@ -92,6 +93,26 @@ impl Backend for Plain {
     }
     fn index_range(&self, index: &Tensor) -> (i64, i64) {
         CpuBackend.index_range(&cpu(index))
+    }
+    fn plane_map(&self, map: &PlaneMap, x: &Tensor) -> Tensor {
+        plain(CpuBackend.plane_map(map, &cpu(x)))
+    }
+    fn plane_map_adjoint(&self, map: &PlaneMap, dy: &Tensor) -> Tensor {
+        plain(CpuBackend.plane_map_adjoint(map, &cpu(dy)))
+    }
+    fn max_pool2d(&self, windows: &Pool2dGeometry, x: &Tensor) -> (Tensor, Tensor) {
+        let (y, index) = CpuBackend.max_pool2d(windows, &cpu(x));
+        (plain(y), plain(index))
+    }
+    fn adaptive_max_pool2d(&self, bins: &AdaptivePool2dGeometry, x: &Tensor) -> (Tensor, Tensor) {
+        let (y, index) = CpuBackend.adaptive_max_pool2d(bins, &cpu(x));
+        (plain(y), plain(index))
+    }
+    fn plane_gather(&self, x: &Tensor, index: &Tensor) -> Tensor {
+        plain(CpuBackend.plane_gather(&cpu(x), &cpu(index)))
+    }
+    fn plane_scatter(&self, dy: &Tensor, index: &Tensor, h: usize, w: usize) -> Tensor {
+        plain(CpuBackend.plane_scatter(&cpu(dy), &cpu(index), h, w))
     }
     fn random(&self, distribution: Distribution, shape: &Shape, dtype: DType, seed: u64, offset: u64) -> Tensor {
         plain(CpuBackend.random(distribution, shape, dtype, seed, offset))

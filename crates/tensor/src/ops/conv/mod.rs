@@ -93,6 +93,10 @@ impl Conv2dPlan {
     pub fn output_shape(&self) -> Shape {
         [self.geometry.n, self.geometry.o, self.out.0, self.out.1].into()
     }
+    /// Multiplications and additions of the convolution, and of each of its gradients.
+    pub fn flops(&self) -> f64 {
+        2.0 * (self.output_shape().numel() * self.geometry.kh * self.geometry.kw * self.weight_shape()[1]) as f64
+    }
 
     /// The plan of `conv1d(x [N, C, L], w [O, C/g, k])`, with heights 1.
     #[track_caller]
