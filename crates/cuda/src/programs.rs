@@ -37,6 +37,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "ptx.cuh"
     "reduction.cuh"
     "rows.cuh"
+    "tensors.cuh"
     "types.cuh"
 };
 /// One file for each operation.
@@ -56,6 +57,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "dropout.cu"
     "full.cu"
     "gather.cu"
+    "gradient_norm.cu"
     "index_check.cu"
     "layer_norm.cu"
     "layer_norm_backward.cu"

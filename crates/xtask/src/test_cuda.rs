@@ -3,8 +3,9 @@
 use crate::shell::{Outcome, cargo, root, run};
 use std::process::Command;
 
-/// Test programs of kernels whose threads work without waiting for each other, which are run under several schedules.
-const ASYNCHRONOUS: [&str; 3] = ["attention", "ladder", "matmul"];
+/// Test programs of kernels whose threads, and of calls whose streams, work without waiting for each other: they are run under
+/// several schedules.
+const ASYNCHRONOUS: [&str; 5] = ["asynchronous", "attention", "graph", "ladder", "matmul"];
 /// What a schedule leaves to chance comes from a seed, or asynchronous copies are as late as their wait allows.
 const SCHEDULES: [&str; 4] = ["1", "2", "3", "lazy"];
 

@@ -6,6 +6,7 @@ pub mod channel_norm;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
+pub mod gradient_norm;
 pub mod index;
 pub mod index_check;
 pub mod layer_norm;
@@ -19,6 +20,7 @@ pub mod rms_norm;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
+pub mod tensors;
 
 use crate::cuda::Cuda;
 use crate::ladder;
@@ -61,6 +63,7 @@ pub fn programs() -> Vec<Program> {
         "index_check.cu",
         "random.cu",
         "dropout.cu",
+        "gradient_norm.cu",
         "cat.cu",
         "moments.cu",
         "channel_norm.cu",
