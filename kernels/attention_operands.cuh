@@ -1,6 +1,7 @@
 // What attention is given: -DTYPE=bf16 for operands of bf16, and -DHEAD=64 for room for 64 numbers in a row; D and Dv are at most
 // that.
 #pragma once
+#include "philox.cuh"
 #include "reduction.cuh"
 
 typedef compute_t<TYPE> Real;
@@ -22,7 +23,8 @@ struct Attention {
     f64 scale, factor;
     // Of dropout: what the weights that are kept are multiplied by, 0 if there is no dropout; which random numbers keep them.
     f64 kept;
-    u64 seed, stream, threshold;
+    RandomStream random;
+    u64 threshold;
 };
 
 // `[B, H, T, width]`, rows in runs of memory.

@@ -5,7 +5,7 @@
 #include "layout.cuh"
 #include "philox.cuh"
 
-template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, const Layout<2>& at, compute_t<X> scale, u64 seed, u64 offset, u64 threshold) {
+template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, const Layout<2>& at, compute_t<X> scale, RandomStream stream, u64 threshold) {
     constexpr int LENGTH = sizeof(X) == 2 ? 8 : 4;
     struct alignas(16) Run { X at[LENGTH]; };
     for (i64 b = thread_in_grid(); b * LENGTH < at.numel; b += threads_in_grid()) {
@@ -23,7 +23,7 @@ template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, con
         }
         Words words[LENGTH / 4];
 #pragma unroll
-        for (int k = 0; k < LENGTH / 4; k++) words[k] = philox(seed, offset, b * (LENGTH / 4) + k);
+        for (int k = 0; k < LENGTH / 4; k++) words[k] = philox(stream, b * (LENGTH / 4) + k);
         // A dropped element is 0 whatever it was, NaN included.
 #pragma unroll
         for (int i = 0; i < LENGTH; i++)
@@ -36,8 +36,8 @@ template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, con
 }
 
 #define KERNEL(X)                                                                                                       \
-    extern "C" __global__ void dropout_##X(const X* x, X* y, Layout<2> at, f64 scale, u64 seed, u64 offset, u64 threshold) { \
-        dropout<X>(x, y, at, compute_t<X>(scale), seed, offset, threshold);                                             \
+    extern "C" __global__ void dropout_##X(const X* x, X* y, Layout<2> at, f64 scale, RandomStream stream, u64 threshold) { \
+        dropout<X>(x, y, at, compute_t<X>(scale), stream.now(), threshold);                                             \
     }
 KERNEL(f32)
 KERNEL(f64)

@@ -1,8 +1,8 @@
-// One step of an optimiser in place: the parameter p and its state change, given the gradient g. The formulas are those of
+// One step of an optimiser in place: parameters p and their states change, given the gradients g. The formulas are those of
 // `crates/tensor/src/ops/optimizer.rs`. One program for each rule: -DRULE=adam -DSTATES=2.
 //
-// Bandwidth is the limit: everything is read once and written once, 16 bytes at a time.
-#include "layout.cuh"
+// Bandwidth is the limit: everything is read once and written once, 16 bytes at a time, of many parameters in one launch.
+#include "tensors.cuh"
 
 // What `crates/cuda/src/ops/optimizer.rs` sends, in the order in which a rule takes it.
 struct Numbers { f64 at[8]; };
@@ -116,15 +116,12 @@ UPDATE(scale_add) {
     p = keep * p + scale * g;
 }
 
-// `at`: p, g, then the states; null where a rule has fewer.
-template <class T> struct Operands { T* at[5]; };
-
-// Elements `i · LENGTH` and after.
-template <int LENGTH, class T> __device__ __forceinline__ void step(const T (&numbers)[8], const Operands<T>& operands, i64 i) {
+// Run i of LENGTH elements of p, g, then the states.
+template <int LENGTH, class T> __device__ __forceinline__ void step(const T (&numbers)[8], void* const* operands, i64 i) {
     struct alignas(LENGTH * sizeof(T)) Run { T at[LENGTH]; };
     constexpr int COUNT = 2 + STATES;
     Run runs[COUNT];
-    for (int k = 0; k < COUNT; k++) runs[k] = ((const Run*)operands.at[k])[i];
+    for (int k = 0; k < COUNT; k++) runs[k] = ((const Run*)operands[k])[i];
     for (int j = 0; j < LENGTH; j++) {
         T s[STATES + 1];
         for (int k = 2; k < COUNT; k++) s[k - 2] = runs[k].at[j];
@@ -132,17 +129,29 @@ template <int LENGTH, class T> __device__ __forceinline__ void step(const T (&nu
         for (int k = 2; k < COUNT; k++) runs[k].at[j] = s[k - 2];
     }
     for (int k = 0; k < COUNT; k++)
-        if (k != 1) ((Run*)operands.at[k])[i] = runs[k];
+        if (k != 1) ((Run*)operands[k])[i] = runs[k];
+}
+
+template <class T> struct Step {
+    T numbers[8];
+    void* const* operands;
+    template <int N> __device__ __forceinline__ void operator()(i64 i, Length<N>) { step<N>(numbers, operands, i); }
+};
+
+// `live`: in a graph, where the numbers of this replay are; else null.
+template <class T> __device__ __forceinline__ void step_all(const Tensors& tensors, const Numbers& numbers, const Numbers* live) {
+    Chunk chunk = chunk_of(tensors);
+    Step<T> step;
+    for (int k = 0; k < 8; k++) step.numbers[k] = T(live ? live->at[k] : numbers.at[k]);
+    step.operands = tensors.at[chunk.tensor];
+    u64 places = 0;
+    for (int k = 0; k < 2 + STATES; k++) places |= (u64)step.operands[k];
+    each_run<T>(chunk, places % 16 == 0, step);
 }
 
 #define KERNEL(T)                                                                                                       \
-    extern "C" __global__ void step_##T(Operands<T> operands, i64 n, i32 vectors, Numbers numbers) {                    \
-        constexpr int LENGTH = 16 / sizeof(T);                                                                          \
-        T a[8];                                                                                                         \
-        for (int k = 0; k < 8; k++) a[k] = T(numbers.at[k]);                                                            \
-        i64 whole = vectors ? n / LENGTH : 0;                                                                           \
-        for (i64 i = thread_in_grid(); i < whole; i += threads_in_grid()) step<LENGTH>(a, operands, i);                 \
-        for (i64 i = whole * LENGTH + thread_in_grid(); i < n; i += threads_in_grid()) step<1>(a, operands, i);         \
+    extern "C" __global__ void step_##T(Tensors tensors, Numbers numbers, const Numbers* live) {                        \
+        step_all<T>(tensors, numbers, live);                                                                            \
     }
 KERNEL(f32)
 KERNEL(f64)

@@ -5,13 +5,13 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, index, matmul, matmul_quantized, moments,
-    optimizer, plane, random, reduce, rms_norm, softmax, sort,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, index, matmul,
+    matmul_quantized, moments, optimizer, plane, random, reduce, rms_norm, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::conv::Conv2dPlan;
-use ferrograd_tensor::ops::optimizer::OptimizerStep;
+use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
@@ -329,9 +329,18 @@ impl Backend for Cuda {
     }
 
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
-        kernel("optimizer_step", &[g], 0.0, || {
-            optimizer::optimizer_step(self.card(), step, p, g, state);
-            true
-        })
+        self.optimizer_steps(&StepCell::new(*step), &mut [Update { p, g, state }])
+    }
+    fn optimizer_steps(&self, step: &StepCell, updates: &mut [Update]) -> bool {
+        let gradients: Vec<&Tensor> = updates.iter().map(|u| u.g).collect();
+        kernel("optimizer_step", &gradients, 0.0, || optimizer::optimizer_steps(self.card(), step, updates));
+        true
+    }
+    fn norm_of_all(&self, xs: &[&Tensor]) -> Option<Tensor> {
+        kernel("norm_of_all", xs, 0.0, || gradient_norm::norm_of_all(self.card(), xs))
+    }
+    fn scale_all(&self, xs: &mut [&mut Tensor], factor: &Tensor) -> bool {
+        kernel("scale_all", &[factor], 0.0, || gradient_norm::scale_all(self.card(), xs, factor));
+        true
     }
 }

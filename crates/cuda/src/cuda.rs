@@ -3,6 +3,7 @@
 use crate::driver::{self, error, explain};
 use crate::ops::index_check::Mistake;
 use crate::programs::Programs;
+use crate::staging::Staging;
 use cudarc::driver::{result, sys};
 use ferrograd_tensor::Result;
 use std::collections::HashMap;
@@ -14,7 +15,8 @@ const OLDEST: (i32, i32) = (8, 0);
 
 /// A card.
 ///
-/// All work of a card goes through one stream, in the order in which it was called; nothing waits for it but
+/// All work of a card goes through one stream, in the order in which it was called, and copies from the host through another,
+/// for which the first one waits; the host waits for nothing but
 /// [`synchronize`](ferrograd_tensor::backend::Backend::synchronize) and what brings results to the host.
 pub struct Cuda {
     pub(crate) index: usize,
@@ -22,6 +24,7 @@ pub struct Cuda {
     itself: OnceLock<&'static Cuda>,
     context: sys::CUcontext,
     pub(crate) stream: sys::CUstream,
+    pub(crate) staging: Staging,
     pub(crate) pool: sys::CUmemoryPool,
     pub(crate) name: String,
     pub(crate) capability: (i32, i32),
@@ -104,6 +107,7 @@ impl Cuda {
         // SAFETY: the context was just retained.
         unsafe { result::ctx::set_current(context) }.map_err(failed)?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed)?;
+        let staging = Staging::new()?;
         // SAFETY: the device comes from the driver.
         let pool = unsafe { result::device::get_default_mem_pool(device) }.map_err(failed)?;
         let mut keep = u64::MAX;
@@ -121,7 +125,20 @@ impl Cuda {
         };
         let waits = std::env::var_os("FERROGRAD_CUDA_WAIT").is_some_and(|v| v == "1");
         let itself = OnceLock::new();
-        Ok(Cuda { index, itself, context, stream, pool, name, capability, multiprocessors, programs, waits, mistake })
+        Ok(Cuda {
+            index,
+            itself,
+            context,
+            stream,
+            staging,
+            pool,
+            name,
+            capability,
+            multiprocessors,
+            programs,
+            waits,
+            mistake,
+        })
     }
 
     /// Itself: cards live as long as the program, and are made by [`Cuda::get`] only.

@@ -85,10 +85,10 @@ impl Cuda {
         }
         // SAFETY: the caller's promise; the driver copies the arguments before it returns.
         unsafe {
-            result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream, &mut pointers)
+            result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream(), &mut pointers)
                 .unwrap_or_else(|e| self.broken(name, e));
         }
-        if self.waits {
+        if self.waits && !self.captures() {
             self.wait();
         }
     }

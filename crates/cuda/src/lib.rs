@@ -19,16 +19,19 @@
 //! |---|---|
 //! | `driver`, `nvrtc` | the two libraries, behind safe calls |
 //! | `programs`, `cubin` | from a file's name to a kernel that can be launched; machine code on the disk |
-//! | `memory`, `launch`, `layout` | buffers, launches, and how strides get there |
+//! | `memory`, `staging`, `launch`, `layout` | buffers, uploads, launches, and how strides get there |
+//! | `graph`, `arena` | steps that are captured and replayed, and their memory |
 //! | `ops` | one file per operation, as everywhere |
 //! | `kernel` | kernels of the user's own |
 //! | `backend` | [`Backend`](ferrograd_tensor::backend::Backend): all of it put together |
 #![warn(missing_docs)]
 
+mod arena;
 mod backend;
 mod cubin;
 mod cuda;
 mod driver;
+mod graph;
 mod kernel;
 pub mod ladder;
 mod launch;
@@ -37,8 +40,10 @@ mod memory;
 mod nvrtc;
 mod ops;
 mod programs;
+mod staging;
 
 pub use cuda::{Cuda, MemoryUse};
+pub use graph::{CudaGraph, Outputs};
 pub use kernel::CudaKernel;
 pub use programs::{Report, compile_all};
 

@@ -43,6 +43,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "ptx.cuh"
     "reduction.cuh"
     "rows.cuh"
+    "tensors.cuh"
     "types.cuh"
 };
 /// One file for each operation.
@@ -67,6 +68,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "dropout.cu"
     "full.cu"
     "gather.cu"
+    "gradient_norm.cu"
     "index_add.cu"
     "index_check.cu"
     "layer_norm.cu"

@@ -2,11 +2,12 @@
 //! that waits. A program of its own: it counts what the driver was asked.
 
 use ferrograd_autograd::Var;
-use ferrograd_cuda::CudaDevice;
+use ferrograd_cuda::{CudaDevice, CudaGraph};
 use ferrograd_nn::{Embedding, LayerNorm, Linear, Module, cross_entropy};
-use ferrograd_optim::{AdamW, Optimizer};
+use ferrograd_optim::{AdamW, Optimizer, clip_grad_norm};
 use ferrograd_tensor::ops::pool::plane_gather;
 use ferrograd_tensor::{DType, Device, Tensor, catch};
+use std::sync::Mutex;
 
 /// How often the driver was waited for, if it is the emulator's: no other counts.
 fn synchronizations() -> Option<usize> {
@@ -18,8 +19,12 @@ fn synchronizations() -> Option<usize> {
     }
 }
 
+/// The driver counts for the whole program.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_training_step_does_not_wait() {
+    let _alone = ONE_AT_A_TIME.lock();
     let cuda = Device::cuda(0).expect("a card");
     let (embed, norm, head) = (Embedding::new(11, 8), LayerNorm::new(8), Linear::new(8, 11));
     let model = (embed.to(&cuda), norm.to(&cuda), head.to(&cuda));
@@ -29,7 +34,9 @@ fn a_training_step_does_not_wait() {
     let mut step = || {
         let x = model.1.forward(&model.0.forward(&tokens)).gelu().dropout(0.1);
         let loss = cross_entropy(&model.2.forward(&x).reshape([24, 11]), tokens.reshape([24]));
-        adam.step(&loss.backward());
+        let mut grads = loss.backward();
+        clip_grad_norm(&mut grads, &adam.parameters(), 1.0, 2.0);
+        adam.step(&grads);
         loss
     };
     // The first step compiles, and makes the optimiser's state.
@@ -42,7 +49,37 @@ fn a_training_step_does_not_wait() {
 }
 
 #[test]
+fn replays_and_uploads_do_not_wait() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let cuda = Device::cuda(0).expect("a card");
+    let head = Linear::new(8, 3).to(&cuda);
+    let mut adam = AdamW::new(head.parameters()).lr(1e-2);
+    let batch = |value: f64| Tensor::full([5, 8], value);
+    let mut step = |x: &Tensor| {
+        let loss = head.forward(&Var::constant(x.clone())).square().mean();
+        let mut grads = loss.backward();
+        let norm = clip_grad_norm(&mut grads, &adam.parameters(), 1e-3, 2.0);
+        adam.step(&grads);
+        (loss.tensor().clone(), norm)
+    };
+    step(&batch(1.0).to_device(&cuda));
+    let (mut graph, _) = CudaGraph::capture(&cuda, &[&batch(1.0)], |x| step(&x[0])).expect("a graph");
+    // More than the pinned memory's slots hold at a time, whose copies are done when their turn comes again.
+    let large: Vec<Tensor> = (0..3).map(|i| Tensor::arange(0.0f32, 300_000.0 + i as f32, 1.0)).collect();
+    let before = synchronizations();
+    let there: Vec<Tensor> = large.iter().map(|x| x.to_device(&cuda)).collect();
+    let losses: Vec<(Tensor, Tensor)> = (0..3).map(|i| graph.replay(&[&batch(i as f64)])).collect();
+    assert_eq!(synchronizations(), before, "a replay or an upload has waited for the card");
+    for (x, y) in large.iter().zip(&there) {
+        assert_eq!(x.to_vec::<f32>(), y.to_vec::<f32>());
+    }
+    assert!(losses.iter().all(|(loss, norm)| loss.item::<f64>().is_finite() && norm.item::<f64>().is_finite()));
+    assert!(losses[2].1.item::<f64>() > losses[1].1.item::<f64>());
+}
+
+#[test]
 fn an_index_out_of_range_is_reported_by_who_waits() {
+    let _alone = ONE_AT_A_TIME.lock();
     let cuda = Device::cuda(0).expect("a card");
     let x = Tensor::arange(0.0f32, 12.0, 1.0).reshape([4, 3]).to_device(&cuda);
     let index = |i: i64| Tensor::new([0, i, 1]).to_device(&cuda);

@@ -4,7 +4,7 @@ use ferrograd_autograd::{Key, Keyed, Leaf, Var};
 use ferrograd_tensor::Tensor;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 
 /// A leaf that an optimiser may update. Clones are the same parameter: that is how weights are tied.
 #[derive(Clone)]
@@ -35,11 +35,15 @@ impl Param {
     }
     /// Replaces the value.
     pub fn set(&self, value: Tensor) {
-        *self.0.value.write().unwrap_or_else(|e| e.into_inner()) = value;
+        *self.write() = value;
     }
     /// Changes the value, in place where nobody else holds it.
     pub fn update<T>(&self, change: impl FnOnce(&mut Tensor) -> T) -> T {
-        change(&mut self.0.value.write().unwrap_or_else(|e| e.into_inner()))
+        change(&mut self.write())
+    }
+    /// The value, to be changed while nobody else reads it.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Tensor> {
+        self.0.value.write().unwrap_or_else(|e| e.into_inner())
     }
     /// Is it trained?
     pub fn requires_grad(&self) -> bool {
@@ -97,6 +101,10 @@ impl Buffer {
     /// Replaces the value.
     pub fn set(&self, value: Tensor) {
         *self.0.write().unwrap_or_else(|e| e.into_inner()) = value;
+    }
+    /// Changes the value, in place where nobody else holds it.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Tensor) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(|e| e.into_inner()))
     }
 }
 impl fmt::Debug for Buffer {

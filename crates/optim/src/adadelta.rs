@@ -2,7 +2,6 @@
 
 use crate::options::{fraction, hyperparameters, named_options, not_negative};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// Adadelta (M. D. Zeiler 2012, arXiv:1212.5701): steps in the units of the parameter.
@@ -34,8 +33,8 @@ impl Rule for AdadeltaRule {
     fn state_names(&self) -> Vec<&'static str> {
         vec!["square_avg", "acc_delta"]
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], _at: Moment) {
+    fn step(&self, _at: Moment) -> OptimizerStep {
         let &AdadeltaRule { lr, rho, eps, weight_decay } = self;
-        OptimizerStep::Adadelta(optimizer::Adadelta { lr, rho, eps, weight_decay }).apply(p, g, state);
+        OptimizerStep::Adadelta(optimizer::Adadelta { lr, rho, eps, weight_decay })
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::options::{hyperparameters, named_options, not_negative};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// Adagrad (J. Duchi, E. Hazan, Y. Singer 2011): each element's learning rate falls with the gradients it has seen.
@@ -38,9 +37,9 @@ impl Rule for AdagradRule {
     fn initial(&self, _name: &str) -> f64 {
         self.initial_accumulator_value
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], at: Moment) {
+    fn step(&self, at: Moment) -> OptimizerStep {
         let &AdagradRule { lr, lr_decay, weight_decay, eps, .. } = self;
         let step = optimizer::Adagrad { lr, lr_decay, eps, weight_decay, step: at.step };
-        OptimizerStep::Adagrad(step).apply(p, g, state);
+        OptimizerStep::Adagrad(step)
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::options::{fraction, hyperparameters, named_options, not_negative};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// Adam (D. P. Kingma, J. Ba 2014, arXiv:1412.6980) with L2 weight decay; [`AdamW`](crate::AdamW) decouples the decay.
@@ -49,10 +48,10 @@ impl Rule for AdamRule {
     fn state_names(&self) -> Vec<&'static str> {
         state_names(self.amsgrad)
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], at: Moment) {
+    fn step(&self, at: Moment) -> OptimizerStep {
         let &AdamRule { lr, beta1, beta2, eps, weight_decay, amsgrad } = self;
         let step = optimizer::Adam { lr, beta1, beta2, eps, weight_decay, amsgrad, decoupled: false, step: at.step };
-        OptimizerStep::Adam(step).apply(p, g, state);
+        OptimizerStep::Adam(step)
     }
 }
 

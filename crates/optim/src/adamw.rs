@@ -3,7 +3,6 @@
 use crate::adam::{check, state_names};
 use crate::options::{hyperparameters, named_options};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// Adam with decoupled weight decay (I. Loshchilov, F. Hutter 2017, arXiv:1711.05101): first `p ← (1 − lr·λ)p`, then
@@ -48,9 +47,9 @@ impl Rule for AdamWRule {
     fn state_names(&self) -> Vec<&'static str> {
         state_names(self.amsgrad)
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], at: Moment) {
+    fn step(&self, at: Moment) -> OptimizerStep {
         let &AdamWRule { lr, beta1, beta2, eps, weight_decay, amsgrad } = self;
         let step = optimizer::Adam { lr, beta1, beta2, eps, weight_decay, amsgrad, decoupled: true, step: at.step };
-        OptimizerStep::Adam(step).apply(p, g, state);
+        OptimizerStep::Adam(step)
     }
 }

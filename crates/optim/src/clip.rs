@@ -3,9 +3,10 @@
 use ferrograd_autograd::Gradients;
 use ferrograd_nn::Param;
 use ferrograd_tensor::backend::Binary;
-use ferrograd_tensor::{Tensor, ensure};
+use ferrograd_tensor::{DType, Tensor, ensure};
 
-/// Scales the gradients of `params` together so that their norm is at most `max_norm`, and returns what it was.
+/// Scales the gradients of `params` together so that their norm is at most `max_norm`, and returns what it was: a scalar (f64)
+/// where the gradients are, so that nobody waits for it who does not look at it.
 ///
 /// The norm is that of all elements as one vector, `(Σ|g|ᵖ)^(1/p)`, with p = `norm_type` (2 as a rule; infinity for the
 /// largest element). The gradients are multiplied by `min(1, max_norm/(norm + 1e-6))`, as in PyTorch. A norm that is NaN
@@ -19,24 +20,20 @@ pub fn clip_grad_norm<'a>(
     params: impl IntoIterator<Item = &'a Param>,
     max_norm: f64,
     norm_type: f64,
-) -> f64 {
+) -> Tensor {
     const OP: &str = "clip_grad_norm";
     ensure!(max_norm >= 0.0, Value, OP, "max_norm must be ≥ 0, got {max_norm}");
     ensure!(norm_type > 0.0, Value, OP, "norm_type must be above 0, got {norm_type}");
-    let params: Vec<&Param> = distinct(params);
-    let norms: Vec<f64> = params.iter().filter_map(|p| grads.get(*p)).map(|g| norm(g, norm_type)).collect();
-    let total = vector_norm(&norms, norm_type);
-    let factor = max_norm / (total + 1e-6);
-    if factor >= 1.0 {
+    let params: Vec<&Param> = distinct(params).into_iter().filter(|p| grads.get(*p).is_some()).collect();
+    let total = total_norm(params.iter().filter_map(|p| grads.get(*p)), norm_type);
+    let factor = ((&total + 1e-6).recip() * max_norm).clamp(f64::NEG_INFINITY, 1.0);
+    // Where looking costs nothing.
+    if factor.device().is_cpu() && factor.item::<f64>() == 1.0 {
         return total;
     }
-    for p in params {
-        let Some(mut g) = grads.remove(p) else { continue };
-        g.make_unique();
-        let scale = Tensor::full_on((), factor, g.dtype(), &g.device()).expand(g.shape());
-        g.device().backend().binary_assign(Binary::Mul, &mut g, &scale);
-        grads.insert(p, g);
-    }
+    let mut scaled: Vec<Tensor> = params.iter().filter_map(|p| grads.remove(*p)).collect();
+    scale(scaled.iter_mut().map(Tensor::make_unique).collect(), &factor);
+    params.into_iter().zip(scaled).for_each(|(p, g)| grads.insert(p, g));
     total
 }
 
@@ -60,31 +57,66 @@ fn distinct<'a>(params: impl IntoIterator<Item = &'a Param>) -> Vec<&'a Param> {
     params.into_iter().filter(|p| seen.insert(p.id())).collect()
 }
 
-/// The norm of one gradient, accumulated in f32 for half types. Divided by its largest element first, so that no power
-/// overflows.
-fn norm(g: &Tensor, p: f64) -> f64 {
-    if g.numel() == 0 {
-        return 0.0;
+/// Runs `f` on the tensors of each device and dtype together.
+fn of_each_kind<T: AsRef<Tensor>>(xs: Vec<T>, mut f: impl FnMut(Vec<T>)) {
+    let mut left = xs;
+    while let Some(first) = left.first() {
+        let kind = |x: &T| (x.as_ref().device(), x.as_ref().dtype());
+        let one = kind(first);
+        let (alike, rest) = left.into_iter().partition(|x| kind(x) == one);
+        f(alike);
+        left = rest;
     }
-    let g = g.to_dtype(g.dtype().accumulator()).abs();
-    let largest = g.max().item::<f64>();
-    if p == f64::INFINITY || largest == 0.0 || !largest.is_finite() {
+}
+
+/// Each tensor times a scalar, in place: nobody else holds them.
+fn scale(xs: Vec<&mut Tensor>, factor: &Tensor) {
+    of_each_kind(xs, |mut alike| {
+        let (device, dtype) = (alike[0].device(), alike[0].dtype());
+        let factor = factor.to_device(&device);
+        if !device.backend().scale_all(&mut alike, &factor) {
+            for x in alike {
+                let factor = factor.to_dtype(dtype).expand(x.shape());
+                device.backend().binary_assign(Binary::Mul, x, &factor);
+            }
+        }
+    });
+}
+
+/// The norm of all tensors as one vector, an f64 on the device of the first.
+fn total_norm<'a>(xs: impl Iterator<Item = &'a Tensor>, p: f64) -> Tensor {
+    let mut norms = Vec::new();
+    of_each_kind(xs.map(Tensor::contiguous).collect(), |alike| {
+        let all: Vec<&Tensor> = alike.iter().collect();
+        let fused = if p == 2.0 { all[0].device().backend().norm_of_all(&all) } else { None };
+        match fused {
+            Some(norm) => norms.push(norm),
+            None => norms.extend(alike.iter().map(|x| norm(x, p).to_dtype(DType::F64))),
+        }
+    });
+    let Some(first) = norms.first() else { return Tensor::scalar(0.0f64) };
+    let device = first.device();
+    let norms: Vec<Tensor> = norms.iter().map(|n| n.to_device(&device).reshape([1])).collect();
+    norm(&Tensor::cat(&norms.iter().collect::<Vec<_>>(), 0), p)
+}
+
+/// The norm of a tensor, accumulated in f32 for half types. Divided by its largest element first, so that no power overflows;
+/// but for an infinite one, which would become NaN.
+fn norm(x: &Tensor, p: f64) -> Tensor {
+    let x = x.to_dtype(x.dtype().accumulator()).abs();
+    if x.numel() == 0 {
+        return x.sum();
+    }
+    let largest = x.max();
+    if p == f64::INFINITY {
         return largest;
     }
     if p == 1.0 {
-        return g.sum().item::<f64>();
+        return x.sum();
     }
-    let g = g / largest;
-    let powers = if p == 2.0 { g.square() } else { g.powf(p) };
-    largest * powers.sum().item::<f64>().powf(1.0 / p)
-}
-
-/// The norm of a vector of norms.
-fn vector_norm(norms: &[f64], p: f64) -> f64 {
-    // f64::max would drop a NaN.
-    let largest = norms.iter().copied().fold(0.0, |a: f64, b| if b > a || b.is_nan() { b } else { a });
-    if p == f64::INFINITY || largest == 0.0 || !largest.is_finite() {
-        return largest;
-    }
-    largest * norms.iter().map(|n| (n / largest).powf(p)).sum::<f64>().powf(1.0 / p)
+    let divides = largest.gt_scalar(0.0).logical_and(&largest.lt_scalar(f64::INFINITY));
+    let unit = divides.where_(&largest, &largest.full_like(1.0));
+    let x = &x / &unit;
+    let powers = if p == 2.0 { x.square().sum().sqrt() } else { x.powf(p).sum().powf(1.0 / p) };
+    powers * unit
 }

@@ -2,8 +2,10 @@
 
 use crate::state::{Reader, count};
 use ferrograd_nn::{Param, StateDict};
-use ferrograd_tensor::ops::optimizer::OptimizerStep;
-use ferrograd_tensor::{Result, Tensor, ensure};
+use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
+use ferrograd_tensor::{Result, Tensor, ensure, replay};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The exponential moving average of weights, often better than the last weights (B. Polyak, A. Juditsky 1992).
 ///
@@ -27,7 +29,8 @@ pub struct Ema {
     params: Vec<Param>,
     averages: Vec<Tensor>,
     decay: f64,
-    updates: u64,
+    /// Shared with the replays of recorded steps.
+    updates: Arc<AtomicU64>,
     /// The weights in training, while the averages are in the model.
     training: Option<Vec<Tensor>>,
 }
@@ -42,7 +45,7 @@ impl Ema {
         let params: Vec<Param> = params.into_iter().collect();
         ensure!(!params.is_empty(), Value, "Ema", "got an empty list of parameters");
         ensure!((0.0..=1.0).contains(&decay), Value, "Ema", "decay must be in [0, 1], got {decay}");
-        Ema { averages: params.iter().map(start).collect(), params, decay, updates: 0, training: None }
+        Ema { averages: params.iter().map(start).collect(), params, decay, updates: Arc::default(), training: None }
     }
     /// Takes in the weights as they are now.
     ///
@@ -51,24 +54,31 @@ impl Ema {
     #[track_caller]
     pub fn update(&mut self) {
         ensure!(self.training.is_none(), Value, "Ema", "update while the averages are swapped in: swap out first");
-        let step = OptimizerStep::Lerp { weight: 1.0 - self.decay };
-        for (param, average) in self.params.iter().zip(&mut self.averages) {
-            let p = param.tensor();
+        let weights: Vec<Tensor> = self.params.iter().map(Param::tensor).collect();
+        for (p, average) in weights.iter().zip(&mut self.averages) {
             if average.device() != p.device() {
                 *average = average.to_device(&p.device());
             }
-            if self.updates == 0 {
-                // Not by arithmetic: a + (p − a) may differ from p in the last bit.
-                *average = start(param);
-            } else {
-                step.apply(average, &p, &mut []);
-            }
         }
-        self.updates += 1;
+        if self.updates() == 0 {
+            // Not by arithmetic: a + (p − a) may differ from p in the last bit.
+            self.averages = self.params.iter().map(start).collect();
+        } else {
+            let updates = self.averages.iter_mut().zip(&weights);
+            let mut updates: Vec<Update> = updates.map(|(p, g)| Update { p, g, state: &mut [] }).collect();
+            StepCell::new(OptimizerStep::Lerp { weight: 1.0 - self.decay }).apply_all(&mut updates);
+        }
+        self.updates.fetch_add(1, Relaxed);
+        if replay::seed().is_some() {
+            let updates = self.updates.clone();
+            replay::before_each(move || {
+                updates.fetch_add(1, Relaxed);
+            });
+        }
     }
     /// Number of updates so far.
     pub fn updates(&self) -> u64 {
-        self.updates
+        self.updates.load(Relaxed)
     }
     /// The averages in the parameters' order.
     pub fn averages(&self) -> &[Tensor] {
@@ -113,7 +123,7 @@ impl Ema {
     /// `average.<i>` for parameter `i`, `updates` and `decay`.
     pub fn state_dict(&self) -> StateDict {
         let mut out = StateDict::new();
-        out.insert("updates", count(self.updates));
+        out.insert("updates", count(self.updates()));
         out.insert("decay", Tensor::scalar(self.decay));
         for (i, average) in self.averages.iter().enumerate() {
             out.insert(format!("average.{i}"), average.clone());
@@ -135,11 +145,13 @@ impl Ema {
                 Some(t) if t.shape() != old.shape() => {
                     return reader.fail(format!("{key} is {}, the parameter {}", t.shape(), old.shape()));
                 }
-                Some(t) => averages.push(t.to_dtype(old.dtype()).to_device(&old.device()).copy()),
+                Some(t) => averages.push(t.to_dtype(old.dtype()).to_device(&old.device())),
             }
         }
         reader.finish()?;
-        (self.averages, self.updates, self.decay) = (averages, updates, decay);
+        self.averages.iter_mut().zip(&averages).for_each(|(old, new)| old.assign(new));
+        self.updates.store(updates, Relaxed);
+        self.decay = decay;
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::options::{fraction, hyperparameters, named_options, not_negative};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// Lion, "evolved sign momentum" (X. Chen et al. 2023, arXiv:2302.06675, algorithm 2): one state tensor, and steps of
@@ -46,8 +45,8 @@ impl Rule for LionRule {
     fn state_names(&self) -> Vec<&'static str> {
         vec!["exp_avg"]
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], _at: Moment) {
+    fn step(&self, _at: Moment) -> OptimizerStep {
         let &LionRule { lr, beta1, beta2, weight_decay } = self;
-        OptimizerStep::Lion(optimizer::Lion { lr, beta1, beta2, weight_decay }).apply(p, g, state);
+        OptimizerStep::Lion(optimizer::Lion { lr, beta1, beta2, weight_decay })
     }
 }

@@ -76,23 +76,24 @@ impl Rule for MuonRule {
     fn state_names(&self) -> Vec<&'static str> {
         vec!["momentum_buffer"]
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], _at: Moment) {
-        if p.numel() == 0 {
-            return;
+    fn direction(&self, g: &Tensor, state: &mut [Tensor]) -> Option<Tensor> {
+        if g.numel() == 0 {
+            return None;
         }
         let m = &mut state[0];
         let g = g.to_dtype(m.dtype());
         let average = OptimizerStep::Lerp { weight: 1.0 - self.momentum };
         average.apply(m, &g, &mut []);
         let ahead = if self.nesterov { &g + (&*m - &g) * self.momentum } else { m.clone() };
-        let direction = newton_schulz(&ahead, self.ns_steps, self.eps);
-        let (rows, columns) = (p.dims()[0] as f64, p.dims()[1] as f64);
+        let (rows, columns) = (g.dims()[0] as f64, g.dims()[1] as f64);
         let scale = match self.scale {
             MuonScale::Original => (rows / columns).max(1.0).sqrt(),
             MuonScale::MatchRmsAdamW => 0.2 * rows.max(columns).sqrt(),
         };
-        let step = OptimizerStep::ScaleAdd { keep: 1.0 - self.lr * self.weight_decay, scale: -self.lr * scale };
-        step.apply(p, &direction, &mut []);
+        Some(newton_schulz(&ahead, self.ns_steps, self.eps) * scale)
+    }
+    fn step(&self, _at: Moment) -> OptimizerStep {
+        OptimizerStep::ScaleAdd { keep: 1.0 - self.lr * self.weight_decay, scale: -self.lr }
     }
 }
 

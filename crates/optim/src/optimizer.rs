@@ -2,6 +2,7 @@
 
 use ferrograd_autograd::Gradients;
 use ferrograd_nn::{Param, StateDict};
+use ferrograd_tensor::ops::optimizer::OptimizerStep;
 use ferrograd_tensor::{Result, Tensor};
 
 /// An optimiser: changes parameters, given their gradients.
@@ -58,7 +59,10 @@ pub struct Moment {
 
 /// The mathematics of an optimiser: its hyperparameters (the fields) and what it does with one parameter.
 /// [`Stepper`](crate::Stepper) makes an [`Optimizer`] of it.
-pub trait Rule: Clone + Default {
+///
+/// What it does is a [direction](Rule::direction), the gradient unless the rule says otherwise, and an elementwise
+/// [step](Rule::step) along it, which many parameters share.
+pub trait Rule: Clone + Default + Send + 'static {
     /// Its name.
     const NAME: &'static str;
     /// Every hyperparameter with its value; one must be called `lr`.
@@ -75,15 +79,22 @@ pub trait Rule: Clone + Default {
     fn check_parameter(&self, _p: &Tensor) -> Result<(), String> {
         Ok(())
     }
-    /// The names of the state tensors of a parameter, in the order in which [`update`](Rule::update) gets them.
+    /// The names of the state tensors of a parameter, in the order in which [`direction`](Rule::direction) and
+    /// [`step`](Rule::step) get them.
     fn state_names(&self) -> Vec<&'static str>;
     /// What the elements of a state tensor start as.
     fn initial(&self, _name: &str) -> f64 {
         0.0
     }
-    /// Updates `p` by its gradient `g`. Both have one shape; the state tensors have it too, and p's dtype, or f32 where
-    /// that is a half type.
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], at: Moment);
+    /// What takes the gradient's place in the step, if it is not the gradient itself. `g` and the state have the
+    /// parameter's shape; the state has its dtype, or f32 where that is a half type. What changes from step to step (the
+    /// learning rate, the number of the update) belongs into `step`: there a replay of a CUDA graph sees it.
+    fn direction(&self, _g: &Tensor, _state: &mut [Tensor]) -> Option<Tensor> {
+        None
+    }
+    /// The elementwise step, along the direction; of the state it takes the first
+    /// [so many](OptimizerStep::states).
+    fn step(&self, at: Moment) -> OptimizerStep;
 }
 
 /// Parameters with hyperparameters of their own:

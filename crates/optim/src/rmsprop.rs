@@ -2,7 +2,6 @@
 
 use crate::options::{fraction, hyperparameters, named_options, not_negative};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// RMSprop (T. Hinton 2012, lecture 6.5; centred as in A. Graves 2013, arXiv:1308.0850).
@@ -47,9 +46,9 @@ impl Rule for RmsPropRule {
         }
         names
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], _at: Moment) {
+    fn step(&self, _at: Moment) -> OptimizerStep {
         let &RmsPropRule { lr, alpha, eps, weight_decay, momentum, centered } = self;
         let step = optimizer::RmsProp { lr, alpha, eps, weight_decay, momentum, centered };
-        OptimizerStep::RmsProp(step).apply(p, g, state);
+        OptimizerStep::RmsProp(step)
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::options::{fraction, hyperparameters, named_options, not_negative};
 use crate::{Moment, Rule, Stepper};
-use ferrograd_tensor::Tensor;
 use ferrograd_tensor::ops::optimizer::{self, OptimizerStep};
 
 /// Stochastic gradient descent with momentum (B. Polyak 1964; I. Sutskever et al. 2013 for Nesterov's form here).
@@ -47,9 +46,9 @@ impl Rule for SgdRule {
     fn state_names(&self) -> Vec<&'static str> {
         if self.momentum == 0.0 { vec![] } else { vec!["momentum_buffer"] }
     }
-    fn update(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor], at: Moment) {
+    fn step(&self, at: Moment) -> OptimizerStep {
         let &SgdRule { lr, momentum, dampening, weight_decay, nesterov } = self;
         let step = optimizer::Sgd { lr, momentum, dampening, weight_decay, nesterov, first: at.fresh };
-        OptimizerStep::Sgd(step).apply(p, g, state);
+        OptimizerStep::Sgd(step)
     }
 }

@@ -4,28 +4,43 @@ use crate::optimizer::{Moment, Optimizer, ParamGroup, Rule};
 use crate::state::{Reader, count};
 use ferrograd_autograd::{Gradients, Key, Keyed};
 use ferrograd_nn::{Param, StateDict};
-use ferrograd_tensor::{Error, Result, Tensor, ensure, fail};
+use ferrograd_tensor::ops::optimizer::{StepCell, Update};
+use ferrograd_tensor::{Error, Result, Tensor, ensure, fail, replay};
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An [`Optimizer`] that follows a [`Rule`]. [`Adam`](crate::Adam), [`Sgd`](crate::Sgd) and the others are steppers.
 pub struct Stepper<R: Rule> {
     groups: Vec<Group<R>>,
 }
 
+/// What a group and its slots share with the replays of recorded steps.
+type Shared<T> = Arc<Mutex<T>>;
+
 struct Group<R> {
-    rule: R,
+    rule: Shared<R>,
     /// Hyperparameters that the group set for itself: the optimiser's setters leave them alone.
     own: Vec<String>,
     slots: Vec<Slot>,
 }
 
 /// A parameter and the optimiser's memory of it.
+#[derive(Clone)]
 struct Slot {
     param: Param,
     key: Key,
+    memory: Shared<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
     step: u64,
     names: Vec<&'static str>,
     state: Vec<Tensor>,
+}
+
+fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A parameter's identity, to look its gradient up.
@@ -53,7 +68,7 @@ impl<R: Rule> Stepper<R> {
     /// If a parameter is in a group already, the rule cannot optimise it, or it has no such hyperparameter.
     #[track_caller]
     pub fn add_group(mut self, group: ParamGroup) -> Self {
-        let mut rule = self.groups.first().map_or_else(R::default, |g| g.rule.clone());
+        let mut rule = self.groups.first().map_or_else(R::default, |g| lock(&g.rule).clone());
         for (name, value) in &group.options {
             or_fail(set(&mut rule, name, *value));
         }
@@ -72,10 +87,10 @@ impl<R: Rule> Stepper<R> {
             if let Err(message) = rule.check_parameter(&p) {
                 fail!(Value, R::NAME, "parameter {i} of group {place}: {message}")
             }
-            slots.push(Slot { param, key, step: 0, names: Vec::new(), state: Vec::new() });
+            slots.push(Slot { param, key, memory: Shared::default() });
         }
         let own = group.options.into_iter().map(|(name, _)| name).collect();
-        self.groups.push(Group { rule, own, slots });
+        self.groups.push(Group { rule: Arc::new(Mutex::new(rule)), own, slots });
         self
     }
     /// Sets a hyperparameter by name, for every group that does not set its own.
@@ -86,14 +101,14 @@ impl<R: Rule> Stepper<R> {
     pub fn with_option(mut self, name: &str, value: f64) -> Self {
         for group in &mut self.groups {
             if !group.own.iter().any(|own| own == name) {
-                or_fail(set(&mut group.rule, name, value));
+                or_fail(set(&mut *lock(&group.rule), name, value));
             }
         }
         self
     }
     /// The rule of a group, with its hyperparameters.
-    pub fn rule(&self, group: usize) -> &R {
-        &self.groups[group].rule
+    pub fn rule(&self, group: usize) -> R {
+        lock(&self.groups[group].rule).clone()
     }
     fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.groups.iter().flat_map(|g| &g.slots)
@@ -118,7 +133,7 @@ fn or_fail(outcome: Result<()>) {
     }
 }
 
-impl Slot {
+impl Memory {
     /// Makes the state fit the rule and the parameter; true if there was none of a kind before.
     fn prepare<R: Rule>(&mut self, rule: &R, p: &Tensor) -> bool {
         let (names, dtype) = (rule.state_names(), p.dtype().accumulator());
@@ -147,6 +162,131 @@ impl Slot {
     }
 }
 
+impl<R: Rule> Group<R> {
+    /// One step of all parameters that have a gradient, those of one moment together.
+    #[track_caller]
+    fn step(&self, grads: &Gradients) {
+        let rule = lock(&self.rule).clone();
+        or_refuse::<R>(rule.check_together());
+        let given = |slot: &&Slot| slot.param.requires_grad() && grads.get(Id(slot.key)).is_some();
+        let mut moments: Vec<(Moment, Vec<&Slot>)> = Vec::new();
+        for slot in self.slots.iter().filter(given) {
+            let moment = slot.begin(&rule, grads);
+            match moments.iter_mut().find(|(m, _)| *m == moment) {
+                Some((_, slots)) => slots.push(slot),
+                None => moments.push((moment, vec![slot])),
+            }
+        }
+        for (moment, slots) in moments {
+            let cell = StepCell::new(rule.step(moment));
+            let plain = update(&rule, &cell, &slots, grads);
+            if replay::seed().is_some() {
+                let fixed = if plain { Vec::new() } else { rule.options() };
+                self.replay(fixed, cell, slots.into_iter().cloned().collect());
+            }
+        }
+    }
+
+    /// The step is being recorded: what these slots and their cell need before each replay. `fixed` are the hyperparameters
+    /// on which the direction was computed.
+    fn replay(&self, fixed: Vec<(&'static str, f64)>, cell: StepCell, slots: Vec<Slot>) {
+        let rule = self.rule.clone();
+        let places: Vec<_> = slots.iter().map(Slot::places).collect();
+        replay::before_each(move || {
+            let rule = lock(&rule).clone();
+            or_refuse::<R>(rule.check_together());
+            or_refuse::<R>(unchanged(&fixed, &rule.options()));
+            for (slot, places) in slots.iter().zip(&places) {
+                or_refuse::<R>(slot.check_replay(places));
+            }
+            for slot in &slots {
+                let mut memory = lock(&slot.memory);
+                memory.step += 1;
+                cell.set(rule.step(Moment { step: memory.step, fresh: false }));
+            }
+        });
+    }
+}
+
+/// One step of these parameters; true if each went along its gradient itself.
+#[track_caller]
+fn update<R: Rule>(rule: &R, cell: &StepCell, slots: &[&Slot], grads: &Gradients) -> bool {
+    let mut params: Vec<_> = slots.iter().map(|slot| slot.param.write()).collect();
+    let mut memories: Vec<_> = slots.iter().map(|slot| lock(&slot.memory)).collect();
+    let mut plain = true;
+    let mut directions = Vec::with_capacity(slots.len());
+    for (slot, memory) in slots.iter().zip(&mut memories) {
+        let g = grads.get(Id(slot.key)).expect("it was given");
+        let direction = rule.direction(g, &mut memory.state);
+        plain &= direction.is_none();
+        directions.push(direction.unwrap_or_else(|| g.clone()));
+    }
+    let states = cell.get().states();
+    let updates = params.iter_mut().zip(&directions).zip(&mut memories);
+    let mut updates: Vec<Update> =
+        updates.map(|((p, g), memory)| Update { p, g, state: &mut memory.state[..states] }).collect();
+    cell.apply_all(&mut updates);
+    plain
+}
+
+/// Of the hyperparameters of a rule with a direction of its own, a replay sees the learning rate and the weight decay only.
+fn unchanged(recorded: &[(&'static str, f64)], now: &[(&'static str, f64)]) -> Result<(), String> {
+    let changed = recorded.iter().zip(now).find(|((name, a), (_, b))| a != b && !["lr", "weight_decay"].contains(name));
+    match changed {
+        Some(((name, a), (_, b))) => {
+            Err(format!("{name} was {a} when the step was recorded and is {b} now: record it again"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[track_caller]
+fn or_refuse<R: Rule>(outcome: Result<(), String>) {
+    if let Err(message) = outcome {
+        fail!(Value, R::NAME, "{message}")
+    }
+}
+
+impl Slot {
+    /// Counts a step and makes the state ready for it.
+    #[track_caller]
+    fn begin<R: Rule>(&self, rule: &R, grads: &Gradients) -> Moment {
+        let (p, mut memory) = (self.param.tensor(), lock(&self.memory));
+        let g = grads.get(Id(self.key)).expect("it was given");
+        ensure!(
+            g.shape() == p.shape(),
+            Shape,
+            R::NAME,
+            "a parameter of {} was given a gradient of {}",
+            p.shape(),
+            g.shape()
+        );
+        let fresh = memory.prepare(rule, &p);
+        memory.step += 1;
+        Moment { step: memory.step, fresh }
+    }
+    /// Where the parameter and its state lie.
+    fn places(&self) -> Vec<usize> {
+        let (p, memory) = (self.param.tensor(), lock(&self.memory));
+        [&p].into_iter().chain(&memory.state).map(|t| t.buffer().address()).collect()
+    }
+    /// Will a replay change what the parameter and the optimiser hold, and nothing that others hold?
+    fn check_replay(&self, places: &[usize]) -> Result<(), String> {
+        let shape = self.param.tensor().shape().clone();
+        if self.places() != places {
+            return Err(format!(
+                "a parameter of {shape} or its state was replaced since the step was recorded: record it again"
+            ));
+        }
+        if !self.param.write().is_unique() {
+            return Err(format!(
+                "the value of a parameter of {shape} is held elsewhere, and a replay would change it: drop or copy it"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl<R: Rule> Optimizer for Stepper<R> {
     fn name(&self) -> &'static str {
         R::NAME
@@ -154,30 +294,8 @@ impl<R: Rule> Optimizer for Stepper<R> {
 
     #[track_caller]
     fn step(&mut self, grads: &Gradients) {
-        for Group { rule, slots, .. } in &mut self.groups {
-            if let Err(message) = rule.check_together() {
-                fail!(Value, R::NAME, "{message}")
-            }
-            for slot in slots {
-                let Some(g) = grads.get(Id(slot.key)) else { continue };
-                if !slot.param.requires_grad() {
-                    continue;
-                }
-                let param = slot.param.clone();
-                param.update(|p| {
-                    ensure!(
-                        g.shape() == p.shape(),
-                        Shape,
-                        R::NAME,
-                        "a parameter of {} was given a gradient of {}",
-                        p.shape(),
-                        g.shape()
-                    );
-                    let fresh = slot.prepare(rule, p);
-                    slot.step += 1;
-                    rule.update(p, g, &mut slot.state, Moment { step: slot.step, fresh });
-                });
-            }
+        for group in &self.groups {
+            group.step(grads);
         }
     }
 
@@ -188,12 +306,12 @@ impl<R: Rule> Optimizer for Stepper<R> {
         self.slots().map(|s| s.param.clone()).collect()
     }
     fn option(&self, group: usize, name: &str) -> Option<f64> {
-        self.groups.get(group)?.rule.options().into_iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        lock(&self.groups.get(group)?.rule).options().into_iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
         let groups = self.groups.len();
         match self.groups.get_mut(group) {
-            Some(group) => set(&mut group.rule, name, value),
+            Some(group) => set(&mut *lock(&group.rule), name, value),
             None => Err(Error::Index { op: R::NAME, message: format!("no group {group}: there are {groups}") }),
         }
     }
@@ -203,13 +321,17 @@ impl<R: Rule> Optimizer for Stepper<R> {
         out.insert("optimizer", Tensor::from_slice(R::NAME.as_bytes(), R::NAME.len()));
         for (k, group) in self.groups.iter().enumerate() {
             out.insert(format!("group.{k}.size"), count(group.slots.len() as u64));
-            for (name, value) in group.rule.options() {
+            for (name, value) in lock(&group.rule).options() {
                 out.insert(format!("group.{k}.{name}"), Tensor::scalar(value));
             }
         }
-        for (i, slot) in self.slots().enumerate().filter(|(_, s)| s.step > 0) {
-            out.insert(format!("state.{i}.step"), count(slot.step));
-            for (name, state) in slot.names.iter().zip(&slot.state) {
+        for (i, slot) in self.slots().enumerate() {
+            let Memory { step, names, state } = &*lock(&slot.memory);
+            if *step == 0 {
+                continue;
+            }
+            out.insert(format!("state.{i}.step"), count(*step));
+            for (name, state) in names.iter().zip(state) {
                 out.insert(format!("state.{i}.{name}"), state.clone());
             }
         }
@@ -235,8 +357,8 @@ impl<R: Rule> Optimizer for Stepper<R> {
             if size != own {
                 return reader.fail(format!("group {k} has {size} parameters, the optimiser's {own}"));
             }
-            let mut rule = group.rule.clone();
-            for (name, _) in group.rule.options() {
+            let mut rule = lock(&group.rule).clone();
+            for (name, _) in rule.options() {
                 let value = reader.float(&format!("group.{k}.{name}"))?;
                 if let Err(message) = rule.set_option(name, value) {
                     return reader.fail(format!("group {k}: {message}"));
@@ -254,25 +376,20 @@ impl<R: Rule> Optimizer for Stepper<R> {
         reader.finish()?;
         let mut slots = slots.into_iter();
         for (group, rule) in self.groups.iter_mut().zip(rules) {
-            group.rule = rule;
-            for (slot, (step, names, state)) in group.slots.iter_mut().zip(&mut slots) {
-                (slot.step, slot.names, slot.state) = (step, names, state);
+            *lock(&group.rule) = rule;
+            for (slot, memory) in group.slots.iter().zip(&mut slots) {
+                *lock(&slot.memory) = memory;
             }
         }
         Ok(())
     }
 }
 
-/// The step, state names and state of parameter `i`, whose value is `p`.
-fn read_slot<R: Rule>(
-    reader: &Reader,
-    rule: &R,
-    i: usize,
-    p: &Tensor,
-) -> Result<(u64, Vec<&'static str>, Vec<Tensor>)> {
+/// The memory of parameter `i`, whose value is `p`.
+fn read_slot<R: Rule>(reader: &Reader, rule: &R, i: usize, p: &Tensor) -> Result<Memory> {
     let key = format!("state.{i}.step");
     if reader.get(&key).is_none() {
-        return Ok((0, Vec::new(), Vec::new()));
+        return Ok(Memory::default());
     }
     let (step, names) = (reader.count(&key)?, rule.state_names());
     let mut state = Vec::new();
@@ -286,5 +403,5 @@ fn read_slot<R: Rule>(
             Some(t) => state.push(t.to_dtype(p.dtype().accumulator()).to_device(&p.device()).copy()),
         }
     }
-    Ok((step, names, state))
+    Ok(Memory { step, names, state })
 }

@@ -12,7 +12,7 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
-use crate::ops::optimizer::OptimizerStep;
+use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
@@ -560,6 +560,21 @@ pub trait Backend: Send + Sync + 'static {
     /// One optimiser step in place: `p` (f32 or f64) and `state` are row-major and not shared, `g` is row-major, and all
     /// have one shape and dtype. False if there is no kernel; nothing has changed then.
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
+        false
+    }
+    /// The same step of many parameters, each as for [`optimizer_step`](Backend::optimizer_step); all of one dtype.
+    fn optimizer_steps(&self, step: &StepCell, updates: &mut [Update]) -> bool {
+        let step = step.get();
+        updates.iter_mut().all(|u| self.optimizer_step(&step, u.p, u.g, u.state))
+    }
+    /// The 2-norm of all elements of row-major float tensors of one dtype, as one vector: a scalar (f64) that does not
+    /// overflow where a square would.
+    fn norm_of_all(&self, xs: &[&Tensor]) -> Option<Tensor> {
+        None
+    }
+    /// Each tensor times a scalar (f64), in place: row-major float tensors of one dtype that are not shared. False if there is
+    /// no kernel; nothing has changed then.
+    fn scale_all(&self, xs: &mut [&mut Tensor], factor: &Tensor) -> bool {
         false
     }
 }

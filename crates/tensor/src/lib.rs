@@ -21,6 +21,7 @@ pub mod ops;
 pub mod profile;
 pub mod quantized;
 pub mod random;
+pub mod replay;
 pub mod shape;
 pub mod storage;
 mod tensor;

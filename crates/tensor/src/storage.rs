@@ -16,6 +16,8 @@ use std::sync::Mutex;
 pub trait Buffer: Any + Send + Sync {
     /// Its size.
     fn bytes(&self) -> usize;
+    /// Where it lies on its device: two buffers that live at the same time and hold something differ in it.
+    fn address(&self) -> usize;
     /// For the backend, which knows the concrete type.
     fn as_any(&self) -> &dyn Any;
     /// For the backend, which knows the concrete type.
@@ -199,6 +201,9 @@ impl Drop for CpuBuffer {
 impl Buffer for CpuBuffer {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+    fn address(&self) -> usize {
+        self.as_slice::<u8>().as_ptr().addr()
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -185,6 +185,22 @@ impl Tensor {
         }
         self
     }
+    /// Takes over the elements of `src`, of its shape, dtype and device: in place where nobody else holds the storage.
+    ///
+    /// # Panics
+    /// If one of the three differs.
+    #[track_caller]
+    pub fn assign(&mut self, src: &Tensor) {
+        const OP: &str = "assign";
+        ensure!(self.shape() == src.shape(), Shape, OP, "{} cannot take the elements of {}", self.shape(), src.shape());
+        ensure!(self.dtype == src.dtype, DType, OP, "a tensor of {} cannot take {}", self.dtype, src.dtype);
+        same_device(OP, &[self, src]);
+        if !self.is_contiguous() || !self.is_unique() {
+            return *self = src.copy();
+        }
+        let region = self.layout.clone();
+        self.device.backend().write(self, &region, src);
+    }
     /// The same storage under another layout.
     pub(crate) fn with_layout(&self, mut layout: Layout) -> Tensor {
         // A view of no elements may start anywhere, also beyond the storage, which has none to slice from.

@@ -3,8 +3,10 @@
 use crate::shell::{Outcome, cargo, root, run};
 use std::process::Command;
 
-/// Test programs of kernels whose threads work without waiting for each other, which are run under several schedules.
-const ASYNCHRONOUS: [&str; 6] = ["attention", "conv", "ladder", "matmul", "matmul_wgmma", "tf32"];
+/// Test programs of kernels whose threads, and of calls whose streams, work without waiting for each other: they are run under
+/// several schedules.
+const ASYNCHRONOUS: [&str; 8] =
+    ["asynchronous", "attention", "conv", "graph", "ladder", "matmul", "matmul_wgmma", "tf32"];
 /// Those whose kernels are others on Hopper, which the emulated card is, than on cards before it.
 const PORTABLE: [&str; 2] = ["ladder", "matmul"];
 /// What a schedule leaves to chance comes from a seed, or asynchronous copies are as late as their wait allows.

@@ -3,6 +3,7 @@
 use super::elementwise::{copy, full};
 use super::layer_norm::optional;
 use crate::cuda::Cuda;
+use crate::graph::RandomStream;
 use crate::launch::Arguments;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
@@ -44,8 +45,7 @@ struct Sizes {
     scale: f64,
     factor: f64,
     kept: f64,
-    seed: u64,
-    stream: u64,
+    random: RandomStream,
     threshold: u64,
 }
 
@@ -53,7 +53,7 @@ struct Sizes {
 const REACH: usize = 1 << 29;
 
 impl Sizes {
-    fn new([heads, key_heads, tq, tk]: [usize; 4], mask: Option<&Tensor>, args: &AttentionArgs) -> Sizes {
+    fn new(cuda: &Cuda, [heads, key_heads, tq, tk]: [usize; 4], mask: Option<&Tensor>, args: &AttentionArgs) -> Sizes {
         let offset = args.causal.unwrap_or(REACH);
         let kind = mask.map_or(0, |mask| if mask.dtype() == DType::Bool { 1 } else { 2 });
         // Only a factor that keeps the order of the scores may come after their maximum.
@@ -82,8 +82,7 @@ impl Sizes {
             scale,
             factor,
             kept,
-            seed,
-            stream,
+            random: cuda.random_stream(seed, stream),
             threshold,
         }
     }
@@ -251,7 +250,7 @@ pub fn attention(
     let mask = args.mask.as_ref().map(|mask| within_reach(cuda, mask));
     let rows = [&q, &k, &v, &out].map(Rows::of);
     let arguments = rows.into_iter().fold(Arguments::default(), Arguments::value);
-    let arguments = arguments.tensor(&lse).value(Sizes::new([h, key_heads, tq, tk], mask.as_ref(), args));
+    let arguments = arguments.tensor(&lse).value(Sizes::new(cuda, [h, key_heads, tq, tk], mask.as_ref(), args));
     let id = KernelId { file: "attention.cu", define: tile.define, name: "attention", dtype: None };
     let shared = tile.bytes(tile.rows() + 2 * tile.columns);
     // SAFETY: rows of the program's type, in runs and no wider than it takes; a mask of [B, H, Tq, Tk], a logsumexp for each query.
@@ -272,7 +271,7 @@ fn decode(cuda: &'static Cuda, q: &Tensor, k: &Tensor, v: &Tensor, args: &Attent
     }
     let [q, k, v] = [q, k, v].map(|x| in_rows(cuda, x));
     let mask = args.mask.as_ref().map(|mask| within_reach(cuda, mask));
-    let sizes = Sizes::new([h, key_heads, 1, tk], mask.as_ref(), args);
+    let sizes = Sizes::new(cuda, [h, key_heads, 1, tk], mask.as_ref(), args);
     // Two blocks for each multiprocessor, if there are keys for them.
     let splits = (2 * cuda.multiprocessors as usize).div_ceil(b * h).min(tk.div_ceil(SPLIT)).clamp(1, SPLITS);
     let blocks = u32::try_from(b * h * splits).ok()?;
@@ -375,7 +374,7 @@ pub fn attention_backward(
     let [out, d_out] = [out, d_out].map(|x| in_rows(cuda, x));
     let mask = args.mask.as_ref().map(|mask| within_reach(cuda, mask));
     let statistics = &statistics(cuda, tile, &out, lse, &d_out);
-    let sizes = Sizes::new([h, key_heads, tq, tk], mask.as_ref(), args);
+    let sizes = Sizes::new(cuda, [h, key_heads, tq, tk], mask.as_ref(), args);
     let backward = Backward { cuda, tile, statistics, scale: args.scale, sizes };
     // Of what causality hides nobody writes the gradient.
     let d_mask = mask_gradient.then(|| full(cuda, &[b, h, tq, tk].into(), lse.dtype(), 0.0));

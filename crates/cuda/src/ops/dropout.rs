@@ -11,7 +11,8 @@ pub fn dropout(cuda: &'static Cuda, x: &Tensor, p: f64, seed: u64, offset: u64) 
     let keep = 1.0 - p;
     let threshold = (keep * 4_294_967_296.0).round() as u64;
     let id = KernelId { file: "dropout.cu", define: "", name: "dropout", dtype: Some(x.dtype()) };
+    let stream = cuda.random_stream(seed, offset);
     // SAFETY: the kernel takes two operands of this dtype; the second is row-major.
-    unsafe { cuda.map(id, [x, &y], |a| a.value(1.0 / keep).value(seed).value(offset).value(threshold)) };
+    unsafe { cuda.map(id, [x, &y], |a| a.value(1.0 / keep).value(stream).value(threshold)) };
     y
 }

@@ -36,7 +36,7 @@ impl Cuda {
     #[track_caller]
     pub(crate) fn check_later(&'static self, op: &'static str, index: &Tensor, n: usize, ignored: Option<i64>) -> bool {
         // Who waits for every launch wants to know at once.
-        if self.waits {
+        if self.waits && !self.captures() {
             return false;
         }
         let arguments = Arguments::default()

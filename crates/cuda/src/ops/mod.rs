@@ -7,6 +7,7 @@ pub mod conv;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
+pub mod gradient_norm;
 pub mod index;
 pub mod index_check;
 pub mod layer_norm;
@@ -23,6 +24,7 @@ pub mod rms_norm;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
+pub mod tensors;
 
 use crate::cuda::Cuda;
 use crate::ladder;
@@ -67,6 +69,7 @@ pub fn programs() -> Vec<Program> {
         "q8_0.cu",
         "random.cu",
         "dropout.cu",
+        "gradient_norm.cu",
         "cat.cu",
         "moments.cu",
         "channel_norm.cu",

@@ -1,11 +1,9 @@
-//! One step of an optimiser, in one pass.
+//! One step of an optimiser, in one pass over all parameters.
 
+use super::tensors::{entry, tables};
 use crate::cuda::Cuda;
-use crate::launch::{Arguments, BLOCK};
-use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::Tensor;
-use ferrograd_tensor::ops::optimizer::OptimizerStep;
+use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 
 /// The rule in `kernels/optimizer.cu`, and its numbers in the order in which it takes them.
 fn rule(step: &OptimizerStep) -> (&'static str, Vec<f64>) {
@@ -45,24 +43,29 @@ fn rule(step: &OptimizerStep) -> (&'static str, Vec<f64>) {
     }
 }
 
-/// See [`Backend::optimizer_step`](ferrograd_tensor::backend::Backend::optimizer_step).
-#[track_caller]
-pub fn optimizer_step(cuda: &'static Cuda, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) {
+/// What `optimizer.cu` takes.
+pub type Numbers = [f64; 8];
+
+/// The rule's program, and its numbers as the kernel takes them.
+pub fn numbers(step: &OptimizerStep) -> (&'static str, Numbers) {
     let (define, given) = rule(step);
-    let (mut operands, mut numbers) = ([0u64; 5], [0f64; 8]);
+    let mut numbers = [0.0; 8];
     numbers[..given.len()].copy_from_slice(&given);
-    let n = p.numel();
-    if n == 0 {
-        return;
+    (define, numbers)
+}
+
+/// See [`Backend::optimizer_steps`](ferrograd_tensor::backend::Backend::optimizer_steps).
+#[track_caller]
+pub fn optimizer_steps(cuda: &'static Cuda, step: &StepCell, updates: &mut [Update]) {
+    let Some(dtype) = updates.first().map(|u| u.p.dtype()) else { return };
+    let (define, numbers) = numbers(&step.get());
+    let id = KernelId { file: "optimizer.cu", define, name: "step", dtype: Some(dtype) };
+    let tables = tables(updates.iter().map(|u| entry([&*u.p, u.g].into_iter().chain(u.state.iter()))));
+    let live = cuda.live_step(step, define);
+    for table in tables {
+        // SAFETY: the op has counted the state; all are row-major, of one shape and dtype, and those that change are not shared.
+        unsafe { table.launch(cuda, id, |a| a.value(numbers).value(live)) };
     }
-    let tensors = [&*p, g].into_iter().chain(state.iter());
-    tensors.zip(&mut operands).for_each(|(x, at)| *at = address(x));
-    let vectors = operands.iter().all(|at| at.is_multiple_of(16));
-    let threads = n.div_ceil(if vectors { 16 / p.dtype().size() } else { 1 });
-    let id = KernelId { file: "optimizer.cu", define, name: "step", dtype: Some(p.dtype()) };
-    let arguments = Arguments::default().value(operands).value(n as i64).value(vectors as i32).value(numbers);
-    // SAFETY: the op has counted the state; all are row-major, of one shape and dtype, and those that change are not shared.
-    unsafe { cuda.launch(id, cuda.grid_for(threads), BLOCK, 0, arguments) };
 }
 
 /// Every program of these operations.

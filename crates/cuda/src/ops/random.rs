@@ -26,7 +26,7 @@ pub fn random(
         Distribution::Integers { .. } => ("integers", DType::I64),
     };
     let y = cuda.empty(shape, made);
-    let arguments = Arguments::default().tensor(&y).value(y.numel() as i64).value(seed).value(offset);
+    let arguments = Arguments::default().tensor(&y).value(y.numel() as i64).value(cuda.random_stream(seed, offset));
     let numbers = |arguments: Arguments, values: &[f64]| {
         values.iter().fold(arguments, |a, &v| if real == DType::F64 { a.value(v) } else { a.value(v as f32) })
     };

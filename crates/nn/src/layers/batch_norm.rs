@@ -46,6 +46,20 @@ impl BatchNorm {
             self.num_batches_tracked = fresh.num_batches_tracked.filter(|_| track);
         }
     }
+    /// `(1 − momentum) · running + momentum · batch`; without a momentum, the mean over all batches so far. Under half precision
+    /// it is formed in f32: small steps would be lost.
+    fn running_mean_of(&self, running: &Tensor, batch: &Tensor, seen: Option<&Tensor>) -> Tensor {
+        let wide = running.dtype().accumulator();
+        let (running, batch) = (running.to_dtype(wide), batch.to_dtype(wide));
+        match (self.momentum, seen) {
+            (Some(momentum), _) => running.mul_scalar(1.0 - momentum).add(&batch.mul_scalar(momentum)),
+            (None, Some(seen)) => {
+                let weight = seen.recip();
+                running.mul(&weight.rsub_scalar(1.0).to_dtype(wide)).add(&batch.mul(&weight.to_dtype(wide)))
+            }
+            (None, None) => batch,
+        }
+    }
     #[track_caller]
     fn forward(&self, layer: &'static str, x: &Var) -> Var {
         let (weight, bias) = (self.weight.as_ref().map(Param::var), self.bias.as_ref().map(Param::var));
@@ -64,20 +78,20 @@ impl BatchNorm {
         );
         let (y, mean, var) = x.batch_norm(weight, bias, self.eps);
         if let (true, Some((running_mean, running_var))) = (self.mode.training(), running) {
-            let seen = self.num_batches_tracked.as_ref().map_or(1, |b| {
-                let seen = b.tensor().item::<i64>() + 1;
-                b.set(Tensor::scalar(seen).to_device(&b.tensor().device()));
-                seen
+            // How many batches there were stays where it is: looking at it would wait for the device.
+            let seen = self.num_batches_tracked.as_ref().map(|seen| {
+                seen.update(|seen| {
+                    let next = seen.add_scalar(1.0);
+                    seen.assign(&next);
+                    next.to_dtype(DType::F64)
+                })
             });
-            // Without a momentum: the mean over all batches so far.
-            let momentum = self.momentum.unwrap_or(1.0 / seen as f64);
             let unbiased = var.mul_scalar(n as f64 / (n as f64 - 1.0));
             for (buffer, batch) in [(running_mean, mean), (running_var, unbiased)] {
-                let old = buffer.tensor();
-                // Under half precision the average is formed in f32: small steps would be lost.
-                let wide = if old.dtype().is_half() { DType::F32 } else { old.dtype() };
-                let new = old.to_dtype(wide).mul_scalar(1.0 - momentum).add(&batch.to_dtype(wide).mul_scalar(momentum));
-                buffer.set(new.to_dtype(old.dtype()));
+                buffer.update(|running| {
+                    let new = self.running_mean_of(running, &batch, seen.as_ref());
+                    running.assign(&new.to_dtype(running.dtype()));
+                });
             }
         }
         y

@@ -5,6 +5,7 @@
 
 use crate::tensor::same_device;
 use crate::{DType, Tensor, ensure};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Stochastic gradient descent; state: the momentum buffer b, if `momentum` is not 0.
 ///
@@ -183,6 +184,11 @@ impl OptimizerStep {
     /// or device differs.
     #[track_caller]
     pub fn apply(&self, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) {
+        StepCell::new(*self).apply_all(&mut [Update { p, g, state }]);
+    }
+
+    #[track_caller]
+    fn check(&self, Update { p, g, state }: &Update) {
         let op = self.name();
         ensure!(p.dtype().is_float(), DType, op, "updates floats, got a parameter of {}", p.dtype());
         let dtype = p.dtype().accumulator();
@@ -200,22 +206,6 @@ impl OptimizerStep {
                 s.dtype()
             );
             same_device(op, &[p, s]);
-        }
-        if p.dtype().is_half() {
-            let mut wide = p.to_dtype(dtype);
-            self.apply(&mut wide, g, state);
-            let narrow = wide.to_dtype(p.dtype());
-            p.make_unique();
-            let region = p.layout().clone();
-            return p.device().backend().write(p, &region, &narrow);
-        }
-        let g = g.to_dtype(dtype).contiguous();
-        p.make_unique();
-        state.iter_mut().for_each(|s| {
-            s.make_unique();
-        });
-        if !p.device().backend().optimizer_step(self, p, &g, state) {
-            self.composed(p, &g, state);
         }
     }
 
@@ -289,5 +279,69 @@ impl OptimizerStep {
             OptimizerStep::ScaleAdd { keep, scale } => *p = &*p * keep + g * scale,
         }
         debug_assert!(p.dtype() != DType::F16 && p.dtype() != DType::BF16);
+    }
+}
+
+/// A parameter that a step changes, given its gradient and the optimiser's state of it.
+pub struct Update<'a> {
+    /// The parameter.
+    pub p: &'a mut Tensor,
+    /// Its gradient.
+    pub g: &'a Tensor,
+    /// As many tensors as the step [has](OptimizerStep::states).
+    pub state: &'a mut [Tensor],
+}
+
+/// A step whose numbers may be other ones when it is [replayed](crate::replay): whoever has a clone can set them.
+#[derive(Clone, Debug)]
+pub struct StepCell(Arc<Mutex<OptimizerStep>>);
+
+impl StepCell {
+    /// This step, for now.
+    pub fn new(step: OptimizerStep) -> StepCell {
+        StepCell(Arc::new(Mutex::new(step)))
+    }
+    /// What the step is now.
+    pub fn get(&self) -> OptimizerStep {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// What it is from now on.
+    pub fn set(&self, step: OptimizerStep) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    /// [`OptimizerStep::apply`] of many parameters at once: few launches where a backend has a kernel for it.
+    ///
+    /// # Panics
+    /// As `apply`.
+    #[track_caller]
+    pub fn apply_all(&self, updates: &mut [Update]) {
+        let step = self.get();
+        updates.iter().for_each(|update| step.check(update));
+        let accumulator = |u: &Update| u.p.dtype().accumulator();
+        let gradients: Vec<Tensor> = updates.iter().map(|u| u.g.to_dtype(accumulator(u)).contiguous()).collect();
+        // Half types are computed in f32.
+        let mut wide: Vec<Option<Tensor>> =
+            updates.iter().map(|u| u.p.dtype().is_half().then(|| u.p.to_dtype(accumulator(u)))).collect();
+        let mut ready: Vec<Update> = Vec::with_capacity(updates.len());
+        for ((u, g), wide) in updates.iter_mut().zip(&gradients).zip(&mut wide) {
+            for s in u.state.iter_mut() {
+                s.make_unique();
+            }
+            ready.push(Update { p: wide.as_mut().unwrap_or(u.p).make_unique(), g, state: u.state });
+        }
+        while let Some(first) = ready.first() {
+            let (dtype, device) = (first.p.dtype(), first.p.device());
+            let like = |u: &Update| u.p.dtype() == dtype && u.p.device() == device;
+            let (mut alike, rest): (Vec<Update>, _) = ready.into_iter().partition(like);
+            if !device.backend().optimizer_steps(self, &mut alike) {
+                alike.iter_mut().for_each(|u| step.composed(u.p, u.g, u.state));
+            }
+            ready = rest;
+        }
+        for (u, wide) in updates.iter_mut().zip(wide) {
+            let Some(wide) = wide else { continue };
+            u.p.assign(&wide.to_dtype(u.p.dtype()));
+        }
     }
 }
