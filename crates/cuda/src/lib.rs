@@ -22,6 +22,7 @@
 //! | `memory`, `launch`, `layout` | buffers, launches, and how strides get there |
 //! | `ops` | one file per operation, as everywhere |
 //! | `kernel` | kernels of the user's own |
+//! | `timing` | how long the card takes |
 //! | `backend` | [`Backend`](ferrograd_tensor::backend::Backend): all of it put together |
 #![warn(missing_docs)]
 
@@ -37,10 +38,12 @@ mod memory;
 mod nvrtc;
 mod ops;
 mod programs;
+mod timing;
 
 pub use cuda::{Cuda, MemoryUse};
 pub use kernel::CudaKernel;
 pub use programs::{Report, compile_all};
+pub use timing::{CudaEvent, time};
 
 use ferrograd_tensor::{Device, Result};
 
