@@ -3,8 +3,9 @@
 use crate::report::Report;
 use std::fmt::Write;
 
-/// Colours that colour-blind readers tell apart (Okabe & Ito 2008), for the peers in order.
-const COLOURS: [&str; 5] = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00"];
+/// Colours that colour-blind readers tell apart (Okabe & Ito 2008, then Tol), for the peers in order.
+pub const COLOURS: [&str; 10] =
+    ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800", "#000000", "#882255", "#999999"];
 /// Where the bars begin and end, in pixels.
 const LEFT: f64 = 300.0;
 const RIGHT: f64 = 880.0;
@@ -85,7 +86,8 @@ fn grid(scale: &Scale, bottom: f64) -> String {
     out
 }
 
-fn text(x: f64, y: f64, anchor: &str, colour: &str, text: &str) -> String {
+/// A line of text, at this end or the middle of it.
+pub fn text(x: f64, y: f64, anchor: &str, colour: &str, text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{text}</text>\n")
 }

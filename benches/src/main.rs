@@ -4,12 +4,15 @@
 //! with programs in `benches/peers/`, because a shared machine drifts: only ratios within one run mean something.
 //! PyTorch must be there (`python3 -m pip install torch`); cargo builds the others, in a workspace of their own.
 //!
+//! On a card: `cargo run --release -p ferrograd-bench --features cuda -- --device cuda`; see [`cuda`].
+//!
 //! A row has the medians of `--rounds` rounds, the ratio to the fastest peer, and the floor: what the arithmetic takes at
 //! the machine's multiply-add peak or the bytes at its memory bandwidth, both measured in the same run.
 #![forbid(unsafe_code)]
 
 mod cases;
 mod chart;
+mod cuda;
 mod floor;
 mod peer;
 mod records;
@@ -30,24 +33,29 @@ use timing::{How, Measure};
 /// Times ferrograd, alone or beside its peers.
 #[derive(Parser)]
 struct Options {
-    /// Only these groups. Default: all.
-    #[arg(value_parser = cases::GROUPS)]
+    /// Only these groups. Default: all that the device has; a wrong name lists them.
     groups: Vec<String>,
     /// Only the case of this name, of one group.
     #[arg(long, value_name = "NAME", requires = "groups")]
     case: Option<String>,
-    /// Also time these, in turn.
+    /// Also time these, in turn. On a card: torch, which is timed anyway where it is there.
     #[arg(long, value_delimiter = ',', value_name = "PEER,…")]
     peers: Vec<Peer>,
     /// Where to run.
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// Rounds of each program.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    /// On a card: sizes that an emulator can do, as a test of the suite itself.
+    #[arg(long)]
+    tiny: bool,
+    /// Rounds of each program. Default: 3, or 1 on a card.
+    #[arg(long)]
+    rounds: Option<usize>,
     /// Seconds for each case in each round.
     #[arg(long, default_value_t = 0.5)]
     seconds: f64,
+    /// On a card: stop a program that takes longer for a group. What it has timed counts.
+    #[arg(long, default_value_t = 600.0, value_name = "SECONDS")]
+    limit: f64,
     /// Threads of each program. Default: all cores.
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -60,7 +68,7 @@ struct Options {
     /// Write the table here. Default: to the terminal.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Also draw the ratios.
+    /// Also draw the ratios; of a card the roofline.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print where ferrograd's time goes: one call of each case, kernel by kernel. FERROGRAD_THREADS=N sets the threads.
@@ -75,10 +83,27 @@ struct Options {
 }
 
 /// Where the cases run.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Device {
     /// All peers have this one.
     Cpu,
+    /// The first card.
+    Cuda,
+}
+
+impl Device {
+    fn groups(self) -> [&'static str; 10] {
+        if self == Device::Cpu { cases::GROUPS } else { cuda::GROUPS }
+    }
+}
+
+impl Options {
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.device == Device::Cpu { 3 } else { 1 })
+    }
+    fn threads(&self) -> NonZeroUsize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
 }
 
 fn main() {
@@ -89,9 +114,18 @@ fn main() {
 }
 
 fn run(mut options: Options) -> Result<()> {
-    let Device::Cpu = options.device;
+    let groups = options.device.groups();
     if options.groups.is_empty() {
-        options.groups = cases::GROUPS.map(String::from).to_vec();
+        options.groups = groups.map(String::from).to_vec();
+    }
+    if let Some(group) = options.groups.iter().find(|group| !groups.contains(&group.as_str())) {
+        return Err(format!("no group {group:?}; there are {groups:?}").into());
+    }
+    if options.device == Device::Cuda {
+        return cuda::run(&options);
+    }
+    if options.tiny {
+        return Err("--tiny is for a card's cases".into());
     }
     if let (Some(case), false) = (&options.case, options.worker) {
         let [group] = &options.groups[..] else { return Err("--case names a case of one group".into()) };
@@ -120,11 +154,12 @@ fn run(mut options: Options) -> Result<()> {
 
 /// All rounds, group by group: the machine's limits, then ferrograd and each peer.
 fn time(options: &Options) -> Result<Vec<Record>> {
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    let us = Program::ferrograd()?;
-    let peers: Vec<Program> = options.peers.iter().map(|p| p.program()).collect::<Result<_>>()?;
+    let threads = options.threads();
+    let us = Program::ferrograd(&["--worker"])?;
+    let peers: Vec<Program> =
+        options.peers.iter().map(|p| p.program(options.device, options.tiny)).collect::<Result<_>>()?;
     let mut log = Log::new(options.json.as_ref())?;
-    for _ in 0..options.rounds {
+    for _ in 0..options.rounds() {
         for group in &options.groups {
             log.add(us.limits(threads)?.into_iter().map(Record::Limits))?;
             for case in processes(options, group)? {

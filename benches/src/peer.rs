@@ -1,12 +1,19 @@
 //! The programs that are timed: fresh processes for each group of each peer, that print samples as JSON lines.
 
+use crate::Device;
 use crate::floor::Limits;
 use bench_measure::Sample;
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// What can go wrong says which peer it was.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -17,7 +24,7 @@ const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 /// Whom ferrograd is timed beside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Peer {
-    /// PyTorch, eager, on its own CPU kernels: `torch_cpu.py`.
+    /// PyTorch: eager, on its own CPU kernels, in `torch_cpu.py`; with all that it calls on a card in `torch_cuda.py`.
     Torch,
     /// candle, without MKL.
     Candle,
@@ -41,27 +48,44 @@ impl Peer {
         }
     }
 
-    /// Its program, built if need be.
-    pub fn program(self) -> Result<Program> {
+    /// Its program, built if need be. Tiny sizes of a card's cases need no card.
+    pub fn program(self, device: Device, tiny: bool) -> Result<Program> {
         let name = self.name();
-        let command = if self == Peer::Torch { torch()? } else { build(name)? };
-        Ok(Program { name, command })
+        let command = match (self, device, tiny) {
+            (Peer::Torch, Device::Cpu, _) => torch("import torch", "torch_cpu.py", &[])?,
+            (Peer::Torch, Device::Cuda, true) => {
+                torch("import torch", "torch_cuda.py", &["--tiny", "--device", "cpu"])?
+            }
+            (Peer::Torch, Device::Cuda, false) => {
+                torch("import torch; torch.zeros(1, device='cuda')", "torch_cuda.py", &[])?
+            }
+            (_, Device::Cpu, _) => build(name)?,
+            (_, Device::Cuda, _) => return Err(format!("{name} is timed on the CPU only").into()),
+        };
+        Ok(Program { name, command, limit: Duration::MAX })
     }
 }
 
-/// PyTorch is there or it is not; nothing is installed.
-fn torch() -> Result<Vec<OsString>> {
-    let import = Command::new("python3").args(["-c", "import torch"]).output();
-    match import {
-        Ok(output) if output.status.success() => Ok(vec!["python3".into(), format!("{PEERS}/torch_cpu.py").into()]),
+/// Python with PyTorch and what it runs. PyTorch is there or it is not: `test` finds out, and nothing is installed.
+fn torch(test: &str, script: &str, arguments: &[&str]) -> Result<Vec<OsString>> {
+    match Command::new("python3").args(["-c", test]).output() {
+        Ok(output) if output.status.success() => {
+            let script = script_at(script)?.into_os_string();
+            Ok(["python3".into(), script].into_iter().chain(arguments.iter().map(OsString::from)).collect())
+        }
         Ok(output) => {
             let stderr = String::from_utf8_lossy(&output.stderr);
             let why = stderr.lines().last().unwrap_or("no reason given");
-            Err(format!("torch: python3 cannot import it ({why}); install it with `python3 -m pip install torch`")
-                .into())
+            Err(format!("torch: python3 cannot use it ({why}); install it with `python3 -m pip install torch`").into())
         }
         Err(e) => Err(format!("torch: python3 does not start ({e}); it and `pip install torch` are needed").into()),
     }
+}
+
+/// Beside this program, where both were packed for another machine; or among the sources.
+fn script_at(name: &str) -> Result<PathBuf> {
+    let beside = std::env::current_exe()?.with_file_name(name);
+    Ok(if beside.exists() { beside } else { Path::new(PEERS).join(name) })
 }
 
 /// Builds a peer in the workspace `peers/`, into its own target folder.
@@ -92,46 +116,97 @@ pub struct Share<'a> {
     pub threads: NonZeroUsize,
 }
 
+impl Share<'_> {
+    /// As a program's command line has it.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--seconds".into(), self.seconds.to_string()];
+        arguments.extend(["--threads".into(), self.threads.to_string(), self.group.into()]);
+        arguments.extend(self.case.into_iter().flat_map(|case| ["--case".into(), case.into()]));
+        arguments
+    }
+}
+
 /// Something that prints JSON lines, given `--seconds S --threads N [--case NAME] GROUP`.
+#[derive(Clone)]
 pub struct Program {
     /// Who.
     pub name: &'static str,
     command: Vec<OsString>,
+    /// What takes longer is stopped.
+    limit: Duration,
 }
 
 impl Program {
     /// Ourselves, in a fresh process as the peers are.
-    pub fn ferrograd() -> Result<Program> {
-        Ok(Program { name: "ferrograd", command: vec![std::env::current_exe()?.into(), "--worker".into()] })
+    pub fn ferrograd(arguments: &[&str]) -> Result<Program> {
+        let program = std::env::current_exe()?.into_os_string();
+        Ok(Program {
+            name: "ferrograd",
+            command: [program].into_iter().chain(arguments.iter().map(OsString::from)).collect(),
+            limit: Duration::MAX,
+        })
+    }
+
+    /// The same program, which is stopped if it takes longer.
+    pub fn within(self, limit: Duration) -> Program {
+        Program { limit, ..self }
     }
 
     /// One round of one process; empty of a peer that has none of its cases.
     pub fn samples(&self, share: &Share) -> Result<Vec<Sample>> {
-        let (seconds, threads) = (share.seconds.to_string(), share.threads.to_string());
-        let mut args = vec!["--seconds", &seconds, "--threads", &threads, share.group];
-        args.extend(share.case.into_iter().flat_map(|case| ["--case", case]));
-        self.run(share.threads, &args)
+        self.all(share.threads, &share.arguments())
     }
 
     /// What the machine can do; ferrograd alone says it.
     pub fn limits(&self, threads: NonZeroUsize) -> Result<Vec<Limits>> {
-        self.run(threads, &["--limits"])
+        self.all(threads, &["--limits"])
     }
 
-    fn run<T: DeserializeOwned>(&self, threads: NonZeroUsize, args: &[&str]) -> Result<Vec<T>> {
+    fn all<T: DeserializeOwned>(&self, threads: NonZeroUsize, arguments: &[impl AsRef<str>]) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        self.each(threads, arguments, |line| {
+            all.push(line);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Runs it and hands over each line of JSON as it comes: what was measured is not lost if it fails later.
+    pub fn each<T: DeserializeOwned>(
+        &self,
+        threads: NonZeroUsize,
+        arguments: &[impl AsRef<str>],
+        mut with: impl FnMut(T) -> Result<()>,
+    ) -> Result<()> {
+        let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
         let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).args(args).stderr(Stdio::inherit());
+        command.args(&self.command[1..]).args(&arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
         for pool in ["RAYON", "CANDLE", "OMP", "MKL"] {
             command.env(format!("{pool}_NUM_THREADS"), threads.to_string());
         }
         command.env("FERROGRAD_THREADS", threads.to_string());
-        let failed = |why: &dyn std::fmt::Display| format!("{}: {}: {why}", self.name, args.join(" "));
-        let output = command.output().map_err(|e| failed(&e))?;
-        if !output.status.success() {
-            return Err(failed(&output.status).into());
-        }
-        let text = String::from_utf8(output.stdout).map_err(|e| failed(&e))?;
-        let lines = text.lines().filter(|l| l.starts_with('{'));
-        Ok(lines.map(serde_json::from_str).collect::<serde_json::Result<_>>().map_err(|e| failed(&e))?)
+        let failed = |why: &dyn std::fmt::Display| format!("{}: {}: {why}", self.name, arguments.join(" "));
+        let mut child = command.spawn().map_err(|e| failed(&e))?;
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let child = Mutex::new(child);
+        let lock = || child.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = thread::scope(|scope| {
+            let (done, waiting) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                if waiting.recv_timeout(self.limit) == Err(RecvTimeoutError::Timeout) {
+                    // It fails if the program has just ended: as well.
+                    let _ = lock().kill();
+                }
+            });
+            let read = lines
+                .map_while(std::result::Result::ok)
+                .filter(|line| line.starts_with('{'))
+                .try_for_each(|line| with(serde_json::from_str(&line).map_err(|e| failed(&e))?));
+            drop(done);
+            read
+        });
+        let status = lock().wait().map_err(|e| failed(&e))?;
+        read?;
+        if status.success() { Ok(()) } else { Err(failed(&status).into()) }
     }
 }

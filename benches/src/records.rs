@@ -15,6 +15,11 @@ pub enum Record {
     Sample(Sample),
     /// The machine, before a group.
     Limits(Limits),
+    /// Who was timed on what, in words.
+    About {
+        /// The card, a program's version.
+        about: String,
+    },
 }
 
 /// What was measured so far; the file keeps it if a later peer fails.

@@ -78,18 +78,18 @@ fn middle(samples: &[&Sample]) -> Option<f64> {
 }
 
 /// A row of a Markdown table.
-fn line(f: &mut fmt::Formatter, cells: &[String]) -> fmt::Result {
+pub fn line(f: &mut fmt::Formatter, cells: &[String]) -> fmt::Result {
     writeln!(f, "| {} |", cells.join(" | "))
 }
 
 /// A heading, and the rule beneath it that aligns numbers to the right.
-fn head(f: &mut fmt::Formatter, cells: &[String]) -> fmt::Result {
+pub fn head(f: &mut fmt::Formatter, cells: &[String]) -> fmt::Result {
     line(f, cells)?;
     writeln!(f, "|---{}|", "|--:".repeat(cells.len() - 1))
 }
 
 /// So many digits after the point, or a dash.
-fn number(value: Option<f64>, digits: usize) -> String {
+pub fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".into(), |v| format!("{v:.digits$}"))
 }
 

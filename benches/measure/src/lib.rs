@@ -26,6 +26,36 @@ pub struct Sample {
     /// What the case cannot do without. Ferrograd's lines say it; it holds for every peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
+    /// How much the calls differed, where each was timed for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<Rounds>,
+    /// Shown beside the others, but no rival of ferrograd's: other arithmetic, or a step of a ladder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
+}
+
+/// What single calls took, in milliseconds, besides the median.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub struct Rounds {
+    /// How many.
+    pub count: usize,
+    /// The shortest.
+    pub min: f64,
+    /// Between the quartiles: half of the calls differ by no more.
+    pub spread: f64,
+}
+
+impl Rounds {
+    /// Of the times of single calls.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn of(ms: &[f64]) -> Rounds {
+        let mut sorted = ms.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let count = sorted.len();
+        Rounds { count, min: sorted[0], spread: sorted[count * 3 / 4] - sorted[count / 4] }
+    }
 }
 
 /// What one call of a case cannot do without, whoever does it: the floor of its time follows.
@@ -44,7 +74,8 @@ pub fn case(peer: &str, case: &str, seconds: f64, work: Option<Work>, alone: boo
     memory::reset_peak();
     let ms = time(seconds, f);
     let peak_mib = if alone { memory::peak_mib() } else { None };
-    let sample = Sample { case: case.into(), peer: peer.into(), ms, peak_mib, work };
+    let (case, peer) = (case.into(), peer.into());
+    let sample = Sample { case, peer, ms, peak_mib, work, rounds: None, aside: false };
     println!("{}", serde_json::to_string(&sample).expect("a sample is plain data"));
 }
 
@@ -89,5 +120,12 @@ mod tests {
         let ms = time(0.01, || std::thread::sleep(Duration::from_millis(2)));
         assert!((2.0..50.0).contains(&ms), "{ms}");
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+    }
+
+    #[test]
+    fn half_of_the_rounds_lie_within_the_spread() {
+        let times = [9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        assert_eq!(Rounds::of(&times), Rounds { count: 8, min: 1.0, spread: 4.0 });
+        assert_eq!(Rounds::of(&[2.0]), Rounds { count: 1, min: 2.0, spread: 0.0 });
     }
 }

@@ -23,6 +23,7 @@
 //! | `graph`, `arena` | steps that are captured and replayed, and their memory |
 //! | `ops` | one file per operation, as everywhere |
 //! | `kernel` | kernels of the user's own |
+//! | `timing` | how long the card takes |
 //! | `backend` | [`Backend`](ferrograd_tensor::backend::Backend): all of it put together |
 #![warn(missing_docs)]
 
@@ -41,11 +42,13 @@ mod nvrtc;
 mod ops;
 mod programs;
 mod staging;
+mod timing;
 
 pub use cuda::{Cuda, MemoryUse};
 pub use graph::{CudaGraph, Outputs};
 pub use kernel::CudaKernel;
 pub use programs::{Report, compile_all};
+pub use timing::{CudaEvent, time};
 
 use ferrograd_tensor::{Device, Result};
 

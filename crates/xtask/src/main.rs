@@ -39,7 +39,7 @@ enum Chore {
         /// Only tests whose name has this in it.
         filter: Option<String>,
     },
-    /// Pack test programs and a script that runs them on a machine with a card and without Rust.
+    /// Pack the test programs, the comparison suite and a script that runs both on a machine with a card and without Rust.
     Gpu {
         /// Where to.
         #[arg(long, value_name = "DIR", default_value = "target/gpu")]

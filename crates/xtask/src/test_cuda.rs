@@ -1,6 +1,7 @@
 //! The CUDA backend's tests on a machine without a card: the kernels themselves, compiled by g++ and run by the emulator.
 
 use crate::shell::{Outcome, cargo, root, run};
+use std::path::Path;
 use std::process::Command;
 
 /// Test programs of kernels whose threads, and of calls whose streams, work without waiting for each other: they are run under
@@ -37,7 +38,8 @@ pub fn run_suites(filter: Option<&str>) -> Outcome {
     if filter.is_some() { Ok(()) } else { programs(|command| on_the_card("", command)) }
 }
 
-/// The examples of a kernel of one's own, of an LSTM and of BERT, and a tiny GPT, which has to write on the card what it writes on the CPU.
+/// The examples of a kernel of one's own, of an LSTM and of BERT; a tiny GPT, which has to write on the card what it writes on the
+/// CPU; the comparison suite.
 fn programs(on_the_card: impl Fn(&mut Command) -> Outcome) -> Outcome {
     let folder = root().join("target/cuda-emulator");
     let examples = ["run", "-p", "ferrograd-examples", "--features", "cuda"];
@@ -55,9 +57,30 @@ fn programs(on_the_card: impl Fn(&mut Command) -> Outcome) -> Outcome {
         on_the_card(gpt.arg("--text").arg(&text).arg("--out").arg(&out))?;
         Ok::<_, Box<dyn std::error::Error>>(std::fs::read_to_string(out.join("sample.txt"))?)
     };
-    if sample("cpu")? == sample("cuda")? {
-        Ok(())
-    } else {
-        Err("the GPT writes another text on the card than on the CPU".into())
+    if sample("cpu")? != sample("cuda")? {
+        return Err("the GPT writes another text on the card than on the CPU".into());
     }
+    comparison(on_the_card, &folder)
+}
+
+/// The comparison suite, tiny: it times all its groups and writes results that it can read again.
+fn comparison(on_the_card: impl Fn(&mut Command) -> Outcome, folder: &Path) -> Outcome {
+    let [json, markdown, svg, again] =
+        ["bench.jsonl", "bench.md", "bench.svg", "again.md"].map(|file| folder.join(file));
+    let bench = ["run", "-p", "ferrograd-bench", "--features", "cuda", "--", "--device", "cuda"];
+    let mut timed = cargo();
+    timed.args(bench).args(["--tiny", "--seconds", "0", "--json"]).arg(&json);
+    on_the_card(timed.arg("--markdown").arg(&markdown).arg("--svg").arg(&svg))?;
+    on_the_card(cargo().args(bench).arg("--from").arg(&json).arg("--markdown").arg(&again))?;
+    let text = |path: &Path| std::fs::read_to_string(path);
+    if text(&markdown)? != text(&again)? {
+        return Err("the suite does not read what it writes".into());
+    }
+    let (markdown, svg) = (text(&markdown)?, text(&svg)?);
+    let groups: Vec<&str> = markdown.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let drawn = groups.iter().all(|group| svg.contains(&format!("● {group}</text>")));
+    if groups.len() < 10 || !drawn || !svg.ends_with("</svg>\n") || !markdown.contains("the limits, measured") {
+        return Err(format!("the suite's report lacks something: it has the groups {groups:?}").into());
+    }
+    Ok(())
 }
