@@ -43,9 +43,7 @@ struct Running {
 #pragma unroll
                     for (int e = 2 * i; e < 2 * i + 2; e++) top = s[f][n][e] > top ? s[f][n][e] : top;
                 top = over_row<Max<Real>>(top);
-                // While all is masked any finite shift will do: the weights are 2^−∞ = 0.
-                Real shift = top == smallest_of(top) ? Real(0) : top * factor;
-                Real decay = power_of_two(m[f][i] * factor - shift), sum = 0;
+                Real shift = shift_of(top, factor), decay = power_of_two(m[f][i] * factor - shift), sum = 0;
 #pragma unroll
                 for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll
@@ -64,14 +62,13 @@ struct Running {
 
     // o becomes the answer; L goes to memory. A query that sees nothing has zeros and −∞, whatever the values are.
     __device__ __forceinline__ void finish(Real kept, Real factor, Real* lse, int queries) {
-        constexpr Real LN_2 = Real(0.69314718055994530942);
 #pragma unroll
         for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 Real sum = over_row<Sum<Real>>(l[f][i]);
                 int row = first_row() + row_of(f, 2 * i);
-                if (lane_id() % 4 == 0 && row < queries) lse[row] = sum == 0 ? smallest_of(sum) : (m[f][i] * factor + log2(sum)) * LN_2;
+                if (lane_id() % 4 == 0 && row < queries) lse[row] = logsumexp(m[f][i], sum, factor);
                 Real share = kept / sum;
 #pragma unroll
                 for (int n = 0; n < HEAD / 8; n++)

@@ -1,4 +1,4 @@
-// What the attention kernels share: the sizes, the ways of rows into and out of shared memory, masks and dropout.
+// What the attention kernels of many queries share: the ways of rows into and out of shared memory, masks and dropout.
 #pragma once
 #include "philox.cuh"
 #if TENSOR_CORES
@@ -6,33 +6,6 @@
 #else
 #include "attention_exact.cuh"
 #endif
-
-// The same, but for `Rows`, as `Sizes` in `crates/cuda/src/ops/attention.rs`.
-struct Attention {
-    i32 heads, key_heads, tq, tk;
-    // Query i sees the keys j ≤ i + offset: all of them, if this is Tk.
-    i32 offset;
-    // The mask: of which kind, and where its numbers are.
-    enum { NONE, BOOLEAN, ADDITIVE };
-    i32 kind, mask_query, mask_key;
-    i64 mask_batch, mask_head;
-    const void* mask;
-    // Scores are scale · q·k + mask, weights 2^(factor · score − …). Where nothing comes between the two, scale is 1 and
-    // factor does both.
-    f64 scale, factor;
-    // Of dropout: what the weights that are kept are multiplied by, 0 if there is no dropout; which random numbers keep them.
-    f64 kept;
-    u64 seed, stream, threshold;
-};
-
-// `[B, H, T, width]`, rows in runs of memory.
-struct Rows {
-    TYPE* data;
-    i64 batch, head, time;
-    i64 width;
-
-    __device__ __forceinline__ TYPE* row(int b, int h, int t) const { return data + b * batch + h * head + t * time; }
-};
 
 // The block's place: blocks of neighbouring numbers have rows of the same head, so that what they walk over is in L2.
 struct Place { int batch, head, row; };

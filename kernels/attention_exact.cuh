@@ -4,8 +4,6 @@
 #pragma once
 #include "attention_tiles.cuh"
 
-__device__ __forceinline__ Real power_of_two(Real x) { return exp2(x); }
-
 __device__ __forceinline__ void store_pair(TYPE* to, Real low, Real high) {
     to[0] = low;
     to[1] = high;

@@ -10,9 +10,6 @@ __device__ __forceinline__ u32 pack(f32 low, f32 high, f16) { return pack_f16x2_
 __device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], bf16) { mma_m16n8k16_bf16(d, a, b); }
 __device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f16) { mma_m16n8k16_f16(d, a, b); }
 
-// 2^x, as exact as 16 bits need it.
-__device__ __forceinline__ f32 power_of_two(f32 x) { return ex2_approx(x); }
-
 // Two neighbours, rounded.
 __device__ __forceinline__ void store_pair(TYPE* to, f32 low, f32 high) { *reinterpret_cast<u32*>(to) = pack(low, high, TYPE{}); }
 

@@ -4,13 +4,9 @@
 // that, the rest is zeros). A block has so many -DWARPS, each of them -DFRAGMENTS times 16 rows of its own, and walks over
 // other rows, -DCOLUMNS at a time, so called because they are the columns of the matrix of scores.
 #pragma once
-#include "reduction.cuh"
+#include "attention_operands.cuh"
 
-typedef compute_t<TYPE> Real;
 constexpr int WARP_ROWS = FRAGMENTS * 16, ROWS = WARPS * WARP_ROWS, THREADS = WARPS * WARP;
-// Numbers in 16 bytes, which is what one copy moves.
-constexpr int CHUNK = 16 / sizeof(TYPE), CHUNKS = HEAD / CHUNK;
-
 // A warp's rows by COLUMNS, or by HEAD, spread over its lanes: numbers [f][j] of lane 4 g + t are those at rows g, g, g + 8
 // and g + 8 of the 16 rows f and at columns 2 t and 2 t + 1, twice, of the 8 columns j.
 typedef Real Scores[FRAGMENTS][COLUMNS / 8][4];

@@ -60,48 +60,42 @@ __device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, co
     }
 }
 
-// Weight and bias of each channel; null where there is none.
-template <class X> struct Affine {
-    const X *weight, *bias;
-};
-// Of each set.
-template <class C> struct Statistics {
-    const C *mean, *rstd;
-};
+typedef TYPE X;
+typedef compute_t<X> C;
 
-template <class C> struct Forward { C mean, scale, shift; };
-template <class C> struct Backward { C mean, rstd, weight, a, b; };
+// What is the same for all elements of a plane.
+struct Forward { C mean, scale, shift; };
+struct Backward { C mean, rstd, weight, a, b; };
 
-template <class X, class C = compute_t<X>>
-__device__ __forceinline__ void apply(const X* x, X* y, const Layout<2>& at, const Planes& planes, Statistics<C> s, Affine<X> affine) {
+// Weight and bias of each channel: null where there is none.
+extern "C" __global__ void apply(const X* x, X* y, Layout<2> at, Planes planes, const C* mean, const C* rstd, const X* weight, const X* bias) {
     auto of = [&](i64 plane) {
         i64 set = planes.set(plane), c = plane % planes.channels;
-        C scale = affine.weight ? s.rstd[set] * load(affine.weight[c]) : s.rstd[set];
-        return Forward<C>{s.mean[set], scale, affine.bias ? load(affine.bias[c]) : C(0)};
+        C scale = weight ? rstd[set] * load(weight[c]) : rstd[set];
+        return Forward{mean[set], scale, bias ? load(bias[c]) : C(0)};
     };
-    each_element<1>({x}, y, at, planes, of, [](const Forward<C>& p, C x) { return (x - p.mean) * p.scale + p.shift; });
+    each_element<1>({x}, y, at, planes, of, [](const Forward& p, C x) { return (x - p.mean) * p.scale + p.shift; });
 }
 
 // `means` are mean(g·w) and mean(g·w·x̂) of each set; null for statistics that did not come from x.
-template <class X, class C = compute_t<X>>
-__device__ __forceinline__ void backward(const X* x, const X* g, X* dx, const Layout<3>& at, const Planes& planes, Statistics<C> s, const X* weight, const Two<C>* means) {
+extern "C" __global__ void backward(const X* x, const X* g, X* dx, Layout<3> at, Planes planes, const C* mean, const C* rstd,
+                                    const X* weight, const Two<C>* means) {
     auto of = [&](i64 plane) {
         i64 set = planes.set(plane);
         Two<C> m = means ? means[set] : Two<C>{C(0), C(0)};
-        return Backward<C>{s.mean[set], s.rstd[set], weight ? load(weight[plane % planes.channels]) : C(1), m.a, m.b};
+        return Backward{mean[set], rstd[set], weight ? load(weight[plane % planes.channels]) : C(1), m.a, m.b};
     };
-    each_element<2>({x, g}, dx, at, planes, of, [](const Backward<C>& p, C x, C g) {
+    each_element<2>({x, g}, dx, at, planes, of, [](const Backward& p, C x, C g) {
         return p.rstd * (g * p.weight - p.a - (x - p.mean) * p.rstd * p.b);
     });
 }
 
-// This thread's share of Σ g and Σ g·x̂ of line `o`, which has the statistics `set`; who adds what is as in reduce.cu.
-template <class X, class C = compute_t<X>>
-__device__ __forceinline__ Two<C> share(const X* x, const X* g, const Layout<2>& kept, const Layout<2>& reduced, i64 part, i64 o, u32 first, u32 step, Statistics<C> s, i64 set) {
+// This thread's share of Σ g and Σ g·x̂ of line `o`, of which these are the statistics; who adds what is as in reduce.cu.
+__device__ __forceinline__ Two<C> share(const X* x, const X* g, const Layout<2>& kept, const Layout<2>& reduced, i64 part, i64 o, u32 first,
+                                        u32 step, C mean, C rstd) {
     i64 at[2], base[2];
     kept.find(o, base);
     i64 start = blockIdx.y * part, end = start + part < reduced.numel ? start + part : reduced.numel;
-    C mean = s.mean[set], rstd = s.rstd[set];
     Two<C> sum = SumTwo<C>::identity();
     for (i64 r = start + first; r < end; r += step) {
         reduced.find(r, at);
@@ -111,43 +105,26 @@ __device__ __forceinline__ Two<C> share(const X* x, const X* g, const Layout<2>&
     return sum;
 }
 
-#define SUMS(name, X, LINE, FIRST, STEP, REDUCE, WRITES)                                                                \
-    extern "C" __global__ void name(const X* x, const X* g, Two<compute_t<X>>* y, Layout<2> kept, Layout<2> reduced,    \
-                                    i64 part, const compute_t<X>* mean, const compute_t<X>* rstd, i64 together) {       \
+#define SUMS(name, LINE, FIRST, STEP, REDUCE, WRITES)                                                                   \
+    extern "C" __global__ void name(const X* x, const X* g, Two<C>* y, Layout<2> kept, Layout<2> reduced, i64 part,     \
+                                    const C* mean, const C* rstd, i64 together) {                                       \
         i64 o = LINE;                                                                                                   \
         if (o >= kept.numel) return;                                                                                    \
-        auto sum = share<X>(x, g, kept, reduced, part, o, FIRST, STEP, {mean, rstd}, o / together);                     \
-        sum = REDUCE(sum);                                                                                              \
+        Two<C> sum = REDUCE(share(x, g, kept, reduced, part, o, FIRST, STEP, mean[o / together], rstd[o / together]));           \
         if (WRITES) y[blockIdx.y * kept.numel + o] = sum;                                                               \
     }
-#define KERNELS(X)                                                                                                      \
-    extern "C" __global__ void apply_##X(const X* x, X* y, Layout<2> at, Planes planes, const compute_t<X>* mean,       \
-                                         const compute_t<X>* rstd, const X* weight, const X* bias) {                    \
-        apply<X>(x, y, at, planes, {mean, rstd}, {weight, bias});                                                       \
-    }                                                                                                                   \
-    extern "C" __global__ void backward_##X(const X* x, const X* g, X* dx, Layout<3> at, Planes planes,                 \
-                                            const compute_t<X>* mean, const compute_t<X>* rstd, const X* weight,        \
-                                            const Two<compute_t<X>>* means) {                                           \
-        backward<X>(x, g, dx, at, planes, {mean, rstd}, weight, means);                                                 \
-    }                                                                                                                   \
-    SUMS(by_block_##X, X, blockIdx.x, threadIdx.x, blockDim.x, block_reduce<SumTwo<compute_t<X>>>, threadIdx.x == 0)    \
-    SUMS(by_warp_##X, X, (i64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, threadIdx.x % WARP, WARP,          \
-         warp_reduce<SumTwo<compute_t<X>>>, threadIdx.x % WARP == 0)                                                    \
-    SUMS(by_thread_##X, X, thread_in_grid(), 0, 1, , true)                                                              \
-    /* The means of each set, from the sums of its `together` neighbouring lines; a set has n elements. */              \
-    extern "C" __global__ void means_##X(const Two<compute_t<X>>* sums, Two<compute_t<X>>* means, i64 sets,             \
-                                         i64 together, i64 channels, const X* weight, i64 n) {                          \
-        typedef compute_t<X> C;                                                                                         \
-        for (i64 s = thread_in_grid(); s < sets; s += threads_in_grid()) {                                              \
-            Two<C> mean = SumTwo<C>::identity();                                                                        \
-            for (i64 line = s * together; line < (s + 1) * together; line++) {                                          \
-                C w = weight ? load(weight[line % channels]) : C(1);                                                    \
-                mean = SumTwo<C>::combine(mean, {w * sums[line].a, w * sums[line].b});                                  \
-            }                                                                                                           \
-            means[s] = {mean.a / C(n), mean.b / C(n)};                                                                  \
-        }                                                                                                               \
+SUMS(by_block, blockIdx.x, threadIdx.x, blockDim.x, block_reduce<SumTwo<C>>, threadIdx.x == 0)
+SUMS(by_warp, (i64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, threadIdx.x % WARP, WARP, warp_reduce<SumTwo<C>>, threadIdx.x % WARP == 0)
+SUMS(by_thread, thread_in_grid(), 0, 1, , true)
+
+// The means of each set, from the sums of its `together` neighbouring lines; a set has n elements.
+extern "C" __global__ void means(const Two<C>* sums, Two<C>* means, i64 sets, i64 together, i64 channels, const X* weight, i64 n) {
+    for (i64 s = thread_in_grid(); s < sets; s += threads_in_grid()) {
+        Two<C> mean = SumTwo<C>::identity();
+        for (i64 line = s * together; line < (s + 1) * together; line++) {
+            C w = weight ? load(weight[line % channels]) : C(1);
+            mean = SumTwo<C>::combine(mean, {w * sums[line].a, w * sums[line].b});
+        }
+        means[s] = {mean.a / C(n), mean.b / C(n)};
     }
-KERNELS(f32)
-KERNELS(f64)
-KERNELS(f16)
-KERNELS(bf16)
+}

@@ -36,11 +36,10 @@ __device__ __forceinline__ void cross_entropy(ROW& row, const Line<const X>& x, 
     if (o.smoothing != C(0)) loss -= o.smoothing / C(row.n) * spread;
 }
 
-#define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
+#define KERNEL(name, TEAM, ROW, LENGTH)                                                                                 \
     extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                   \
-    name(const X* x, Rows<1> rows, const i64* targets, const compute_t<X>* weight, i64 ignore, f64 smoothing,           \
-         compute_t<X>* loss, compute_t<X>* lse, compute_t<X>* counts) {                                                 \
-        typedef compute_t<X> C;                                                                                         \
+    name(const X* x, Rows<1> rows, const i64* targets, const C* weight, i64 ignore, f64 smoothing,                      \
+         C* loss, C* lse, C* counts) {                                                                                  \
         i64 at[1], r = TEAM::row(), n = rows.find(r, at);                                                               \
         Line<const X> line{x + at[0], rows.strides[0]};                                                                 \
         ROW<TEAM, X, LENGTH, 1> row({line}, n);                                                                         \

@@ -29,12 +29,11 @@ __device__ __forceinline__ void cross_entropy_backward(ROW& row, const Factors<C
 }
 
 // `weight_sum` is Σ w, null where there are no weights.
-#define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
+#define KERNEL(name, TEAM, ROW, LENGTH)                                                                                 \
     extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                   \
-    name(const X* x, X* dx, Rows<2> rows, const i64* targets, const compute_t<X>* weight,                               \
-         const compute_t<X>* weight_sum, i64 ignore, f64 smoothing, const compute_t<X>* lse,                            \
-         const compute_t<X>* scale) {                                                                                   \
-        typedef compute_t<X> C;                                                                                         \
+    name(const X* x, X* dx, Rows<2> rows, const i64* targets, const C* weight,                                          \
+         const C* weight_sum, i64 ignore, f64 smoothing, const C* lse,                                                  \
+         const C* scale) {                                                                                              \
         i64 at[2], r = TEAM::row(), n = rows.find(r, at);                                                               \
         if (!rows.has(r)) return;                                                                                       \
         i64 target = targets[r];                                                                                        \

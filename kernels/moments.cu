@@ -2,7 +2,7 @@
 // registers, into what it has, and the threads merge theirs (T. F. Chan, G. H. Golub, R. J. LeVeque 1983). All of it relative to the
 // line's first element: where the mean is large beside the spread, means of groups would differ by their rounding.
 //
-// Who adds what is as in reduce.cu. finish_… merges the parts: the mean, and Σ (x − mean)² / (n − correction), or
+// Who adds what is as in reduce.cu. `finish` merges the parts: the mean, and Σ (x − mean)² / (n − correction), or
 // with `root` 1/√(that + eps).
 #include "layout.cuh"
 #include "reduction.cuh"
@@ -23,14 +23,16 @@ template <class T> struct Merge {
     }
 };
 
+typedef TYPE X;
+typedef compute_t<X> C;
+
 // What a line's elements are relative to.
-template <class X> __device__ __forceinline__ compute_t<X> origin(const X* x, i64 at) {
-    compute_t<X> first = load(x[at]);
-    return isfinite(first) ? first : compute_t<X>(0);
+__device__ __forceinline__ C origin(const X* x, i64 at) {
+    C first = load(x[at]);
+    return isfinite(first) ? first : C(0);
 }
 
 // This thread's share of line `o`: elements `first`, `first + step`, … of part `blockIdx.y`.
-template <class X, class C = compute_t<X>>
 __device__ __forceinline__ Moments<C> share(const X* x, const Layout<1>& kept, const Layout<1>& reduced, i64 part, i64 o, u32 first, u32 step) {
     constexpr int GROUP = 8;
     i64 at[1], base[1];
@@ -57,37 +59,33 @@ __device__ __forceinline__ Moments<C> share(const X* x, const Layout<1>& kept, c
     return all;
 }
 
-#define KERNELS(X)                                                                                                      \
-    extern "C" __global__ void by_block_##X(const X* x, Moments<compute_t<X>>* y, Layout<1> kept, Layout<1> reduced, i64 part) { \
-        i64 o = blockIdx.x;                                                                                             \
-        auto m = block_reduce<Merge<compute_t<X>>>(share<X>(x, kept, reduced, part, o, threadIdx.x, blockDim.x));       \
-        if (threadIdx.x == 0) y[blockIdx.y * kept.numel + o] = m;                                                       \
-    }                                                                                                                   \
-    extern "C" __global__ void by_warp_##X(const X* x, Moments<compute_t<X>>* y, Layout<1> kept, Layout<1> reduced, i64 part) { \
-        i64 o = (i64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;                                             \
-        if (o >= kept.numel) return;                                                                                    \
-        auto m = warp_reduce<Merge<compute_t<X>>>(share<X>(x, kept, reduced, part, o, threadIdx.x % WARP, WARP));       \
-        if (threadIdx.x % WARP == 0) y[blockIdx.y * kept.numel + o] = m;                                                \
-    }                                                                                                                   \
-    extern "C" __global__ void by_thread_##X(const X* x, Moments<compute_t<X>>* y, Layout<1> kept, Layout<1> reduced, i64 part) { \
-        i64 o = thread_in_grid();                                                                                       \
-        if (o < kept.numel) y[blockIdx.y * kept.numel + o] = share<X>(x, kept, reduced, part, o, 0, 1);                 \
-    }                                                                                                                   \
-    extern "C" __global__ void finish_##X(const X* x, const Moments<compute_t<X>>* parts, compute_t<X>* mean,           \
-                                          compute_t<X>* spread, Layout<1> kept, i64 count, f64 correction, i32 root,    \
-                                          f64 eps) {                                                                    \
-        typedef compute_t<X> C;                                                                                         \
-        for (i64 o = thread_in_grid(); o < kept.numel; o += threads_in_grid()) {                                        \
-            i64 at[1];                                                                                                  \
-            kept.find(o, at);                                                                                           \
-            Moments<C> m = parts[o];                                                                                    \
-            for (i64 p = 1; p < count; p++) m = Merge<C>::combine(m, parts[p * kept.numel + o]);                        \
-            C freedom = m.count > C(correction) ? m.count - C(correction) : C(0), variance = m.squares / freedom;       \
-            mean[o] = origin(x, at[0]) + m.mean;                                                                        \
-            spread[o] = root ? C(1) / sqrt(variance + C(eps)) : variance;                                               \
-        }                                                                                                               \
+extern "C" __global__ void by_block(const X* x, Moments<C>* y, Layout<1> kept, Layout<1> reduced, i64 part) {
+    i64 o = blockIdx.x;
+    auto m = block_reduce<Merge<C>>(share(x, kept, reduced, part, o, threadIdx.x, blockDim.x));
+    if (threadIdx.x == 0) y[blockIdx.y * kept.numel + o] = m;
+}
+
+extern "C" __global__ void by_warp(const X* x, Moments<C>* y, Layout<1> kept, Layout<1> reduced, i64 part) {
+    i64 o = (i64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (o >= kept.numel) return;
+    auto m = warp_reduce<Merge<C>>(share(x, kept, reduced, part, o, threadIdx.x % WARP, WARP));
+    if (threadIdx.x % WARP == 0) y[blockIdx.y * kept.numel + o] = m;
+}
+
+extern "C" __global__ void by_thread(const X* x, Moments<C>* y, Layout<1> kept, Layout<1> reduced, i64 part) {
+    i64 o = thread_in_grid();
+    if (o < kept.numel) y[blockIdx.y * kept.numel + o] = share(x, kept, reduced, part, o, 0, 1);
+}
+
+extern "C" __global__ void finish(const X* x, const Moments<C>* parts, C* mean, C* spread, Layout<1> kept, i64 count, f64 correction,
+                                  i32 root, f64 eps) {
+    for (i64 o = thread_in_grid(); o < kept.numel; o += threads_in_grid()) {
+        i64 at[1];
+        kept.find(o, at);
+        Moments<C> m = parts[o];
+        for (i64 p = 1; p < count; p++) m = Merge<C>::combine(m, parts[p * kept.numel + o]);
+        C freedom = m.count > C(correction) ? m.count - C(correction) : C(0), variance = m.squares / freedom;
+        mean[o] = origin(x, at[0]) + m.mean;
+        spread[o] = root ? C(1) / sqrt(variance + C(eps)) : variance;
     }
-KERNELS(f32)
-KERNELS(f64)
-KERNELS(f16)
-KERNELS(bf16)
+}

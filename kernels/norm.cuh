@@ -30,15 +30,15 @@ __device__ __forceinline__ void norm(ROW& row, const Affine<X>& affine, const Li
     });
 }
 
-#define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
-    extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                      \
-    name(const X* x, X* y, Rows<2> rows, const X* weight, const X* bias, compute_t<X>* means, compute_t<X>* rstds,      \
+#define KERNEL(name, TEAM, ROW, LENGTH)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                   \
+    name(const X* x, X* y, Rows<2> rows, const X* weight, const X* bias, C* means, C* rstds,                            \
          f64 eps) {                                                                                                     \
         i64 at[2], r = TEAM::row(), n = rows.find(r, at);                                                               \
         ROW<TEAM, X, LENGTH, 1> row({{x + at[0], rows.strides[0]}}, n);                                                 \
-        compute_t<X> mean, rstd;                                                                                        \
-        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[1], rows.strides[1]}, compute_t<X>(rows.share),               \
-             compute_t<X>(eps), mean, rstd);                                                                            \
+        C mean, rstd;                                                                                                   \
+        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[1], rows.strides[1]}, C(rows.share),                          \
+             C(eps), mean, rstd);                                                                                       \
         if (!rows.has(r) || TEAM::rank() > 0) return;                                                                   \
         if (CENTERED) means[r] = mean;                                                                                  \
         rstds[r] = rstd;                                                                                                \

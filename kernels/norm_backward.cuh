@@ -92,29 +92,24 @@ __device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean,
     });
 }
 
-#define BACKWARD_KERNEL(name, X, TEAM, ROW, LENGTH)                                                                     \
-    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                      \
-    name(const X* x, const X* g, X* dx, Rows<3> rows, const X* weight, const compute_t<X>* means,                       \
-         const compute_t<X>* rstds, Two<compute_t<X>>* sums) {                                                          \
+#define BACKWARD_KERNEL(name, TEAM, ROW, LENGTH)                                                                        \
+    extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                   \
+    name(const X* x, const X* g, X* dx, Rows<3> rows, const X* weight, const C* means,                                  \
+         const C* rstds, Two<C>* sums) {                                                                                \
         typedef ROW<TEAM, X, LENGTH, 2> Row;                                                                            \
         if (sums != nullptr) sums += blockIdx.x * rows.n;                                                               \
         ColumnSums<Row> columns(sums, rows.n);                                                                          \
         for (i64 r = TEAM::row(); rows.has(r); r += (i64)gridDim.x * (blockDim.x / TEAM::size())) {                     \
             i64 at[3], n = rows.find(r, at);                                                                            \
             Row row({{x + at[0], rows.strides[0]}, {g + at[1], rows.strides[1]}}, n);                                   \
-            norm_backward(row, weight, CENTERED ? means[r] : compute_t<X>(0), rstds[r], compute_t<X>(rows.share),       \
+            norm_backward(row, weight, CENTERED ? means[r] : C(0), rstds[r], C(rows.share),                             \
                           Line<X>{dx + at[2], rows.strides[2]}, columns);                                               \
         }                                                                                                               \
         if (sums != nullptr) columns.finish(sums, rows.n);                                                              \
     }
-#define BACKWARD_KERNELS_OF(X)                                                             \
-    BACKWARD_KERNEL(by_warp_##X, X, ByWarp, InRegisters, 1)                                \
-    BACKWARD_KERNEL(by_warp_in_vectors_##X, X, ByWarp, InRegisters, 16 / sizeof(X))        \
-    BACKWARD_KERNEL(by_block_##X, X, ByBlock, InRegisters, 1)                              \
-    BACKWARD_KERNEL(by_block_in_vectors_##X, X, ByBlock, InRegisters, 16 / sizeof(X))      \
-    BACKWARD_KERNEL(by_block_again_##X, X, ByBlock, InMemory, 1)                           \
-    BACKWARD_KERNEL(by_block_again_in_vectors_##X, X, ByBlock, InMemory, 16 / sizeof(X))
-BACKWARD_KERNELS_OF(f32)
-BACKWARD_KERNELS_OF(f64)
-BACKWARD_KERNELS_OF(f16)
-BACKWARD_KERNELS_OF(bf16)
+BACKWARD_KERNEL(by_warp, ByWarp, InRegisters, 1)
+BACKWARD_KERNEL(by_warp_in_vectors, ByWarp, InRegisters, 16 / sizeof(X))
+BACKWARD_KERNEL(by_block, ByBlock, InRegisters, 1)
+BACKWARD_KERNEL(by_block_in_vectors, ByBlock, InRegisters, 16 / sizeof(X))
+BACKWARD_KERNEL(by_block_again, ByBlock, InMemory, 1)
+BACKWARD_KERNEL(by_block_again_in_vectors, ByBlock, InMemory, 16 / sizeof(X))

@@ -168,18 +168,15 @@ template <int N> struct Rows {
     }
 };
 
-// Every kernel of an operation: KERNEL(name, X, TEAM, ROW, LENGTH) for each element type, team and place.
-#define KERNELS_OF(KERNEL, X)                                                     \
-    KERNEL(by_warp_##X, X, ByWarp, InRegisters, 1)                                \
-    KERNEL(by_warp_in_vectors_##X, X, ByWarp, InRegisters, 16 / sizeof(X))        \
-    KERNEL(by_block_##X, X, ByBlock, InRegisters, 1)                              \
-    KERNEL(by_block_in_vectors_##X, X, ByBlock, InRegisters, 16 / sizeof(X))      \
-    KERNEL(by_block_again_##X, X, ByBlock, InMemory, 1)                           \
-    KERNEL(by_block_again_in_vectors_##X, X, ByBlock, InMemory, 16 / sizeof(X))   \
-    KERNEL(by_lane_##X, X, ByLane, InRegisters, 1)                                \
-    KERNEL(by_lane_again_##X, X, ByLane, InMemory, 1)
-#define KERNELS(KERNEL)      \
-    KERNELS_OF(KERNEL, f32)  \
-    KERNELS_OF(KERNEL, f64)  \
-    KERNELS_OF(KERNEL, f16)  \
-    KERNELS_OF(KERNEL, bf16)
+// Every kernel of an operation, for rows of the program's type: KERNEL(name, TEAM, ROW, LENGTH) for each team and place.
+typedef TYPE X;
+typedef compute_t<X> C;
+#define KERNELS(KERNEL)                                                 \
+    KERNEL(by_warp, ByWarp, InRegisters, 1)                             \
+    KERNEL(by_warp_in_vectors, ByWarp, InRegisters, 16 / sizeof(X))     \
+    KERNEL(by_block, ByBlock, InRegisters, 1)                           \
+    KERNEL(by_block_in_vectors, ByBlock, InRegisters, 16 / sizeof(X))   \
+    KERNEL(by_block_again, ByBlock, InMemory, 1)                        \
+    KERNEL(by_block_again_in_vectors, ByBlock, InMemory, 16 / sizeof(X)) \
+    KERNEL(by_lane, ByLane, InRegisters, 1)                             \
+    KERNEL(by_lane_again, ByLane, InMemory, 1)

@@ -17,7 +17,7 @@ template <class ROW> __device__ __forceinline__ void log_softmax(ROW& row, const
     row.map(y, [&](C x) { return (x - e.max) - log_sum; });
 }
 
-#define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
+#define KERNEL(name, TEAM, ROW, LENGTH)                                                                                 \
     extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1) name(const X* x, X* y, Rows<2> rows) { \
         i64 at[2], n = rows.find(TEAM::row(), at);                                                                      \
         ROW<TEAM, X, LENGTH, 1> row({{x + at[0], rows.strides[0]}}, n);                                                 \

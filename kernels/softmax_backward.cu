@@ -16,7 +16,7 @@ template <class ROW> __device__ __forceinline__ void log_softmax(ROW& row, const
     row.map(dx, [&](C y, C g) { return g - exp(y) * sum; });
 }
 
-#define KERNEL(name, X, TEAM, ROW, LENGTH)                                                                              \
+#define KERNEL(name, TEAM, ROW, LENGTH)                                                                                 \
     extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 2>::THREADS, 1) name(const X* y, const X* g, X* dx, Rows<3> rows) { \
         i64 at[3], n = rows.find(TEAM::row(), at);                                                                      \
         ROW<TEAM, X, LENGTH, 2> row({{y + at[0], rows.strides[0]}, {g + at[1], rows.strides[1]}}, n);                   \

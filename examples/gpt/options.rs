@@ -234,20 +234,6 @@ impl Options {
         let resumed = || self.resume.as_ref()?.as_ref()?.parent().map(PathBuf::from);
         self.out.clone().or_else(resumed).unwrap_or_else(|| "runs/gpt".into())
     }
-    /// The device.
-    pub fn device(&self) -> ferrograd::Result<Device> {
-        let index = match self.device.as_str() {
-            "cpu" => return Ok(Device::cpu()),
-            "cuda" => Some(0),
-            other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
-        };
-        match index {
-            Some(index) => Device::cuda(index),
-            None => {
-                Err(Error::format("--device", format!("{:?} is none of cpu, cuda, cuda:0, cuda:1, …", self.device)))
-            }
-        }
-    }
 }
 
 impl Settings {

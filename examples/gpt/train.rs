@@ -29,7 +29,7 @@ struct Run {
 
 /// Trains, from scratch or from a checkpoint, and writes a sample.
 pub fn train(options: &Options) -> Result<()> {
-    let device = options.device()?;
+    let device = ferrograd::device(&options.device)?;
     device.make_default();
     let sampling = options.sampling()?;
     let folder = options.folder();
@@ -79,7 +79,7 @@ pub fn train(options: &Options) -> Result<()> {
 
 /// Loads a checkpoint and continues `prompt`.
 pub fn write(options: &Options, prompt: &str) -> Result<()> {
-    options.device()?.make_default();
+    ferrograd::device(&options.device)?.make_default();
     let sampling = options.sampling()?;
     let state = Checkpoint::load(&checkpoint_path(options))?;
     let model = Gpt::new(&state.settings.config(state.vocabulary.len()))?;

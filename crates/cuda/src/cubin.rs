@@ -3,19 +3,19 @@
 use crate::nvrtc::{Compiled, Nvrtc};
 use crate::programs::HEADERS;
 use ferrograd_tensor::Result;
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use xxhash_rust::xxh3::Xxh3;
 
 /// What is compiled together.
-#[derive(Clone, Copy)]
 pub struct Unit<'a> {
     /// For messages, and in the name of the file that keeps the machine code.
     pub name: &'a str,
     pub source: &'a str,
     /// What is defined for it, separated by spaces: `FUNCTION=gelu INTEGERS`.
-    pub define: &'a str,
+    pub define: Cow<'a, str>,
 }
 
 impl Unit<'_> {

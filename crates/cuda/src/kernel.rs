@@ -131,7 +131,7 @@ impl CudaKernel {
         }
         let file = format!("{}.cu", self.name);
         let kernel =
-            cuda.programs.kernel_of(Unit { name: &file, source: &self.source(dtype), define: "" }, "kernel")?;
+            cuda.programs.kernel_of(Unit { name: &file, source: &self.source(dtype), define: "".into() }, "kernel")?;
         compiled.insert((cuda.index, dtype), kernel);
         Ok(kernel)
     }

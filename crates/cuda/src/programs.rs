@@ -24,6 +24,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "attention.cuh"
     "attention_exact.cuh"
     "attention_mma.cuh"
+    "attention_operands.cuh"
     "attention_tiles.cuh"
     "elementwise.cuh"
     "exponentials.cuh"
@@ -45,6 +46,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "arg_reduce.cu"
     "attention.cu"
     "attention_backward.cu"
+    "attention_decode.cu"
     "binary.cu"
     "cast.cu"
     "cat.cu"
@@ -57,6 +59,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "dropout.cu"
     "full.cu"
     "gather.cu"
+    "index_add.cu"
     "index_check.cu"
     "layer_norm.cu"
     "layer_norm_backward.cu"
@@ -67,6 +70,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "matvec.cu"
     "moments.cu"
     "optimizer.cu"
+    "q8_0.cu"
     "random.cu"
     "reduce.cu"
     "rms_norm.cu"
@@ -76,6 +80,16 @@ const SOURCES: &[(&str, &str)] = files! {
     "softmax_backward.cu"
     "sort.cu"
     "unary.cu"
+    "ladder/attention/01_naive.cu"
+    "ladder/attention/02_online.cu"
+    "ladder/attention/03_shared.cu"
+    "ladder/attention/04_tensor_core.cu"
+    "ladder/attention/05_pipelined.cu"
+    "ladder/layer_norm/01_naive.cu"
+    "ladder/layer_norm/02_coalesced.cu"
+    "ladder/layer_norm/03_one_pass.cu"
+    "ladder/layer_norm/04_registers.cu"
+    "ladder/layer_norm/05_vectorised.cu"
     "ladder/matmul/01_naive.cu"
     "ladder/matmul/02_coalesced.cu"
     "ladder/matmul/03_shared.cu"
@@ -85,9 +99,36 @@ const SOURCES: &[(&str, &str)] = files! {
     "ladder/matmul/07_pipelined.cu"
     "ladder/matmul/08_swizzled.cu"
     "ladder/matmul/09_wgmma.cu"
+    "ladder/softmax/01_naive.cu"
+    "ladder/softmax/02_coalesced.cu"
+    "ladder/softmax/03_online.cu"
+    "ladder/softmax/04_registers.cu"
+    "ladder/softmax/05_vectorised.cu"
 };
 
-/// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the name ends in.
+/// The types for each of which a program is compiled by itself (`-DTYPE=bf16`): of files that take the compiler seconds. In others
+/// there are kernels for all types, whose names end in their dtypes.
+fn types((file, _): Program) -> &'static [DType] {
+    use DType::*;
+    match file {
+        "softmax.cu"
+        | "softmax_backward.cu"
+        | "layer_norm.cu"
+        | "layer_norm_backward.cu"
+        | "rms_norm.cu"
+        | "rms_norm_backward.cu"
+        | "cross_entropy.cu"
+        | "cross_entropy_backward.cu"
+        | "moments.cu"
+        | "channel_norm.cu" => &[F32, F64, F16, BF16],
+        // A truth value is read as the byte that it is.
+        "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],
+        _ => &[],
+    }
+}
+
+/// A kernel: the file, what is defined for it (`"FUNCTION=gelu"`), its name there, and the dtype that the program is for or else
+/// that the name ends in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KernelId {
     pub file: &'static str,
@@ -113,12 +154,15 @@ unsafe impl Send for Module {}
 /// A file and what is defined for it: what is compiled together.
 pub type Program = (&'static str, &'static str);
 
+/// The same for one of its [`types`], if it has any.
+type Typed = (Program, Option<DType>);
+
 /// All that has been compiled for a card.
 pub struct Programs {
     /// As the compiler wants it: `sm_90a`.
     architecture: String,
     kernels: RwLock<HashMap<KernelId, Kernel>>,
-    modules: Mutex<HashMap<Program, Module>>,
+    modules: Mutex<HashMap<Typed, Module>>,
 }
 
 impl Programs {
@@ -129,7 +173,7 @@ impl Programs {
     pub fn new((major, minor): (i32, i32)) -> Result<Programs> {
         // From Hopper on, the architecture's own instructions are behind the "a".
         let architecture = format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" });
-        if !unit(("copy.cu", ""))?.is_ahead(&architecture) {
+        if !unit((("copy.cu", ""), None))?.is_ahead(&architecture) {
             Nvrtc::get()?;
         }
         Ok(Programs { architecture, kernels: RwLock::default(), modules: Mutex::default() })
@@ -143,17 +187,20 @@ impl Programs {
         if let Some(&kernel) = self.kernels.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(kernel);
         }
-        let module = self.module((id.file, id.define))?;
-        let name = match id.dtype {
-            Some(dtype) => format!("{}_{dtype}", id.name),
-            None => id.name.to_owned(),
+        let program = (id.file, id.define);
+        let (own, name) = match id.dtype {
+            Some(DType::Bool) if !types(program).is_empty() => (Some(DType::U8), id.name.to_owned()),
+            Some(_) if !types(program).is_empty() => (id.dtype, id.name.to_owned()),
+            Some(dtype) => (None, format!("{}_{dtype}", id.name)),
+            None => (None, id.name.to_owned()),
         };
+        let module = self.module((program, own))?;
         let kernel = function(module, id.file, &name)?;
         self.kernels.write().unwrap_or_else(PoisonError::into_inner).insert(id, kernel);
         Ok(kernel)
     }
 
-    fn module(&self, program: Program) -> Result<Module> {
+    fn module(&self, program: Typed) -> Result<Module> {
         // One thread compiles, others that want the same wait for it.
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&module) = modules.get(&program) {
@@ -177,7 +224,8 @@ impl Programs {
     /// # Errors
     /// As [`kernel`](Programs::kernel).
     pub fn kernel_of(&self, unit: Unit, name: &str) -> Result<Kernel> {
-        function(self.load(unit)?, unit.name, name)
+        let file = unit.name;
+        function(self.load(unit)?, file, name)
     }
 }
 
@@ -189,9 +237,13 @@ fn function(module: Module, file: &str, name: &str) -> Result<Kernel> {
 }
 
 /// What is compiled for a program.
-fn unit((file, define): Program) -> Result<Unit<'static>> {
+fn unit(((file, define), own): Typed) -> Result<Unit<'static>> {
     let found = SOURCES.iter().find(|(name, _)| *name == file);
     let source = found.map(|(_, source)| *source).ok_or_else(|| error(format!("there is no kernel file {file}")))?;
+    let define = match own {
+        Some(dtype) => format!("{define} TYPE={dtype}").trim_start().to_owned().into(),
+        None => define.into(),
+    };
     Ok(Unit { name: file, source, define })
 }
 
@@ -212,34 +264,40 @@ pub struct Report {
     pub time: Duration,
 }
 
-/// Compiles every program that there is for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept there, where
-/// `FERROGRAD_CACHE` finds it on a machine without the compiler.
+/// Compiles every program that there is for an architecture (`sm_90a`), on all cores; with a folder, the machine code is kept
+/// there, where `FERROGRAD_CACHE` finds it on a machine without the compiler.
 ///
 /// # Errors
 /// The first program that does not compile or cannot be written.
 pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Report>> {
-    let mut programs = Vec::new();
-    for program in ops::programs() {
+    let of_types = |program| -> Vec<Typed> {
+        match types(program) {
+            [] => vec![(program, None)],
+            types => types.iter().map(|&own| (program, Some(own))).collect(),
+        }
+    };
+    let mut units = Vec::new();
+    for program in ops::programs().into_iter().flat_map(of_types) {
         let unit = unit(program)?;
         if architecture == HOPPER || !unit.is_for_hopper() {
-            programs.push((unit, program));
+            units.push(unit);
         }
     }
     let next = AtomicUsize::new(0);
-    let one = |(unit, (file, define)): (Unit, Program)| {
+    let one = |unit: &Unit| {
         let start = Instant::now();
         let compiled = unit.compile(architecture, &["--ptxas-options=-v"])?;
         if let Some(folder) = folder {
             let path = folder.join(unit.file_name(architecture, None));
             keep(&path, &compiled.cubin).map_err(|e| Error::io(&path, &e))?;
         }
-        let name = if define.is_empty() { file.to_owned() } else { format!("{file} {define}") };
+        let program = format!("{} {}", unit.name, unit.define).trim().to_owned();
         let (log, cubin, hopper) = (compiled.log, compiled.cubin, unit.is_for_hopper());
-        Ok(Report { program: name, log, cubin, hopper, time: start.elapsed() })
+        Ok(Report { program, log, cubin, hopper, time: start.elapsed() })
     };
     let worker = || -> Vec<(usize, Result<Report>)> {
-        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < programs.len());
-        std::iter::from_fn(take).map(|i| (i, one(programs[i]))).collect()
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < units.len());
+        std::iter::from_fn(take).map(|i| (i, one(&units[i]))).collect()
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut all: Vec<(usize, Result<Report>)> = std::thread::scope(|scope| {

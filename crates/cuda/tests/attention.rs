@@ -313,6 +313,38 @@ fn dropout_of_weights() {
     }
 }
 
+/// A single query is for kernels that cut its keys into splits.
+#[test]
+fn one_query() {
+    let mut random = Random(8);
+    let with_nan = |x: &Tensor| {
+        let mut numbers = x.to_f64_vec();
+        *numbers.last_mut().expect("a number") = f64::NAN;
+        Tensor::from_vec(numbers, x.shape()).to_dtype(x.dtype())
+    };
+    for dtype in FLOATS {
+        for (tk, d, dv) in [(1, 8, 32), (5, 64, 64), (127, 40, 72), (129, 128, 8), (300, 32, 200), (1000, 16, 128)] {
+            let (h, hk) = [(1, 1), (2, 2), (6, 3)][random.below(3)];
+            let sizes = [1 + random.below(2), h, hk, 1, tk, d, dv];
+            if !there_is(dtype, &sizes) {
+                continue;
+            }
+            for mask in MASKS {
+                let case = Case::new(&mut random, sizes, dtype).mask(&mut random, mask).time_first(8);
+                check(&case);
+                check(&case.clone().causal(tk / 2));
+                check(&Case { k: with_nan(&case.k), ..case.clone() });
+                check(&Case { v: with_nan(&case.v), ..case });
+            }
+            let mut case = Case::new(&mut random, sizes, dtype);
+            case.args.scale = -0.5;
+            check(&case);
+        }
+        // No keys: an answer of zeros.
+        check(&Case::new(&mut random, [1, 2, 1, 1, 0, 8, 8], dtype));
+    }
+}
+
 #[test]
 fn scales_of_any_sign() {
     let mut random = Random(5);

@@ -26,6 +26,7 @@
 
 mod devices;
 
+pub use devices::device;
 pub use ferrograd_autograd as autograd;
 #[cfg(feature = "cuda")]
 pub use ferrograd_cuda as cuda;

@@ -35,11 +35,14 @@ pub fn run_suites(filter: Option<&str>) -> Outcome {
     if filter.is_some() { Ok(()) } else { programs(|command| on_the_card("", command)) }
 }
 
-/// The example of a kernel of one's own, and a tiny GPT, which has to write on the card what it writes on the CPU.
+/// The examples of a kernel of one's own, of an LSTM and of BERT, and a tiny GPT, which has to write on the card what it writes on the CPU.
 fn programs(on_the_card: impl Fn(&mut Command) -> Outcome) -> Outcome {
     let folder = root().join("target/cuda-emulator");
     let examples = ["run", "-p", "ferrograd-examples", "--features", "cuda"];
     on_the_card(cargo().args(examples).args(["--example", "06_cuda_kernel"]))?;
+    for example in ["07_lstm", "08_bert"] {
+        on_the_card(cargo().args(examples).args(["--example", example, "--", "cuda", "2"]))?;
+    }
     let tiny = "--preset tiny --layers 1 --width 16 --heads 2 --block 8 --batch 2 --steps 3 --warmup 1 --length 10";
     let text = folder.join("text.txt");
     std::fs::write(&text, "To be, or not to be, that is the question. ".repeat(20))?;

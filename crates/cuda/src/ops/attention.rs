@@ -10,7 +10,7 @@ use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::{DType, Tensor};
 use std::f64::consts::LOG2_E;
 
-/// The same as `Rows` in `attention.cuh`.
+/// The same as `Rows` in `attention_operands.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Rows {
@@ -26,7 +26,7 @@ impl Rows {
     }
 }
 
-/// The same as `Attention` in `attention.cuh`.
+/// The same as `Attention` in `attention_operands.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -128,8 +128,8 @@ macro_rules! tiles {
 /// For each type, by growing width: its warps, their fragments of 16 rows, and the columns. As large as registers and 99 KiB of
 /// shared memory, which the smallest cards have, allow: each tile that is copied serves more rows.
 const FORWARD: &[Tile] = tiles! {
-    BF16 "bf16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 64, 256 4 1 32;
-    F16 "f16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 64, 256 4 1 32;
+    BF16 "bf16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 32, 256 4 1 32;
+    F16 "f16" 1: 32 4 2 64, 64 4 2 64, 128 4 2 32, 256 4 1 32;
     F32 "f32" 0: 32 4 1 32, 64 4 1 32, 128 4 1 32, 256 2 1 32;
     F64 "f64" 0: 32 4 1 32, 64 4 1 32, 128 2 1 16;
 };
@@ -142,17 +142,43 @@ const BACKWARD: &[Tile] = tiles! {
     F64 "f64" 0: 32 4 1 32, 64 4 1 16;
 };
 
+macro_rules! decoders {
+    ($($dtype:ident $name:literal: $($head:literal),*;)*) => {
+        &[$($((DType::$dtype, $head, concat!("TYPE=", $name, " HEAD=", $head))),*),*]
+    };
+}
+
+/// Of a single query: for each type, by growing width, what the program was told.
+const DECODE: &[(DType, usize, &str)] = decoders! {
+    BF16 "bf16": 32, 64, 128, 256;
+    F16 "f16": 32, 64, 128, 256;
+    F32 "f32": 32, 64, 128, 256;
+    F64 "f64": 32, 64, 128;
+};
+/// Threads of its blocks.
+const DECODERS: u32 = 128;
+/// Keys that are worth a block of their own.
+const SPLIT: usize = 128;
+/// The most blocks for a query.
+const SPLITS: usize = 64;
+
 /// What is compiled ahead of time.
 pub fn programs() -> impl Iterator<Item = Program> {
     let of = |file, tiles: &'static [Tile]| tiles.iter().map(move |tile| (file, tile.define));
-    of("attention.cu", FORWARD).chain(of("attention_backward.cu", BACKWARD))
+    let decode = DECODE.iter().map(|&(_, _, define)| ("attention_decode.cu", define));
+    of("attention.cu", FORWARD).chain(of("attention_backward.cu", BACKWARD)).chain(decode)
 }
 
-/// The narrowest program that has room for the rows of all of these, if their widths are whole chunks.
-fn tile(tiles: &[Tile], xs: &[&Tensor]) -> Option<Tile> {
-    let widest = xs.iter().map(|x| x.dims()[3]).max()?;
+/// The widest row of all of these, if their widths are whole chunks.
+fn widest(xs: &[&Tensor]) -> Option<usize> {
     let whole = xs.iter().all(|x| x.dims()[3] > 0 && x.dims()[3].is_multiple_of(8) && x.dims()[2] < 1 << 30);
-    tiles.iter().find(|t| t.dtype == xs[0].dtype() && t.head >= widest && whole).copied()
+    xs.iter().map(|x| x.dims()[3]).max().filter(|_| whole)
+}
+
+/// The narrowest program that has room for the rows of all of these.
+fn tile(tiles: &[Tile], xs: &[&Tensor]) -> Option<Tile> {
+    let widest = widest(xs)?;
+    tiles.iter().find(|t| t.dtype == xs[0].dtype() && t.head >= widest).copied()
 }
 
 /// Itself, if its rows are runs that begin at multiples of 16 bytes, else a copy.
@@ -201,8 +227,11 @@ pub fn attention(
     v: &Tensor,
     args: &AttentionArgs,
 ) -> Option<(Tensor, Tensor)> {
-    let tile = tile(FORWARD, &[q, k, v])?;
     let ([b, h, tq, _], [_, key_heads, tk, _]) = (dims(q), dims(k));
+    if tq == 1 && args.dropout.is_none() {
+        return decode(cuda, q, k, v, args);
+    }
+    let tile = tile(FORWARD, &[q, k, v])?;
     let out = empty_like(cuda, [b, h, tq, v.dims()[3]], q);
     let lse = cuda.empty(&[b, h, tq].into(), q.dtype().accumulator());
     let blocks = u32::try_from(b * h * tq.div_ceil(tile.rows())).ok()?;
@@ -218,6 +247,39 @@ pub fn attention(
     let shared = tile.bytes(tile.rows() + 2 * tile.columns);
     // SAFETY: rows of the program's type, in runs and no wider than it takes; a mask of [B, H, Tq, Tk], a logsumexp for each query.
     unsafe { cuda.launch(id, [blocks, 1, 1], tile.threads(), shared, arguments) };
+    Some((out, lse))
+}
+
+/// The same of a single query, without dropout.
+#[track_caller]
+fn decode(cuda: &'static Cuda, q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> Option<(Tensor, Tensor)> {
+    let widest = widest(&[q, k, v])?;
+    let &(dtype, head, define) = DECODE.iter().find(|(dtype, head, _)| *dtype == q.dtype() && *head >= widest)?;
+    let ([b, h, _, _], [_, key_heads, tk, _]) = (dims(q), dims(k));
+    let out = empty_like(cuda, [b, h, 1, v.dims()[3]], q);
+    let lse = cuda.empty(&[b, h, 1].into(), dtype.accumulator());
+    if b * h == 0 {
+        return Some((out, lse));
+    }
+    let [q, k, v] = [q, k, v].map(|x| in_rows(cuda, x));
+    let mask = args.mask.as_ref().map(|mask| within_reach(cuda, mask));
+    let sizes = Sizes::new([h, key_heads, 1, tk], mask.as_ref(), args);
+    // Two blocks for each multiprocessor, if there are keys for them.
+    let splits = (2 * cuda.multiprocessors as usize).div_ceil(b * h).min(tk.div_ceil(SPLIT)).clamp(1, SPLITS);
+    let blocks = u32::try_from(b * h * splits).ok()?;
+    let parts = cuda.empty(&[if splits > 1 { b * h * splits * (head + 2) } else { 0 }].into(), dtype.accumulator());
+    let id = |name| KernelId { file: "attention_decode.cu", define, name, dtype: None };
+    let arguments = [&q, &k, &v, &out].map(Rows::of).into_iter().fold(Arguments::default(), Arguments::value);
+    let arguments = arguments.tensor(&lse).value(address(&parts)).value(splits as i32).value(sizes);
+    // SAFETY: rows of the program's type, in runs and no wider than it takes; a mask of [B, H, 1, Tk], a logsumexp for each query,
+    // and room for each split of each query, if there are several.
+    unsafe { cuda.launch(id("attention_decode"), [blocks, 1, 1], DECODERS, 0, arguments) };
+    if splits > 1 {
+        let arguments = Arguments::default().tensor(&parts).value(Rows::of(&out)).tensor(&lse);
+        let arguments = arguments.value(splits as i32).value(sizes);
+        // SAFETY: these are the parts that were just made.
+        unsafe { cuda.launch(id("attention_combine"), [(b * h) as u32, 1, 1], DECODERS, 0, arguments) };
+    }
     Some((out, lse))
 }
 

@@ -1,31 +1,19 @@
-//! Matrix products for students: `kernels/ladder/matmul/`, one idea in each step, from the definition to what the shipping
-//! kernel is made of.
-//!
-//! ```no_run
-//! use ferrograd_cuda::{CudaDevice, ladder};
-//! use ferrograd_tensor::{DType, Device, Tensor};
-//! let cuda = Device::cuda(0)?;
-//! for step in ladder::MATMUL.iter().filter(|step| step.runs_on(&cuda)) {
-//!     let [a, b] = [Tensor::ones([64, 64]), Tensor::ones([64, 64])].map(|x| x.to_dtype(step.dtype).to_device(&cuda));
-//!     println!("{}: {}", step.name, step.matmul(&a, &b).sum());
-//! }
-//! # Ok::<(), ferrograd_tensor::Error>(())
-//! ```
+//! Matrix products: `kernels/ladder/matmul/`.
 
+use super::{card, row_major};
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::ops::matmul_wgmma::{HOPPER, panels};
-use crate::programs::{KernelId, Program};
+use crate::programs::KernelId;
 use ferrograd_tensor::backend::Backend;
-use ferrograd_tensor::error::throw;
 use ferrograd_tensor::{DType, Device, Tensor, ensure};
 
-/// A step of the ladder.
+/// A step of the ladder of matrix products.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct MatmulStep {
     /// The file's name, without its ending.
     pub name: &'static str,
-    file: &'static str,
+    pub(super) file: &'static str,
     /// Of both operands; the result is f32.
     pub dtype: DType,
     /// What K and N have to be multiples of.
@@ -39,7 +27,7 @@ pub struct Step {
 
 macro_rules! step {
     ($name:literal, $dtype:ident, $multiple:literal, $tile:expr, $threads:literal, $hopper:expr) => {
-        Step {
+        MatmulStep {
             name: $name,
             file: concat!("ladder/matmul/", $name, ".cu"),
             dtype: DType::$dtype,
@@ -55,7 +43,7 @@ macro_rules! step {
 const RING: u32 = 4 * ((64 + 128) * 64 * 2 + 8);
 
 /// All steps, in order.
-pub const MATMUL: [Step; 9] = [
+pub const MATMUL: [MatmulStep; 9] = [
     step!("01_naive", F32, 1, [32, 8], 256, None),
     step!("02_coalesced", F32, 1, [8, 32], 256, None),
     step!("03_shared", F32, 1, [16, 16], 256, None),
@@ -67,12 +55,7 @@ pub const MATMUL: [Step; 9] = [
     step!("09_wgmma", BF16, 8, [64, 128], 128, Some(RING)),
 ];
 
-/// What is compiled ahead of time.
-pub(crate) fn programs() -> impl Iterator<Item = Program> {
-    MATMUL.iter().map(|step| (step.file, ""))
-}
-
-impl Step {
+impl MatmulStep {
     /// Is this a card that the step is written for?
     pub fn runs_on(&self, device: &Device) -> bool {
         let (kind, index) = device.backend().id();
@@ -98,15 +81,9 @@ impl Step {
             a.shape(),
             b.shape()
         );
-        let dtypes = [a.dtype(), b.dtype()];
-        ensure!(dtypes == [self.dtype; 2], DType, self.name, "needs {}, not {dtypes:?}", self.dtype);
-        let (kind, index) = a.device().backend().id();
-        let here = kind == "cuda" && a.device() == b.device();
-        ensure!(here, Device, self.name, "needs both operands on one card: {} and {}", a.device(), b.device());
+        let cuda = card(self.name, &[a, b], self.dtype);
         ensure!(self.runs_on(&a.device()), Device, self.name, "needs a Hopper card: {}", a.device());
-        let cuda = Cuda::get(index).unwrap_or_else(|e| throw(e));
-        // A view may begin anywhere; rows are read 16 bytes at a time.
-        let [a, b] = [a, b].map(|x| if x.is_contiguous() && self.multiple == 1 { x.clone() } else { x.copy() });
+        let [a, b] = [a, b].map(|x| row_major(x, self.multiple > 1));
         let shape = [m, n].into();
         if k == 0 {
             return cuda.full(&shape, DType::F32, 0.0);
