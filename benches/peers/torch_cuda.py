@@ -202,7 +202,18 @@ def matmul():
 def ladder():
     for kind in ("f32", "bf16"):
         for n in shapes["ladder"]:
-            product(f"ladder {kind} {n}×{n}×{n}", "NN", n, n, n, DTYPES[kind])
+            product(f"ladder matmul {kind} {n}×{n}×{n}", "NN", n, n, n, DTYPES[kind])
+    rows, width = shapes["softmax"]
+    forward(f"ladder softmax f32 {rows}×{width}", "torch", lambda: (lambda x: torch.softmax(x, -1), [torch.randn(rows, width)]))
+    rows_n, width_n = shapes["layer_norm"]
+    forward(f"ladder layer_norm f32 {rows_n}×{width_n}", "torch",
+            lambda: (lambda x: F.layer_norm(x, (width_n,)), [torch.randn(rows_n, width_n)]))
+    s = shapes["attention"]
+    t = s["times"][0]
+    for kind in ("f32", "bf16"):
+        shape = (s["tokens"] // t, s["width"] // 64, t, 64)
+        forward(f"ladder attention {kind} d64 full T{t}", "torch",
+                lambda: (F.scaled_dot_product_attention, [torch.randn(*shape, dtype=DTYPES[kind]) for _ in range(3)]))
 
 
 def attention():

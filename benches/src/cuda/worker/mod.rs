@@ -1,6 +1,7 @@
 //! Ferrograd's cases on a card, in a process that the driver starts.
 
 mod attention;
+mod ladder;
 mod matmul;
 mod rows;
 mod shapes;
@@ -21,7 +22,7 @@ pub fn run(groups: &[String], only: Option<&str>, seconds: f64, tiny: bool) -> R
     for name in groups {
         let group = match name.as_str() {
             "matmul" => matmul::matmul,
-            "ladder" => matmul::ladder,
+            "ladder" => ladder::ladder,
             "attention" => attention::attention,
             "layer_norm" => rows::layer_norm,
             "softmax" => rows::softmax,

@@ -4,6 +4,7 @@ use super::shapes;
 use super::suite::Suite;
 use super::work::{self, Transformer};
 use bench_measure::Work;
+use ferrograd::cuda::CudaGraph;
 use ferrograd::models::{Gpt, GptConfig};
 use ferrograd::prelude::*;
 
@@ -64,21 +65,38 @@ pub fn lstm(suite: &Suite) {
     }
 }
 
-/// Forward, backward and AdamW, with bf16 products.
+/// Forward, backward and AdamW, with bf16 products: as a graph, and launch by launch.
 pub fn gpt2(suite: &Suite) {
     let s = &suite.shapes.gpt2;
     let sizes = sizes(s);
     // A token sees half of the others.
     let forward = sizes.forward(s.batch, s.time, s.time as f64 / 2.0) + sizes.head(s.batch * s.time);
     let work = Work { bf16: true, ..work::training(forward, sizes.blocks() + sizes.embeddings()) };
-    suite.step(&format!("gpt2 training step bf16 B{} T{}", s.batch, s.time), work, || {
+    let case = format!("gpt2 training step bf16 B{} T{}", s.batch, s.time);
+    let prepare = || {
         let model = gpt(suite);
         let mut adam = AdamW::new(model.parameters()).lr(1e-4).weight_decay(0.1);
-        let [x, y] = [(); 2].map(|()| suite.randint(s.vocab, [s.batch, s.time]));
-        move || {
-            let loss = autocast(DType::BF16, || model.loss(&x, &y));
+        let step = move |x: &Tensor, y: &Tensor| {
+            let loss = autocast(DType::BF16, || model.loss(x, y));
             adam.step(&loss.backward());
+            loss.into_tensor()
+        };
+        (step, [(); 2].map(|()| suite.randint(s.vocab, [s.batch, s.time])))
+    };
+    suite.step(&case, work, || {
+        let (mut step, [x, y]) = prepare();
+        step(&x, &y);
+        let captured = CudaGraph::capture(&suite.device, &[&x, &y], |inputs| step(&inputs[0], &inputs[1]));
+        let (mut graph, _) = captured.unwrap_or_else(|error| panic!("{error}"));
+        // What the step holds, the graph reads and writes.
+        move || {
+            let _ = &step;
+            drop(graph.replay(&[&x, &y]));
         }
+    });
+    suite.step(&format!("{case} without a graph"), work, || {
+        let (mut step, [x, y]) = prepare();
+        move || drop(step(&x, &y))
     });
 }
 
