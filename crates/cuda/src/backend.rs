@@ -5,15 +5,15 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, moments, optimizer, random,
-    reduce, rms_norm, softmax, sort,
+    attention, cat, channel_norm, cross_entropy, dropout, elementwise, index, matmul, matmul_quantized, moments,
+    optimizer, random, reduce, rms_norm, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::optimizer::OptimizerStep;
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
-use ferrograd_tensor::{DType, Layout, Shape, Tensor};
+use ferrograd_tensor::{DType, Layout, QuantizedTensor, Shape, Tensor};
 use std::sync::Arc;
 
 fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
@@ -101,6 +101,15 @@ impl Backend for Cuda {
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul(self.card(), a, b, Some(bias))))
+    }
+    fn dequantize(&self, weight: &QuantizedTensor) -> Option<Tensor> {
+        kernel("dequantize", &[weight.blocks()], 0.0, || matmul_quantized::dequantize(self.card(), weight))
+    }
+    fn matmul_quantized(&self, x: &Tensor, weight: &QuantizedTensor) -> Option<Tensor> {
+        let flops = 2.0 * (x.numel() * weight.shape()[0]) as f64;
+        kernel("matmul_quantized", &[x, weight.blocks()], flops, || {
+            matmul_quantized::matmul_quantized(self.card(), x, weight)
+        })
     }
 
     fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {

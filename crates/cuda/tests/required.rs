@@ -314,8 +314,14 @@ fn products() {
 #[test]
 fn indices() {
     let mut random = Random(11);
-    let cases =
-        [(vec![9], 0, 20), (vec![7, 4], 0, 3), (vec![3, 40, 5], 1, 6), (vec![4, 6], 1, 0), (vec![300, 2], 0, 500)];
+    let cases = [
+        (vec![9], 0, 20),
+        (vec![7, 4], 0, 3),
+        (vec![3, 40, 5], 1, 6),
+        (vec![4, 6], 1, 0),
+        (vec![300, 2], 0, 500),
+        (vec![2, 9, 3], 1, 300),
+    ];
     for dtype in DType::ALL {
         for (shape, dim, m) in cases.clone() {
             let x = random.strided(&shape, dtype);

@@ -328,6 +328,11 @@ pub trait Backend: Send + Sync + 'static {
     fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
         None
     }
+    /// Provided: [`QuantizedTensor::dequantize`] where the weights live. On the host any format decodes itself; a device that is
+    /// not the host has to know the format.
+    fn dequantize(&self, weight: &QuantizedTensor) -> Option<Tensor> {
+        None
+    }
     /// Provided: [`Tensor::matmul_quantized`] of `[M, K]` f32, `[M, N]`.
     fn matmul_quantized(&self, x: &Tensor, weight: &QuantizedTensor) -> Option<Tensor> {
         None

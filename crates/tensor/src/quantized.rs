@@ -166,8 +166,12 @@ impl QuantizedTensor {
         QuantizedTensor { blocks: blocks.contiguous(), shape, format }
     }
 
-    /// The weights as an f32 tensor `[N, K]`.
+    /// The weights as an f32 tensor `[N, K]`, where they live. A format that their device does not know is decoded on the host, with
+    /// a copy there and back.
     pub fn dequantize(&self) -> Tensor {
+        if let Some(w) = self.device().backend().dequantize(self) {
+            return w;
+        }
         let bytes = self.blocks.to_bytes();
         let mut out = vec![0.0f32; self.shape.numel()];
         self.format.dequantize(&bytes, &mut out);

@@ -2,7 +2,7 @@
 
 mod layouts;
 
-use ferrograd_tensor::{BlockFormat, DType, Q8_0, QuantizedTensor, Tensor};
+use ferrograd_tensor::{BlockFormat, DType, Device, Q8_0, QuantizedTensor, Tensor};
 use half::f16;
 use layouts::{Random, error};
 
@@ -130,11 +130,11 @@ impl BlockFormat for Signs {
 
 #[test]
 fn a_format_of_ones_own() {
-    let w = QuantizedTensor::quantize(&numbers(&[41, 21], 10), &Signs);
+    let w = QuantizedTensor::quantize(&numbers(&[41, 21], 10).to_device(&Device::CPU), &Signs);
     assert_eq!(w.blocks().dims(), [41, 7]);
     for m in [1, 3, 9] {
         // Eighths: the sums are exact.
-        let x = Random(11).values(&[m, 21], DType::F32);
+        let x = Random(11).values(&[m, 21], DType::F32).to_device(&Device::CPU);
         assert_eq!(x.matmul_quantized(&w).to_vec::<f32>(), x.matmul(&w.dequantize().t()).to_vec::<f32>());
     }
 }

@@ -3,6 +3,7 @@
 use super::elementwise::{cast, copy, is_nothing, region};
 use super::moved_as;
 use super::reduce::{reduce, split};
+use super::sort::sort;
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::layout::Layout;
@@ -81,10 +82,37 @@ pub fn scatter_add(cuda: &'static Cuda, x: &Tensor, dim: usize, index: &Tensor, 
     y
 }
 
+/// Sources up to which each destination rather looks through all of them than that they are sorted.
+const FEW: usize = 64;
+
 /// See [`Backend::index_add`](ferrograd_tensor::backend::Backend::index_add).
 #[track_caller]
 pub fn index_add(cuda: &'static Cuda, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
-    scatter_add(cuda, x, dim, &spread(x, dim, index), src)
+    let m = index.numel();
+    if m <= FEW || is_nothing(src) {
+        return scatter_add(cuda, x, dim, &spread(x, dim, index), src);
+    }
+    let y = copy(cuda, x);
+    let (sorted, from) = sort(cuda, index, m, 0, false);
+    let [src_lines, y_lines] = [src, &y].map(|x| split(x, &[dim]).0);
+    // As many pieces as there can be block rows, at most.
+    let piece = m.div_ceil(u16::MAX.into()).max(32);
+    let arguments = Arguments::default()
+        .tensor(&sorted)
+        .tensor(&from)
+        .tensor(src)
+        .tensor(&y)
+        .value(Layout::of([&src_lines, &y_lines]))
+        .value(m as i64)
+        .value(y.dims()[dim] as i64)
+        .value(piece as i64)
+        .value(src.layout().strides[dim] as i64)
+        .value(y.layout().strides[dim] as i64);
+    let id = KernelId { file: "index_add.cu", define: "", name: "index_add", dtype: Some(x.dtype()) };
+    let grid = [y_lines.numel().div_ceil(128) as u32, m.div_ceil(piece) as u32, 1];
+    // SAFETY: the kernel passes over indices out of range; layouts and strides are those of the operands, `y` is ours.
+    unsafe { cuda.launch(id, grid, 128, 0, arguments) };
+    y
 }
 
 /// See [`Backend::index_range`](ferrograd_tensor::backend::Backend::index_range).

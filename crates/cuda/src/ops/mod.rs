@@ -10,6 +10,7 @@ pub mod index;
 pub mod index_check;
 pub mod layer_norm;
 pub mod matmul;
+pub mod matmul_quantized;
 pub mod matvec;
 pub mod moments;
 pub mod optimizer;
@@ -58,7 +59,9 @@ pub fn programs() -> Vec<Program> {
         "matmul_simt.cu",
         "matvec.cu",
         "gather.cu",
+        "index_add.cu",
         "index_check.cu",
+        "q8_0.cu",
         "random.cu",
         "dropout.cu",
         "cat.cu",

@@ -44,7 +44,17 @@ impl Tensor {
         let lead = &self.dims()[..self.rank() - 1];
         let shape: Shape = lead.iter().copied().chain([n]).collect();
         let x = self.to_dtype(DType::F32).reshape([lead.iter().product(), k]);
-        let y = self.device.backend().matmul_quantized(&x, weight);
-        y.unwrap_or_else(|| x.matmul(&weight.dequantize().t())).to_dtype(self.dtype).reshape(shape)
+        let backend = self.device.backend();
+        let y = backend.matmul_quantized(&x, weight).unwrap_or_else(|| match backend.dequantize(weight) {
+            Some(w) => x.matmul(&w.t()),
+            None => fail!(
+                Device,
+                OP,
+                "{} does not know the format {}: multiply by weight.dequantize(), which decodes on the host, once",
+                self.device,
+                weight.format().name()
+            ),
+        });
+        y.to_dtype(self.dtype).reshape(shape)
     }
 }

@@ -1,29 +1,16 @@
-//! Matrix products for students: `kernels/ladder/matmul/`, one idea in each step, from the definition to what the shipping
-//! kernel is made of.
-//!
-//! ```no_run
-//! use ferrograd_cuda::{CudaDevice, ladder};
-//! use ferrograd_tensor::{DType, Device, Tensor};
-//! let cuda = Device::cuda(0)?;
-//! for step in ladder::MATMUL {
-//!     let [a, b] = [Tensor::ones([64, 64]), Tensor::ones([64, 64])].map(|x| x.to_dtype(step.dtype).to_device(&cuda));
-//!     println!("{}: {}", step.name, step.matmul(&a, &b).sum());
-//! }
-//! # Ok::<(), ferrograd_tensor::Error>(())
-//! ```
+//! Matrix products: `kernels/ladder/matmul/`.
 
-use crate::cuda::Cuda;
+use super::{card, row_major};
 use crate::launch::Arguments;
-use crate::programs::{KernelId, Program};
-use ferrograd_tensor::error::throw;
+use crate::programs::KernelId;
 use ferrograd_tensor::{DType, Tensor, ensure};
 
-/// A step of the ladder.
+/// A step of the ladder of matrix products.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct MatmulStep {
     /// The file's name, without its ending.
     pub name: &'static str,
-    file: &'static str,
+    pub(super) file: &'static str,
     /// Of both operands; the result is f32.
     pub dtype: DType,
     /// What K and N have to be multiples of.
@@ -35,7 +22,7 @@ pub struct Step {
 
 macro_rules! step {
     ($name:literal, $dtype:ident, $multiple:literal, $tile:expr, $threads:literal) => {
-        Step {
+        MatmulStep {
             name: $name,
             file: concat!("ladder/matmul/", $name, ".cu"),
             dtype: DType::$dtype,
@@ -47,7 +34,7 @@ macro_rules! step {
 }
 
 /// All steps, in order.
-pub const MATMUL: [Step; 8] = [
+pub const MATMUL: [MatmulStep; 8] = [
     step!("01_naive", F32, 1, [32, 8], 256),
     step!("02_coalesced", F32, 1, [8, 32], 256),
     step!("03_shared", F32, 1, [16, 16], 256),
@@ -58,12 +45,7 @@ pub const MATMUL: [Step; 8] = [
     step!("08_swizzled", BF16, 8, [64, 64], 128),
 ];
 
-/// What is compiled ahead of time.
-pub(crate) fn programs() -> impl Iterator<Item = Program> {
-    MATMUL.iter().map(|step| (step.file, ""))
-}
-
-impl Step {
+impl MatmulStep {
     /// `[M, K] × [K, N]`, both of the step's dtype and on one card, in f32. Operands that are not row-major are copied first.
     ///
     /// # Panics
@@ -83,14 +65,8 @@ impl Step {
             a.shape(),
             b.shape()
         );
-        let dtypes = [a.dtype(), b.dtype()];
-        ensure!(dtypes == [self.dtype; 2], DType, self.name, "needs {}, not {dtypes:?}", self.dtype);
-        let (kind, index) = a.device().backend().id();
-        let here = kind == "cuda" && a.device() == b.device();
-        ensure!(here, Device, self.name, "needs both operands on one card: {} and {}", a.device(), b.device());
-        let cuda = Cuda::get(index).unwrap_or_else(|e| throw(e));
-        // A view may begin anywhere; rows are read 16 bytes at a time.
-        let [a, b] = [a, b].map(|x| if x.is_contiguous() && self.multiple == 1 { x.clone() } else { x.copy() });
+        let cuda = card(self.name, &[a, b], self.dtype);
+        let [a, b] = [a, b].map(|x| row_major(x, self.multiple > 1));
         let c = cuda.empty(&[m, n].into(), DType::F32);
         if c.numel() > 0 {
             let id = KernelId { file: self.file, define: "", name: "matmul", dtype: None };
