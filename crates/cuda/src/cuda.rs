@@ -27,6 +27,8 @@ pub struct Cuda {
     pub(crate) capability: (i32, i32),
     /// Streaming multiprocessors.
     pub(crate) multiprocessors: u32,
+    /// Bytes of shared memory that a block may have, most.
+    pub(crate) shared_memory: usize,
     pub(crate) programs: Programs,
     /// Is every launch waited for? Then mistakes are found where they are made.
     pub(crate) waits: bool,
@@ -98,6 +100,7 @@ impl Cuda {
             )));
         }
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
+        let shared_memory = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
         let programs = Programs::new(capability)?;
         // SAFETY: the device comes from the driver; its primary context is held as long as the program lives.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed)?;
@@ -121,7 +124,20 @@ impl Cuda {
         };
         let waits = std::env::var_os("FERROGRAD_CUDA_WAIT").is_some_and(|v| v == "1");
         let itself = OnceLock::new();
-        Ok(Cuda { index, itself, context, stream, pool, name, capability, multiprocessors, programs, waits, mistake })
+        Ok(Cuda {
+            index,
+            itself,
+            context,
+            stream,
+            pool,
+            name,
+            capability,
+            multiprocessors,
+            shared_memory,
+            programs,
+            waits,
+            mistake,
+        })
     }
 
     /// Itself: cards live as long as the program, and are made by [`Cuda::get`] only.

@@ -4,7 +4,7 @@ use crate::shell::{Outcome, cargo, root, run};
 use std::process::Command;
 
 /// Test programs of kernels whose threads work without waiting for each other, which are run under several schedules.
-const ASYNCHRONOUS: [&str; 3] = ["attention", "ladder", "matmul"];
+const ASYNCHRONOUS: [&str; 4] = ["attention", "ladder", "matmul", "recurrent"];
 /// What a schedule leaves to chance comes from a seed, or asynchronous copies are as late as their wait allows.
 const SCHEDULES: [&str; 4] = ["1", "2", "3", "lazy"];
 
