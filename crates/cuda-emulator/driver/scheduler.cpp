@@ -177,6 +177,7 @@ void Gang::go_on(void **from, bool fresh_first) {
     Thread *next = ready_[ready_head_++ & ready_mask_];
     next->state = Thread::State::Ready;
     activate(next);
+    // Who lets others run may be chosen itself; it is not suspended anywhere then.
     if (from != &next->stack->suspended) switch_to(from, next->stack->suspended);
   } else {
     switch_to(from, main_);

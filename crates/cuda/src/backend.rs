@@ -5,14 +5,18 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, index, matmul,
-    matmul_quantized, moments, optimizer, plane, random, reduce, rms_norm, softmax, sort,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, gru, index, lstm, matmul,
+    matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::conv::Conv2dPlan;
+use ferrograd_tensor::ops::gru::{GruGradients, GruOutput};
+use ferrograd_tensor::ops::lstm::{LstmGradients, LstmOutput};
 use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+use ferrograd_tensor::ops::recurrence::{SequenceArgs, SequenceGradients};
+use ferrograd_tensor::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{DType, Layout, QuantizedTensor, Shape, Tensor};
@@ -313,6 +317,51 @@ impl Backend for Cuda {
     ) -> Option<AttentionGradients> {
         kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention::flops(q, v, args), || {
             attention::attention_backward(self.card(), [q, k, v], args, results, d_out, mask_gradient)
+        })
+    }
+
+    fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
+        kernel("lstm", &[args.x, args.h0], recurrence::flops(args), || lstm::lstm(self.card(), args, c0))
+    }
+    fn lstm_backward(
+        &self,
+        args: &SequenceArgs,
+        c0: &Tensor,
+        saved: &LstmOutput,
+        gradients: &SequenceGradients,
+        input_gradient: bool,
+    ) -> Option<LstmGradients> {
+        kernel("lstm_backward", &[args.x, args.h0], 2.0 * recurrence::flops(args), || {
+            lstm::lstm_backward(self.card(), args, c0, saved, gradients, input_gradient)
+        })
+    }
+    fn gru(&self, args: &SequenceArgs) -> Option<GruOutput> {
+        kernel("gru", &[args.x, args.h0], recurrence::flops(args), || gru::gru(self.card(), args))
+    }
+    fn gru_backward(
+        &self,
+        args: &SequenceArgs,
+        saved: &GruOutput,
+        gradients: &SequenceGradients,
+        input_gradient: bool,
+    ) -> Option<GruGradients> {
+        kernel("gru_backward", &[args.x, args.h0], 2.0 * recurrence::flops(args), || {
+            Some(gru::gru_backward(self.card(), args, saved, gradients, input_gradient))
+        })
+    }
+    fn rnn(&self, args: &SequenceArgs, nonlinearity: RnnNonlinearity) -> Option<RnnOutput> {
+        kernel("rnn", &[args.x, args.h0], recurrence::flops(args), || Some(rnn::rnn(self.card(), args, nonlinearity)))
+    }
+    fn rnn_backward(
+        &self,
+        args: &SequenceArgs,
+        nonlinearity: RnnNonlinearity,
+        hs: &Tensor,
+        gradients: &SequenceGradients,
+        input_gradient: bool,
+    ) -> Option<RnnGradients> {
+        kernel("rnn_backward", &[args.x, args.h0], 2.0 * recurrence::flops(args), || {
+            Some(rnn::rnn_backward(self.card(), args, nonlinearity, hs, gradients, input_gradient))
         })
     }
 

@@ -30,6 +30,8 @@ pub struct Cuda {
     pub(crate) capability: (i32, i32),
     /// Streaming multiprocessors.
     pub(crate) multiprocessors: u32,
+    /// Bytes of shared memory that a block may have, most.
+    pub(crate) shared_memory: usize,
     pub(crate) programs: Programs,
     /// Is every launch waited for? Then mistakes are found where they are made.
     pub(crate) waits: bool,
@@ -101,6 +103,7 @@ impl Cuda {
             )));
         }
         let multiprocessors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32;
+        let shared_memory = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
         let programs = Programs::new(capability)?;
         // SAFETY: the device comes from the driver; its primary context is held as long as the program lives.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed)?;
@@ -135,6 +138,7 @@ impl Cuda {
             name,
             capability,
             multiprocessors,
+            shared_memory,
             programs,
             waits,
             mistake,

@@ -59,6 +59,26 @@ impl Cuda {
         unsafe { self.launch_kernel(id.name, kernel, grid, block, shared, arguments) };
     }
 
+    /// The same with all blocks at work at the same time, so that they may wait for each other. There is room for them: no more
+    /// than one for each multiprocessor is always right.
+    ///
+    /// # Safety
+    /// As [`launch`](Cuda::launch).
+    #[track_caller]
+    pub(crate) unsafe fn launch_together(
+        &self,
+        id: KernelId,
+        blocks: u32,
+        block: u32,
+        shared: u32,
+        arguments: Arguments,
+    ) {
+        self.bind();
+        let kernel = self.programs.kernel(id).unwrap_or_else(|e| throw(e));
+        // SAFETY: the caller's promise.
+        unsafe { self.submit(id.name, kernel, [blocks, 1, 1], block, shared, arguments, true) };
+    }
+
     /// The same of a kernel that is at hand. The card is the calling thread's.
     ///
     /// # Safety
@@ -71,7 +91,27 @@ impl Cuda {
         grid: [u32; 3],
         block: u32,
         shared: u32,
+        arguments: Arguments,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.submit(name, kernel, grid, block, shared, arguments, false) };
+    }
+
+    /// Any launch; `together` if all blocks are to work at the same time.
+    ///
+    /// # Safety
+    /// As [`launch`](Cuda::launch).
+    #[allow(clippy::too_many_arguments)] // the driver's
+    #[track_caller]
+    unsafe fn submit(
+        &self,
+        name: &'static str,
+        kernel: Kernel,
+        grid: [u32; 3],
+        block: u32,
+        shared: u32,
         mut arguments: Arguments,
+        together: bool,
     ) {
         let base = arguments.lines.as_mut_ptr();
         let mut pointers: SmallVec<[*mut c_void; 12]> =
@@ -83,11 +123,10 @@ impl Cuda {
             unsafe { result::function::set_function_attribute(kernel.0, MOST, shared as i32) }
                 .unwrap_or_else(|e| self.broken(name, e));
         }
+        let launch = if together { result::launch_cooperative_kernel } else { result::launch_kernel };
         // SAFETY: the caller's promise; the driver copies the arguments before it returns.
-        unsafe {
-            result::launch_kernel(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream(), &mut pointers)
-                .unwrap_or_else(|e| self.broken(name, e));
-        }
+        unsafe { launch(kernel.0, (x, y, z), (block, 1, 1), shared, self.stream(), &mut pointers) }
+            .unwrap_or_else(|e| self.broken(name, e));
         if self.waits && !self.captures() {
             self.wait();
         }

@@ -6,8 +6,8 @@ use std::process::Command;
 
 /// Test programs of kernels whose threads, and of calls whose streams, work without waiting for each other: they are run under
 /// several schedules.
-const ASYNCHRONOUS: [&str; 8] =
-    ["asynchronous", "attention", "conv", "graph", "ladder", "matmul", "matmul_wgmma", "tf32"];
+const ASYNCHRONOUS: [&str; 9] =
+    ["asynchronous", "attention", "conv", "graph", "ladder", "matmul", "matmul_wgmma", "recurrent", "tf32"];
 /// Those whose kernels are others on Hopper, which the emulated card is, than on cards before it.
 const PORTABLE: [&str; 2] = ["ladder", "matmul"];
 /// What a schedule leaves to chance comes from a seed, or asynchronous copies are as late as their wait allows.

@@ -270,29 +270,32 @@ emulated! {
 
     fn blocks_of_a_cooperative_launch_run_together() {
         init();
-        // Each block adds up what all blocks wrote, behind a barrier of the whole grid.
+        // Each block adds up what all blocks wrote, behind a barrier of the whole grid; and again.
         let grid_sum = kernel(
             r#"
             #include "ptx.cuh"
             extern "C" __global__ void grid_sum(int* x, int* out, unsigned* arrived) {
                 __shared__ int mine;
                 mine = blockIdx.x;
-                x[blockIdx.x] = blockIdx.x + 1;
-                __syncthreads();
-                if (threadIdx.x == 0) {
-                    red_release_add(arrived, 1);
-                    while (ld_acquire(arrived) < gridDim.x) {}
-                }
-                __syncthreads();
-                if (threadIdx.x == 0) {
-                    int sum = 0;
-                    for (int i = 0; i < gridDim.x; i++) sum += x[i];
-                    out[mine] = sum;
+                for (int round = 1; round <= 20; round++) {
+                    x[blockIdx.x] = blockIdx.x + round;
+                    for (int step = 2 * round - 1; step <= 2 * round; step++) {
+                        __syncthreads();
+                        if (threadIdx.x == 0) {
+                            red_release_add(arrived, 1);
+                            while (ld_acquire(arrived) < step * gridDim.x) {}
+                        }
+                        __syncthreads();
+                        if (threadIdx.x > 0 || step % 2 == 0) continue;
+                        int sum = 0;
+                        for (int i = 0; i < gridDim.x; i++) sum += x[i];
+                        out[mine] = sum;
+                    }
                 }
             }"#,
             "grid_sum",
         );
-        for schedule in ["", "1", "2", "lazy"] {
+        for schedule in ["", "1", "2", "3", "lazy"] {
             set_schedule(schedule);
             let (x, out, arrived) = (upload(&[0i32; 8]), upload(&[0i32; 8]), upload(&[0u32]));
             let cooperative = |blocks| {
@@ -305,7 +308,7 @@ emulated! {
                 }
             };
             check(cooperative(8));
-            assert_eq!(download::<i32>(out, 8), [36; 8]);
+            assert_eq!(download::<i32>(out, 8), [28 + 8 * 20; 8]);
             assert_eq!(cooperative(1000), CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
         }
         // Blocks that are not resident together would never meet.
