@@ -3,7 +3,7 @@
 
 use ferrograd_autograd::Var;
 use ferrograd_cuda::{CudaDevice, CudaGraph};
-use ferrograd_nn::{Embedding, LayerNorm, Linear, Module, cross_entropy};
+use ferrograd_nn::{Embedding, LayerNorm, Linear, Lstm, Module, cross_entropy};
 use ferrograd_optim::{AdamW, Optimizer, clip_grad_norm};
 use ferrograd_tensor::ops::pool::plane_gather;
 use ferrograd_tensor::{DType, Device, Tensor, catch};
@@ -75,6 +75,20 @@ fn replays_and_uploads_do_not_wait() {
     }
     assert!(losses.iter().all(|(loss, norm)| loss.item::<f64>().is_finite() && norm.item::<f64>().is_finite()));
     assert!(losses[2].1.item::<f64>() > losses[1].1.item::<f64>());
+}
+
+#[test]
+fn a_recurrent_network_does_not_wait() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let cuda = Device::cuda(0).expect("a card");
+    let lstm = Lstm::new(3, 5).to(&cuda);
+    let x = Var::leaf(Tensor::randn([4, 2, 3]).to_device(&cuda));
+    let step = || lstm.forward(&x).0.sum().backward();
+    // The first one compiles.
+    step();
+    let before = synchronizations();
+    step();
+    assert_eq!(synchronizations(), before, "a step has waited for the card");
 }
 
 #[test]
