@@ -3,7 +3,7 @@
 
 use ferrograd_autograd::Var;
 use ferrograd_cuda::CudaDevice;
-use ferrograd_nn::{Embedding, LayerNorm, Linear, Module, cross_entropy};
+use ferrograd_nn::{Embedding, LayerNorm, Linear, Lstm, Module, cross_entropy};
 use ferrograd_optim::{AdamW, Optimizer};
 use ferrograd_tensor::{DType, Device, Tensor, catch};
 
@@ -38,6 +38,19 @@ fn a_training_step_does_not_wait() {
     assert_eq!(synchronizations(), before, "a step has waited for the card");
     let losses: Vec<f32> = losses.iter().map(|loss| loss.item()).collect();
     assert!(losses.iter().all(|l| l.is_finite()) && losses[2] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn a_recurrent_network_does_not_wait() {
+    let cuda = Device::cuda(0).expect("a card");
+    let lstm = Lstm::new(3, 5).to(&cuda);
+    let x = Var::leaf(Tensor::randn([4, 2, 3]).to_device(&cuda));
+    let step = || lstm.forward(&x).0.sum().backward();
+    // The first one compiles.
+    step();
+    let before = synchronizations();
+    step();
+    assert_eq!(synchronizations(), before, "a step has waited for the card");
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn states_of_one_block() {
 
 #[test]
 fn states_of_several_blocks() {
-    check_all(2, &[[3, 3, 7, 130], [4, 17, 1, 130], [2, 40, 3, 100]], &every_kind());
+    check_all(2, &[[3, 3, 7, 130], [2, 17, 1, 130], [3, 2, 3, 100]], &every_kind());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn states_of_no_blocks() {
     // A product that is rounded to a half type may be on the other side of the ReLU's kink.
     let smooth = |&(kind, dtype): &(Kind, DType)| kind != Rnn(RnnNonlinearity::Relu) || !dtype.is_half();
     let kinds: Vec<(Kind, DType)> = every_kind().into_iter().filter(smooth).collect();
-    check_all(3, &[[3, 3, 2, 270], [2, 2, 3, 400]], &kinds);
+    check_all(3, &[[3, 3, 2, 270]], &kinds);
 }
 
 #[test]
