@@ -39,7 +39,10 @@ fn sequences(b: usize) -> (Tensor, Tensor) {
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     ferrograd::device(&arguments.next().unwrap_or("cpu".into()))?.make_default();
-    let steps = arguments.next().and_then(|steps| steps.parse().ok()).unwrap_or(1000);
+    let steps = match arguments.next() {
+        Some(steps) => steps.parse().map_err(|_| Error::format("steps", format!("{steps:?} is no number")))?,
+        None => 1000,
+    };
     manual_seed(1);
     let model = Adder::new(32);
     let mut adam = Adam::new(model.parameters()).lr(5e-3);

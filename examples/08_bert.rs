@@ -49,7 +49,10 @@ fn masked(sentences: &[[i64; T]]) -> (Tensor, Tensor) {
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     ferrograd::device(&arguments.next().unwrap_or("cpu".into()))?.make_default();
-    let steps = arguments.next().and_then(|steps| steps.parse().ok()).unwrap_or(400);
+    let steps = match arguments.next() {
+        Some(steps) => steps.parse().map_err(|_| Error::format("steps", format!("{steps:?} is no number")))?,
+        None => 400,
+    };
     manual_seed(1);
     let model = BertForMaskedLm::new(&BertConfig {
         vocab_size: WORDS.len(),

@@ -55,8 +55,8 @@ template <class X> __device__ __forceinline__ void scale(const Tensors& tensors,
 }
 
 #define KERNEL(X)                                                                                                       \
-    extern "C" __global__ void sums_of_squares_##X(Tensors tensors, f64* sums) { sums_of_squares<X>(tensors, sums); }   \
-    extern "C" __global__ void scale_##X(Tensors tensors, const f64* factor) { scale<X>(tensors, factor); }
+    extern "C" __global__ void sums_of_squares_##X(const __grid_constant__ Tensors tensors, f64* sums) { sums_of_squares<X>(tensors, sums); }   \
+    extern "C" __global__ void scale_##X(const __grid_constant__ Tensors tensors, const f64* factor) { scale<X>(tensors, factor); }
 KERNEL(f32)
 KERNEL(f64)
 KERNEL(f16)

@@ -212,6 +212,8 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
 
     __device__ static __forceinline__ void run(const Operands& x, const T* bias, T* c, const Shape& s, const Batch& batch) {
         DYNAMIC_SHARED(Memory, memory);
+        // Panels are swizzled by their addresses; elsewhere products would be silently wrong.
+        if (shared_address(memory) % 1024 != 0) __trap();
         if (threadIdx.x == 0) {
             for (int stage = 0; stage < STAGES; stage++) {
                 mbarrier_init(&memory->full[stage], 1);

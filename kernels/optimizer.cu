@@ -150,7 +150,7 @@ template <class T> __device__ __forceinline__ void step_all(const Tensors& tenso
 }
 
 #define KERNEL(T)                                                                                                       \
-    extern "C" __global__ void step_##T(Tensors tensors, Numbers numbers, const Numbers* live) {                        \
+    extern "C" __global__ void step_##T(const __grid_constant__ Tensors tensors, Numbers numbers, const Numbers* live) {                        \
         step_all<T>(tensors, numbers, live);                                                                            \
     }
 KERNEL(f32)

@@ -1,6 +1,7 @@
 //! The card as a [`Backend`].
 
 use crate::cuda::Cuda;
+use crate::graph;
 use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
@@ -45,7 +46,9 @@ impl Backend for Cuda {
     }
 
     fn upload(&self, bytes: &[u8]) -> Arc<dyn Buffer> {
-        Arc::new(self.card().upload(bytes))
+        let buffer: Arc<dyn Buffer> = Arc::new(self.card().upload(bytes));
+        graph::hold(self, &buffer);
+        buffer
     }
     fn download(&self, buffer: &dyn Buffer) -> Vec<u8> {
         self.card().download(memory(buffer))
@@ -378,12 +381,12 @@ impl Backend for Cuda {
     }
 
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
-        self.optimizer_steps(&StepCell::new(*step), &mut [Update { p, g, state }])
+        self.optimizer_steps(&StepCell::new(*step), &mut [Update { p, g, state }]);
+        true
     }
-    fn optimizer_steps(&self, step: &StepCell, updates: &mut [Update]) -> bool {
+    fn optimizer_steps(&self, step: &StepCell, updates: &mut [Update]) {
         let gradients: Vec<&Tensor> = updates.iter().map(|u| u.g).collect();
         kernel("optimizer_step", &gradients, 0.0, || optimizer::optimizer_steps(self.card(), step, updates));
-        true
     }
     fn norm_of_all(&self, xs: &[&Tensor]) -> Option<Tensor> {
         kernel("norm_of_all", xs, 0.0, || gradient_norm::norm_of_all(self.card(), xs))

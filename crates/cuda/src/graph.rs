@@ -9,6 +9,7 @@ use cudarc::driver::{result, sys};
 use ferrograd_tensor::ops::optimizer::StepCell;
 use ferrograd_tensor::random::{RngState, rng_state};
 use ferrograd_tensor::replay::{Recording, record};
+use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{Device, Result, Tensor, ensure, fail};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -43,8 +44,9 @@ const STEP: usize = 64;
 /// **What changes between replays.** A replay runs kernels, and no Rust. It sees
 /// - its inputs: tensors of the same shapes and dtypes, on any device. Whatever else the step makes of the host's numbers (a
 ///   tensor that it brings to the card, an `if`) is what it was when it was captured;
-/// - parameters and optimiser states as they are then, and leaves them changed, in place. If one was replaced since, the
-///   replay is an error;
+/// - parameters and optimiser states as they are then, and leaves them changed, in place. If one that the step's optimiser
+///   changes was replaced since, frozen, or is held elsewhere, the replay is an error. What it only reads (frozen parameters,
+///   buffers, all parameters of a graph without an optimiser) is read where it was: capture again after `load_state_dict`;
 /// - random numbers that nobody has drawn: those that the step would have drawn without a graph;
 /// - the optimiser's count of steps, its learning rate (`set_lr` between replays) and other hyperparameters, but for those
 ///   that choose another kernel, which are an error.
@@ -62,8 +64,10 @@ pub struct CudaGraph<T> {
     outputs: T,
     recording: Recording,
     live: Live,
-    /// What was there before and is read or written by the graph.
+    /// What was there before and is read or written by the graph, what was brought to the card for it, and the memory of what it makes.
     _kept: Vec<Arc<Block>>,
+    _constants: Vec<Arc<dyn Buffer>>,
+    _arena: Arc<Arena>,
 }
 
 /// What a captured step returns: one tensor or several.
@@ -105,6 +109,7 @@ struct Capture {
     arena: Arc<Arena>,
     live: Live,
     kept: HashMap<sys::CUdeviceptr, Arc<Block>>,
+    constants: Vec<Arc<dyn Buffer>>,
 }
 
 thread_local! {
@@ -126,6 +131,12 @@ pub fn keep(buffer: &CudaBuffer) {
             capture.kept.entry(block.address).or_insert_with(|| block.clone());
         }
     });
+}
+
+/// The buffer was brought to the card: if that happened in a step that is captured, it is a constant of the graph, which holds it, so
+/// that whoever changes a tensor of it in the step changes a copy.
+pub fn hold(cuda: &Cuda, buffer: &Arc<dyn Buffer>) {
+    captured(cuda, |capture| capture.constants.push(buffer.clone()));
 }
 
 /// Which random numbers; the same as `RandomStream` in `philox.cuh`.
@@ -186,20 +197,26 @@ impl Cuda {
 }
 
 impl Live {
-    /// Writes the numbers of the next launch.
+    /// Fails if a step needs another kernel than was captured.
     #[track_caller]
-    fn write(&self, cuda: &'static Cuda, random: RngState) {
-        let mut bytes = vec![0u8; STEPS + self.steps.len() * STEP];
-        bytes[..16].copy_from_slice(bytemuck::cast_slice(&[random.seed, random.offset]));
-        for ((step, define), place) in self.steps.iter().zip(bytes[STEPS..].chunks_exact_mut(STEP)) {
-            let (now, numbers) = numbers(&step.get());
+    fn check(&self) {
+        for (step, define) in &self.steps {
+            let (now, _) = numbers(&step.get());
             ensure!(
                 now == *define,
                 Value,
                 "replay",
                 "an option has changed that chooses another kernel ({now} for {define}): capture the step again"
             );
-            place.copy_from_slice(bytemuck::cast_slice(&numbers));
+        }
+    }
+    /// Writes the numbers of the next launch.
+    #[track_caller]
+    fn write(&self, cuda: &'static Cuda, random: RngState) {
+        let mut bytes = vec![0u8; STEPS + self.steps.len() * STEP];
+        bytes[..16].copy_from_slice(bytemuck::cast_slice(&[random.seed, random.offset]));
+        for ((step, _), place) in self.steps.iter().zip(bytes[STEPS..].chunks_exact_mut(STEP)) {
+            place.copy_from_slice(bytemuck::cast_slice(&numbers(&step.get()).1));
         }
         cuda.bind();
         // SAFETY: the block has room for all steps; the last launch has read it, in the order of the stream.
@@ -244,7 +261,7 @@ impl Capturing {
         // SAFETY: the stream is new. Nothing else is captured: what other threads and other streams do goes on as ever.
         unsafe { result::stream::begin_capture(stream, mode) }.map_err(failed)?;
         let arena = Arc::new(Arena::new(cuda));
-        CAPTURE.set(Some(Capture { cuda, stream, arena, live, kept: HashMap::new() }));
+        CAPTURE.set(Some(Capture { cuda, stream, arena, live, kept: HashMap::new(), constants: Vec::new() }));
         Ok(Capturing(cuda))
     }
     /// What was captured.
@@ -305,9 +322,9 @@ impl<T: Outputs> CudaGraph<T> {
         let capturing = Capturing::start(cuda)?;
         let (outputs, recording) = record(|| step(&inputs));
         let (executable, capture) = capturing.finish()?;
-        let Capture { arena, live, kept, .. } = capture;
-        let kept = kept.into_values().collect();
-        let graph = CudaGraph { cuda, executable, inputs, outputs, recording, live, _kept: kept };
+        let Capture { arena, live, kept, constants: _constants, .. } = capture;
+        let (_kept, _arena) = (kept.into_values().collect(), arena.clone());
+        let graph = CudaGraph { cuda, executable, inputs, outputs, recording, live, _kept, _constants, _arena };
         let first = graph.launch();
         let mut returned = Vec::new();
         graph.outputs.map(&mut |x| {
@@ -335,6 +352,7 @@ impl<T: Outputs> CudaGraph<T> {
     #[track_caller]
     pub fn replay(&mut self, inputs: &[&Tensor]) -> T {
         const OP: &str = "replay";
+        self.cuda.refuse_in_capture(OP, "a graph is to be replayed");
         let (own, given) = (self.inputs.len(), inputs.len());
         ensure!(own == given, Value, OP, "the step was captured with {own} inputs, got {given}");
         for (i, (own, x)) in self.inputs.iter_mut().zip(inputs).enumerate() {
@@ -344,10 +362,13 @@ impl<T: Outputs> CudaGraph<T> {
             }
             ensure!(own.is_unique(), Value, OP, "the step keeps or returns its input {i}: let it copy that");
         }
-        self.recording.advance();
-        for (own, x) in self.inputs.iter_mut().zip(inputs) {
-            let here = own.device();
-            own.assign(&x.to_device(&here));
+        let here: Vec<Tensor> = self.inputs.iter().zip(inputs).map(|(own, x)| x.to_device(&own.device())).collect();
+        self.recording.prepare();
+        self.live.check();
+        // Nobody has refused, and nothing has changed.
+        self.recording.count();
+        for (own, x) in self.inputs.iter_mut().zip(&here) {
+            own.assign(x);
         }
         self.launch()
     }

@@ -6,7 +6,9 @@ use crate::programs::{Kernel, KernelId};
 use cudarc::driver::{result, sys};
 use ferrograd_tensor::{Tensor, error::throw};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::sync::{Mutex, PoisonError};
 
 /// Threads of a block where nothing speaks for another number.
 pub const BLOCK: u32 = 256;
@@ -60,7 +62,7 @@ impl Cuda {
     }
 
     /// The same with all blocks at work at the same time, so that they may wait for each other. There is room for them: no more
-    /// than one for each multiprocessor is always right.
+    /// than one for each multiprocessor, if that can hold one.
     ///
     /// # Safety
     /// As [`launch`](Cuda::launch).
@@ -97,6 +99,22 @@ impl Cuda {
         unsafe { self.submit(name, kernel, grid, block, shared, arguments, false) };
     }
 
+    /// Lets a kernel have so much dynamic shared memory. What it may have only grows: another thread's launch, or a graph's, may be
+    /// about to take what it was allowed before.
+    #[track_caller]
+    fn allow(&self, name: &'static str, kernel: Kernel, shared: u32) {
+        use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
+        static ALLOWED: Mutex<BTreeMap<usize, u32>> = Mutex::new(BTreeMap::new());
+        let mut allowed = ALLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = allowed.entry(kernel.0 as usize).or_default();
+        if *most < shared {
+            // SAFETY: a kernel of a module that is loaded for good.
+            unsafe { result::function::set_function_attribute(kernel.0, MOST, shared as i32) }
+                .unwrap_or_else(|e| self.broken(name, e));
+            *most = shared;
+        }
+    }
+
     /// Any launch; `together` if all blocks are to work at the same time.
     ///
     /// # Safety
@@ -118,10 +136,7 @@ impl Cuda {
             arguments.starts.iter().map(|&start| base.wrapping_byte_add(start).cast()).collect();
         let [x, y, z] = grid;
         if shared > ASKED {
-            use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
-            // SAFETY: a kernel of a module that is loaded for good.
-            unsafe { result::function::set_function_attribute(kernel.0, MOST, shared as i32) }
-                .unwrap_or_else(|e| self.broken(name, e));
+            self.allow(name, kernel, shared);
         }
         let launch = if together { result::launch_cooperative_kernel } else { result::launch_kernel };
         // SAFETY: the caller's promise; the driver copies the arguments before it returns.

@@ -121,7 +121,7 @@ impl Cuda {
 
     pub(crate) fn pool_free(&self, address: sys::CUdeviceptr) {
         self.bind();
-        // SAFETY: in the order of this stream it was allocated long ago, and nobody has it any more. An error has nowhere to go: the memory is lost.
+        // SAFETY: in the order of this stream it was allocated long ago (or its copy was waited for), and nobody has it any more. An error has nowhere to go: the memory is lost.
         let _ = unsafe { result::free_async(address, self.stream) };
     }
 

@@ -1,6 +1,9 @@
 //! The host does not wait for the card: a training step only launches, and an index out of range is reported by the next call
 //! that waits. A program of its own: it counts what the driver was asked.
 
+mod common;
+
+use common::counted;
 use ferrograd_autograd::Var;
 use ferrograd_cuda::{CudaDevice, CudaGraph};
 use ferrograd_nn::{Embedding, LayerNorm, Linear, Lstm, Module, cross_entropy};
@@ -11,12 +14,7 @@ use std::sync::Mutex;
 
 /// How often the driver was waited for, if it is the emulator's: no other counts.
 fn synchronizations() -> Option<usize> {
-    // SAFETY: the driver is loaded already; this function takes nothing and gives a `size_t`.
-    unsafe {
-        let driver = libloading::Library::new("libcuda.so.1").ok()?;
-        let count = driver.get::<unsafe extern "C" fn() -> usize>(b"emulator_count_synchronizations").ok()?;
-        Some(count())
-    }
+    counted("emulator_count_synchronizations")
 }
 
 /// The driver counts for the whole program.

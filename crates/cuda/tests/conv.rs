@@ -7,7 +7,7 @@ mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use common::{card, cuda, there};
+use common::{card, counted, cuda, there};
 use ferrograd_tensor::backend::Backend;
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::ops::conv::Conv2dPlan;
@@ -217,10 +217,5 @@ fn what_is_not_finite_is_not_hidden() {
 /// Under the emulator: does `ldmatrix` never wait for a bank of shared memory?
 #[track_caller]
 fn no_bank_conflicts() {
-    // SAFETY: the driver is loaded already; only the emulator exports the function, which has this type.
-    let conflicts = unsafe {
-        let driver = libloading::Library::new("libcuda.so.1").expect("the driver");
-        driver.get::<extern "C" fn() -> usize>(b"emulator_count_bank_conflicts").map_or(0, |count| count())
-    };
-    assert_eq!(conflicts, 0);
+    assert_eq!(counted("emulator_count_bank_conflicts").unwrap_or(0), 0);
 }

@@ -321,3 +321,69 @@ fn other_threads_go_on_during_a_capture() {
     assert!((again.to_f64_vec()[63] - 11.0).abs() < 1e-5);
     assert!((y.to_f64_vec()[3] - 11.0).abs() < 1e-5);
 }
+
+#[test]
+fn a_graph_that_returns_nothing_keeps_its_memory() {
+    let cuda = cuda();
+    let w = Param::new(Tensor::full([64], 1.0f64).to_device(&cuda));
+    let mut sgd = Sgd::new([w.clone()]).lr(0.25);
+    let mut step = || {
+        let loss = (&w.var() * &w.var()).sum();
+        sgd.step(&loss.backward());
+    };
+    step();
+    let (mut graph, ()) = CudaGraph::capture(&cuda, &[], |_| step()).expect("a graph");
+    for i in 0..3 {
+        // Would lie where the graph writes, if that were free.
+        let others: Vec<Tensor> = (0..20).map(|k| Tensor::full([64], k as f64 + 0.5).to_device(&cuda)).collect();
+        graph.replay(&[]);
+        for (k, x) in others.iter().enumerate() {
+            assert_eq!(x.to_f64_vec(), [k as f64 + 0.5; 64], "replay {i}");
+        }
+    }
+    // Five times w ← w − ¼ · 2 w.
+    assert_eq!(w.tensor().to_f64_vec(), [1.0 / 32.0; 64]);
+}
+
+#[test]
+fn what_a_step_brings_to_the_card_is_a_constant() {
+    let cuda = cuda();
+    let x = Tensor::full([5], 2.0f64).to_device(&cuda);
+    let step = |x: &Tensor| {
+        let mut sum = Tensor::full([5], 1.0f64).to_device(&cuda);
+        sum.add_assign(x);
+        sum
+    };
+    let (mut graph, first) = CudaGraph::capture(&cuda, &[&x], |x| step(&x[0])).expect("a graph");
+    assert_eq!(first.to_f64_vec(), [3.0; 5]);
+    for _ in 0..3 {
+        assert_eq!(graph.replay(&[&x]).to_f64_vec(), [3.0; 5]);
+    }
+}
+
+#[test]
+fn what_a_replay_would_get_wrong_is_refused_and_not_counted() {
+    let cuda = cuda();
+    let new = |value: f64| Param::new(Tensor::full([3], value).to_device(&cuda));
+    let (a, b) = (new(1.0), new(2.0));
+    let mut adam = Adam::new([a.clone(), b.clone()]).lr(0.1);
+    let loss = || (&a.var() * &b.var()).sum();
+    adam.step(&loss().backward());
+    let (mut graph, ()) = CudaGraph::capture(&cuda, &[], |_| adam.step(&loss().backward())).expect("a graph");
+    let mut refused = |rule: &str| {
+        let error = catch(|| graph.replay(&[])).expect_err("a refusal").to_string();
+        assert!(error.contains(rule), "{error}");
+    };
+    b.set_requires_grad(false);
+    refused("was frozen since");
+    b.set_requires_grad(true);
+    let held = adam.state_dict();
+    refused("is held elsewhere");
+    drop(held);
+    graph.replay(&[]);
+    // Only one of the two moves on.
+    let grads = (&a.var() * 2.0).sum().backward();
+    adam.step(&grads);
+    let error = catch(|| graph.replay(&[])).expect_err("a refusal").to_string();
+    assert!(error.contains("more steps than others"), "{error}");
+}

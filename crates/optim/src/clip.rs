@@ -117,6 +117,7 @@ fn norm(x: &Tensor, p: f64) -> Tensor {
     let divides = largest.gt_scalar(0.0).logical_and(&largest.lt_scalar(f64::INFINITY));
     let unit = divides.where_(&largest, &largest.full_like(1.0));
     let x = &x / &unit;
-    let powers = if p == 2.0 { x.square().sum().sqrt() } else { x.powf(p).sum().powf(1.0 / p) };
-    powers * unit
+    let powers = if p == 2.0 { x.square() } else { x.powf(p) };
+    // In f64, where neither the root nor the product of two finite numbers of f32 overflows.
+    powers.sum().to_dtype(DType::F64).powf(1.0 / p) * unit.to_dtype(DType::F64)
 }

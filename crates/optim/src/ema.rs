@@ -71,9 +71,12 @@ impl Ema {
         self.updates.fetch_add(1, Relaxed);
         if replay::seed().is_some() {
             let updates = self.updates.clone();
-            replay::before_each(move || {
-                updates.fetch_add(1, Relaxed);
-            });
+            replay::before_each(
+                || (),
+                move || {
+                    updates.fetch_add(1, Relaxed);
+                },
+            );
         }
     }
     /// Number of updates so far.

@@ -16,8 +16,9 @@
 //! assert!(x.tensor().to_vec::<f32>().iter().all(|v| v.abs() < 1e-2));
 //! ```
 //!
-//! An optimiser is a [`Stepper`] of a [`Rule`]: the rule is the hyperparameters and what happens to one parameter, the
-//! stepper keeps groups, state and the state dict. A new optimiser is a new `Rule`.
+//! An optimiser is a [`Stepper`] of a [`Rule`]: the rule is the hyperparameters, a direction computed from one
+//! parameter's gradient, and an elementwise step along it; the stepper keeps groups, state and the state dict. A new optimiser
+//! is a new `Rule`.
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -76,7 +76,7 @@ impl Rule for MuonRule {
     fn state_names(&self) -> Vec<&'static str> {
         vec!["momentum_buffer"]
     }
-    fn direction(&self, g: &Tensor, state: &mut [Tensor]) -> Option<Tensor> {
+    fn direction(&self, _p: &Tensor, g: &Tensor, state: &mut [Tensor], _at: Moment) -> Option<Tensor> {
         if g.numel() == 0 {
             return None;
         }

@@ -86,10 +86,11 @@ pub trait Rule: Clone + Default + Send + 'static {
     fn initial(&self, _name: &str) -> f64 {
         0.0
     }
-    /// What takes the gradient's place in the step, if it is not the gradient itself. `g` and the state have the
-    /// parameter's shape; the state has its dtype, or f32 where that is a half type. What changes from step to step (the
-    /// learning rate, the number of the update) belongs into `step`: there a replay of a CUDA graph sees it.
-    fn direction(&self, _g: &Tensor, _state: &mut [Tensor]) -> Option<Tensor> {
+    /// What takes the gradient `g`'s place in the step of the parameter `p`, if it is not the gradient itself. `g` and the state have
+    /// the parameter's shape; the state has its dtype, or f32 where that is a half type. Any mathematics will do. Where `step`
+    /// can do it, leave it what changes from step to step (the learning rate, the number of the update): there a replay of a
+    /// CUDA graph sees it, and not here.
+    fn direction(&self, _p: &Tensor, _g: &Tensor, _state: &mut [Tensor], _at: Moment) -> Option<Tensor> {
         None
     }
     /// The elementwise step, along the direction; of the state it takes the first

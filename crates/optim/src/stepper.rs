@@ -169,9 +169,11 @@ impl<R: Rule> Group<R> {
         let rule = lock(&self.rule).clone();
         or_refuse::<R>(rule.check_together());
         let given = |slot: &&Slot| slot.param.requires_grad() && grads.get(Id(slot.key)).is_some();
+        // Before any of them is counted.
+        self.slots.iter().filter(given).for_each(|slot| slot.check::<R>(grads));
         let mut moments: Vec<(Moment, Vec<&Slot>)> = Vec::new();
         for slot in self.slots.iter().filter(given) {
-            let moment = slot.begin(&rule, grads);
+            let moment = slot.begin(&rule);
             match moments.iter_mut().find(|(m, _)| *m == moment) {
                 Some((_, slots)) => slots.push(slot),
                 None => moments.push((moment, vec![slot])),
@@ -179,7 +181,7 @@ impl<R: Rule> Group<R> {
         }
         for (moment, slots) in moments {
             let cell = StepCell::new(rule.step(moment));
-            let plain = update(&rule, &cell, &slots, grads);
+            let plain = update(&rule, &cell, moment, &slots, grads);
             if replay::seed().is_some() {
                 let fixed = if plain { Vec::new() } else { rule.options() };
                 self.replay(fixed, cell, slots.into_iter().cloned().collect());
@@ -192,39 +194,50 @@ impl<R: Rule> Group<R> {
     fn replay(&self, fixed: Vec<(&'static str, f64)>, cell: StepCell, slots: Vec<Slot>) {
         let rule = self.rule.clone();
         let places: Vec<_> = slots.iter().map(Slot::places).collect();
-        replay::before_each(move || {
+        let counted = slots.clone();
+        let prepare = move || {
             let rule = lock(&rule).clone();
             or_refuse::<R>(rule.check_together());
             or_refuse::<R>(unchanged(&fixed, &rule.options()));
             for (slot, places) in slots.iter().zip(&places) {
                 or_refuse::<R>(slot.check_replay(places));
             }
-            for slot in &slots {
-                let mut memory = lock(&slot.memory);
-                memory.step += 1;
-                cell.set(rule.step(Moment { step: memory.step, fresh: false }));
+            let mut steps = slots.iter().map(|slot| lock(&slot.memory).step);
+            let step = steps.next().unwrap_or(0);
+            if !steps.all(|other| other == step) {
+                or_refuse::<R>(Err(
+                    "some parameters have made more steps than others since: record the step again".into()
+                ));
             }
-        });
+            cell.set(rule.step(Moment { step: step + 1, fresh: false }));
+        };
+        replay::before_each(prepare, move || counted.iter().for_each(|slot| lock(&slot.memory).step += 1));
     }
 }
 
 /// One step of these parameters; true if each went along its gradient itself.
 #[track_caller]
-fn update<R: Rule>(rule: &R, cell: &StepCell, slots: &[&Slot], grads: &Gradients) -> bool {
+fn update<R: Rule>(rule: &R, cell: &StepCell, at: Moment, slots: &[&Slot], grads: &Gradients) -> bool {
     let mut params: Vec<_> = slots.iter().map(|slot| slot.param.write()).collect();
     let mut memories: Vec<_> = slots.iter().map(|slot| lock(&slot.memory)).collect();
     let mut plain = true;
     let mut directions = Vec::with_capacity(slots.len());
-    for (slot, memory) in slots.iter().zip(&mut memories) {
+    for ((slot, p), memory) in slots.iter().zip(&params).zip(&mut memories) {
         let g = grads.get(Id(slot.key)).expect("it was given");
-        let direction = rule.direction(g, &mut memory.state);
+        let direction = rule.direction(p, g, &mut memory.state, at);
         plain &= direction.is_none();
         directions.push(direction.unwrap_or_else(|| g.clone()));
     }
     let states = cell.get().states();
     let updates = params.iter_mut().zip(&directions).zip(&mut memories);
-    let mut updates: Vec<Update> =
-        updates.map(|((p, g), memory)| Update { p, g, state: &mut memory.state[..states] }).collect();
+    // A rule that has fewer of them is told so by the step.
+    let first = |memory: &mut Memory| states.min(memory.state.len());
+    let mut updates: Vec<Update> = updates
+        .map(|((p, g), memory)| {
+            let states = first(memory);
+            Update { p, g, state: &mut memory.state[..states] }
+        })
+        .collect();
     cell.apply_all(&mut updates);
     plain
 }
@@ -248,11 +261,10 @@ fn or_refuse<R: Rule>(outcome: Result<(), String>) {
 }
 
 impl Slot {
-    /// Counts a step and makes the state ready for it.
+    /// Does the gradient fit?
     #[track_caller]
-    fn begin<R: Rule>(&self, rule: &R, grads: &Gradients) -> Moment {
-        let (p, mut memory) = (self.param.tensor(), lock(&self.memory));
-        let g = grads.get(Id(self.key)).expect("it was given");
+    fn check<R: Rule>(&self, grads: &Gradients) {
+        let (p, g) = (self.param.tensor(), grads.get(Id(self.key)).expect("it was given"));
         ensure!(
             g.shape() == p.shape(),
             Shape,
@@ -261,6 +273,12 @@ impl Slot {
             p.shape(),
             g.shape()
         );
+        let (a, b) = (p.device(), g.device());
+        ensure!(a == b, Device, R::NAME, "a parameter on {a} was given a gradient on {b}");
+    }
+    /// Counts a step and makes the state ready for it.
+    fn begin<R: Rule>(&self, rule: &R) -> Moment {
+        let (p, mut memory) = (self.param.tensor(), lock(&self.memory));
         let fresh = memory.prepare(rule, &p);
         memory.step += 1;
         Moment { step: memory.step, fresh }
@@ -278,9 +296,12 @@ impl Slot {
                 "a parameter of {shape} or its state was replaced since the step was recorded: record it again"
             ));
         }
-        if !self.param.write().is_unique() {
+        if !self.param.requires_grad() {
+            return Err(format!("a parameter of {shape} was frozen since the step was recorded: record it again"));
+        }
+        if !self.param.write().is_unique() || !lock(&self.memory).state.iter_mut().all(|s| s.is_unique()) {
             return Err(format!(
-                "the value of a parameter of {shape} is held elsewhere, and a replay would change it: drop or copy it"
+                "the value of a parameter of {shape} or its state is held elsewhere, and a replay would change it: drop or copy it"
             ));
         }
         Ok(())

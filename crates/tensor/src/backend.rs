@@ -1,8 +1,8 @@
 //! What a device must be able to do.
 //!
-//! The **required** methods are enough to run everything. They are what cannot be composed of each other: so is what
-//! pooling and interpolation do to planes. The **provided** ones are fused kernels: they answer `None` unless a backend
-//! has one, and the op then composes the required ones, on the same device. Shapes, dtypes and indices have been checked
+//! The **required** methods are enough to run everything but quantised weights, whose formats a device that is not the host has to
+//! know ([`dequantize`](Backend::dequantize)). The **provided** ones are fused kernels: they answer `None` unless a backend has
+//! one, and the op then composes the required ones, on the same device. Shapes, dtypes and indices have been checked
 //! by the op before a backend is called (but for indices that it [checks later](Backend::checks_later)), inputs live on
 //! this device, and every input may have any strides.
 
@@ -562,10 +562,15 @@ pub trait Backend: Send + Sync + 'static {
     fn optimizer_step(&self, step: &OptimizerStep, p: &mut Tensor, g: &Tensor, state: &mut [Tensor]) -> bool {
         false
     }
-    /// The same step of many parameters, each as for [`optimizer_step`](Backend::optimizer_step); all of one dtype.
-    fn optimizer_steps(&self, step: &StepCell, updates: &mut [Update]) -> bool {
+    /// Provided, one after another: the same step of many parameters, each as for [`optimizer_step`](Backend::optimizer_step); all of
+    /// one dtype.
+    fn optimizer_steps(&self, step: &StepCell, updates: &mut [Update]) {
         let step = step.get();
-        updates.iter_mut().all(|u| self.optimizer_step(&step, u.p, u.g, u.state))
+        for u in updates {
+            if !self.optimizer_step(&step, u.p, u.g, u.state) {
+                step.composed(u.p, u.g, u.state);
+            }
+        }
     }
     /// The 2-norm of all elements of row-major float tensors of one dtype, as one vector: a scalar (f64) that does not
     /// overflow where a square would.

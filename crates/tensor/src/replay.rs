@@ -13,8 +13,11 @@ use crate::random::{RngState, reserve, rng_state, with_seed};
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 
-/// What the host has to do before a replay.
-type Hook = Box<dyn FnMut() + Send>;
+/// What the host has to do before a replay: what may refuse it and changes nothing that lasts, and then what counts it.
+struct Hook {
+    prepare: Box<dyn FnMut() + Send>,
+    count: Box<dyn FnMut() + Send>,
+}
 
 thread_local! {
     /// The seed of the recording that this thread makes.
@@ -27,11 +30,15 @@ pub fn seed() -> Option<u64> {
     SEED.get()
 }
 
-/// While a step is recorded: `hook` runs before each replay, as the code around it runs before the launches now. If it
-/// panics, there is no replay.
-pub fn before_each(hook: impl FnMut() + Send + 'static) {
-    debug_assert!(seed().is_some(), "nothing is being recorded");
-    HOOKS.with_borrow_mut(|hooks| hooks.push(Box::new(hook)));
+/// While a step is recorded: `prepare` runs before each replay, as the code around it runs before the launches now. If it
+/// panics, there is no replay, and nothing may have changed for good; `count` follows when nobody has refused.
+///
+/// # Panics
+/// If nothing is being recorded.
+#[track_caller]
+pub fn before_each(prepare: impl FnMut() + Send + 'static, count: impl FnMut() + Send + 'static) {
+    ensure!(seed().is_some(), Value, "before_each", "no step is being recorded");
+    HOOKS.with_borrow_mut(|hooks| hooks.push(Hook { prepare: Box::new(prepare), count: Box::new(count) }));
 }
 
 /// The host's part of a recorded step.
@@ -68,9 +75,13 @@ impl Recording {
     pub fn reserve(&self) -> RngState {
         reserve(self.streams)
     }
-    /// Brings the host's state to where the next replay has to find it.
-    pub fn advance(&mut self) {
-        self.hooks.iter_mut().for_each(|hook| hook());
+    /// Brings what kernels are told to where the next replay has to find it; a panic, with nothing changed, if there cannot be one.
+    pub fn prepare(&mut self) {
+        self.hooks.iter_mut().for_each(|hook| (hook.prepare)());
+    }
+    /// There will be one: counts it.
+    pub fn count(&mut self) {
+        self.hooks.iter_mut().for_each(|hook| (hook.count)());
     }
 }
 
@@ -90,13 +101,18 @@ mod tests {
                 assert!(seed().is_some());
                 Tensor::rand(3);
                 Tensor::randn(2);
-                before_each(move || {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                });
+                before_each(
+                    || (),
+                    move || {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    },
+                );
             });
             assert!(seed().is_none());
             assert_eq!(rng_state(), RngState { seed: 5, offset: 0 });
-            recording.advance();
+            recording.prepare();
+            assert_eq!(count.load(Ordering::Relaxed), 0);
+            recording.count();
             assert_eq!(recording.reserve(), RngState { seed: 5, offset: 0 });
             assert_eq!(recording.reserve(), RngState { seed: 5, offset: 2 });
         });
@@ -111,6 +127,8 @@ mod tests {
             "record: the step sets the random generator's state: do that between the replays"
         );
         assert!(error(|| drop(record(|| ()))).contains("cannot record another one"));
+        let outside = catch(|| before_each(|| (), || ())).expect_err("an error").to_string();
+        assert_eq!(outside, "before_each: no step is being recorded");
         assert!(seed().is_none());
     }
 }

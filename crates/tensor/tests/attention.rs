@@ -83,6 +83,7 @@ fn causal_with_an_offset_is_the_last_rows_of_a_longer_sequence() {
     let mask = |window| causal_mask(2, 3, 1, window, &Device::default()).to_vec::<bool>();
     assert_eq!(mask(None), [true, true, false, true, true, true]);
     assert_eq!(mask(Some(2)), [true, true, false, false, true, true]);
+    assert_eq!(mask(Some(usize::MAX)), mask(None));
     assert_eq!(mask(Some(1)), [false, true, false, false, false, true]);
 }
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # On a machine with a card: bash run.sh tests, then bash run.sh benches [GROUP…]. Leaves report.md, the raw results and the logs
 # in $OUT, or in results beside this script; a second call adds to the first one's report. Every part has a time limit, none
-# stops the others, and a call takes no longer than $LIMIT seconds.
+# stops the others; with LIMIT=N a call takes no longer than N seconds.
 set -u
 cd "$(dirname "$0")" || exit 2
 here=$PWD
 out=${OUT:-$here/results}
-limit=${LIMIT:-570}
+limit=${LIMIT:-86400}
 report=$out/report.md
 logs=$here/logs
 failed=0
@@ -53,7 +53,7 @@ tests() {
   done
   if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck; do
-      for name in matmul attention fused ladder required; do
+      for name in matmul matmul_wgmma attention recurrent conv pool fused optimizer graph ladder required; do
         part "$tool $name" 120 'SUMMARY' compute-sanitizer --tool $tool --error-exitcode 9 "tests/$name" --test-threads 1
       done
     done

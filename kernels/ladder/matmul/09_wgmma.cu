@@ -24,6 +24,8 @@ struct Memory {
 extern "C" __global__ void __launch_bounds__(THREADS) matmul(
         const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, f32* c, int m, int n, int k) {
     DYNAMIC_SHARED(Memory, memory);
+    // Panels are swizzled by their addresses; elsewhere products would be silently wrong.
+    if (shared_address(memory) % 1024 != 0) __trap();
     int i0 = blockIdx.x * ROWS, j0 = blockIdx.y * COLUMNS, warp = threadIdx.x / 32, lane = lane_id();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < STAGES; stage++) mbarrier_init(&memory->full[stage], 1);

@@ -219,11 +219,10 @@ fn dims(x: &Tensor) -> [usize; 4] {
     x.dims_of("attention")
 }
 
-/// Of the two products forward; half of them if causal.
+/// Of the two products forward, as far as queries see keys.
 pub fn flops(q: &Tensor, v: &Tensor, args: &AttentionArgs) -> f64 {
     let ([b, h, tq, d], [_, _, tk, dv]) = (dims(q), dims(v));
-    let share = if args.causal.is_some() { 0.5 } else { 1.0 };
-    2.0 * share * (b * h * tq * tk) as f64 * (d + dv) as f64
+    2.0 * (b * h * tq) as f64 * args.keys_seen(tk) * (d + dv) as f64
 }
 
 /// See [`Backend::attention`](ferrograd_tensor::backend::Backend::attention).

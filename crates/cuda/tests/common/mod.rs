@@ -53,12 +53,16 @@ pub fn close(what: &str, got: &Tensor, want: &Tensor, roundings: f64) {
 }
 
 /// What the emulator has counted under this name; nothing on a real card.
+#[track_caller]
 pub fn counted(name: &str) -> Option<usize> {
     // SAFETY: the driver is loaded already; only the emulator exports these functions, which have this type.
-    unsafe {
+    let count = unsafe {
         let driver = libloading::Library::new("libcuda.so.1").expect("the driver");
         driver.get::<extern "C" fn() -> usize>(name.as_bytes()).map(|count| count()).ok()
-    }
+    };
+    // `cargo xtask test-cuda` gives the emulator a schedule.
+    assert!(count.is_some() || std::env::var_os("FERROGRAD_EMULATOR_SEED").is_none(), "the emulator has no {name}");
+    count
 }
 
 /// Each test uses the part it needs: none of this is dead code where it is included.

@@ -28,11 +28,10 @@ fn recurrent_flops(x: &Tensor, weights: &RecurrentWeights<Tensor>) -> f64 {
     2.0 * x.dim(0) as f64 * x.dim(1) as f64 * (weights.w_ih.numel() + weights.w_hh.numel()) as f64
 }
 
-/// Two products of `[Tq, Tk]` with the head dimension; half of it if causal.
+/// Two products of `[Tq, Tk]` with the head dimension, as far as queries see keys.
 fn attention_flops(q: &Tensor, k: &Tensor, v: &Tensor, args: &AttentionArgs) -> f64 {
-    let pairs = (q.numel() / q.dim(-1).max(1) * k.dim(-2)) as f64;
-    let share = if args.causal.is_some() { 0.5 } else { 1.0 };
-    2.0 * pairs * share * (q.dim(-1) + v.dim(-1)) as f64
+    let (queries, keys) = ((q.numel() / q.dim(-1).max(1)) as f64, k.dim(-2));
+    2.0 * queries * args.keys_seen(keys) * (q.dim(-1) + v.dim(-1)) as f64
 }
 
 impl Backend for CpuBackend {

@@ -51,6 +51,14 @@ pub struct AttentionArgs {
     pub dropout: Option<DropoutStream>,
 }
 
+impl AttentionArgs {
+    /// How many of `tk` keys a query sees, about and on average: half of them if attention is causal, and no more than the window.
+    pub fn keys_seen(&self, tk: usize) -> f64 {
+        let seen = tk as f64 * if self.causal.is_some() { 0.5 } else { 1.0 };
+        self.window.map_or(seen, |window| seen.min(window as f64))
+    }
+}
+
 /// What [`Tensor::attention_backward`] returns.
 pub struct AttentionGradients {
     /// `[B, H, Tq, D]`, the queries' dtype.
@@ -70,8 +78,10 @@ pub fn causal_mask(tq: usize, tk: usize, offset: usize, window: Option<usize>, d
     let (keys, last) = (count(tk), count(tq).add_scalar(offset as f64).reshape([tq, 1]));
     let seen = keys.le(&last);
     match window {
-        Some(window) => seen.logical_and(&keys.add_scalar(window as f64).gt(&last)),
-        None => seen,
+        Some(window) if window <= offset.saturating_add(tq) => {
+            seen.logical_and(&keys.add_scalar(window as f64).gt(&last))
+        }
+        _ => seen,
     }
 }
 

@@ -292,6 +292,9 @@ pub struct Update<'a> {
     pub state: &'a mut [Tensor],
 }
 
+/// Updates that are made together: no more half-typed parameters than these are there in f32 at a time.
+const TOGETHER: usize = 64;
+
 /// A step whose numbers may be other ones when it is [replayed](crate::replay): whoever has a clone can set them.
 #[derive(Clone, Debug)]
 pub struct StepCell(Arc<Mutex<OptimizerStep>>);
@@ -318,6 +321,11 @@ impl StepCell {
     pub fn apply_all(&self, updates: &mut [Update]) {
         let step = self.get();
         updates.iter().for_each(|update| step.check(update));
+        updates.chunks_mut(TOGETHER).for_each(|some| self.apply_some(some));
+    }
+
+    #[track_caller]
+    fn apply_some(&self, updates: &mut [Update]) {
         let accumulator = |u: &Update| u.p.dtype().accumulator();
         let gradients: Vec<Tensor> = updates.iter().map(|u| u.g.to_dtype(accumulator(u)).contiguous()).collect();
         // Half types are computed in f32.
@@ -334,9 +342,7 @@ impl StepCell {
             let (dtype, device) = (first.p.dtype(), first.p.device());
             let like = |u: &Update| u.p.dtype() == dtype && u.p.device() == device;
             let (mut alike, rest): (Vec<Update>, _) = ready.into_iter().partition(like);
-            if !device.backend().optimizer_steps(self, &mut alike) {
-                alike.iter_mut().for_each(|u| step.composed(u.p, u.g, u.state));
-            }
+            device.backend().optimizer_steps(self, &mut alike);
             ready = rest;
         }
         for (u, wide) in updates.iter_mut().zip(wide) {
