@@ -118,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (needs_mask(a)) mask<false>(s, a, at, first, j);
         if (needs_hiding(a, first, WARP_ROWS, j, COLUMNS)) hide<false>(s, a, first, j);
         running.online_softmax(s, Real(a.factor));
-        if (a.kept != 0) drop(s, kept<false>(a, at, first, j));
+        if (a.kept != 0) drop(s, kept<false>(a, a.random.now(), at, first, j));
         multiply_weights(running.o, s, values);
     }
     cp_async_wait_all();

@@ -129,18 +129,18 @@ __device__ __forceinline__ bool needs_hiding(const Attention& a, int i, int quer
 // ---- dropout ------------------------------------------------------------------------------------------------------
 
 // Which weights are kept, a bit for each: number e of [f][n] is bit (f · COLUMNS / 8 + n) · 4 + e. Weight w of `[B, H, Tq, Tk]` is,
-// if word w of the random stream is small enough.
-template <bool TRANSPOSED> __device__ __forceinline__ u64 kept(const Attention& a, const Place& at, int i, int j) {
+// if word w of the random stream is small enough. The stream is `a.random`, or what that is now: which of them takes fewer registers
+// depends on the kernel.
+template <bool TRANSPOSED> __device__ __forceinline__ u64 kept(const Attention& a, const RandomStream& random, const Place& at, int i, int j) {
     constexpr int NUMBERS = FRAGMENTS * COLUMNS / 2;
     static_assert(NUMBERS <= 64, "a bit for each");
-    RandomStream random = a.random.now();
     u64 bits = 0, matrix = (u64)at.batch * a.heads + at.head;
 #pragma unroll 1
     for (int b = 0; b < NUMBERS; b++) {
         int f = b / 4 / (COLUMNS / 8), n = b / 4 % (COLUMNS / 8);
         int query = i + query_of<TRANSPOSED>(f, n, b % 4), key = j + key_of<TRANSPOSED>(f, n, b % 4);
         u64 weight = (matrix * a.tq + query) * a.tk + key;
-        Words words = philox(random, weight / 4);
+        Words words = philox(random.now(), weight / 4);
         u32 low = weight & 1 ? words.at[1] : words.at[0], high = weight & 1 ? words.at[3] : words.at[2];
         bits |= (u64)((weight & 2 ? high : low) < a.threshold) << b;
     }

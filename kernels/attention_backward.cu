@@ -125,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         multiply_rows(ds, x2, y1 + COLUMNS * HEAD);
         if (needs_mask(a)) mask<false>(p, a, at, first, j);
         if (needs_hiding(a, first, WARP_ROWS, j, COLUMNS)) hide<false>(p, a, first, j);
-        gradients(p, ds, a, a.kept != 0 ? kept<false>(a, at, first, j) : 0, [&](int f, int, int e) { return rows[f][e / 2]; });
+        gradients(p, ds, a, a.kept != 0 ? kept<false>(a, a.random, at, first, j) : 0, [&](int f, int, int e) { return rows[f][e / 2]; });
         if (d_mask) store_mask(d_mask, ds, a, at, first, j);
         multiply_weights(sums, ds, y1);
     }
@@ -169,7 +169,7 @@ __device__ __forceinline__ void backward_keys(TYPE* x1, const Operands& x, const
         if (KEYS) multiply_rows(ds, x2, y2);
         if (needs_mask(a)) mask<true>(p, a, of, of.row, j);
         if (needs_hiding(a, of.row, COLUMNS, j, WARP_ROWS)) hide<true>(p, a, of.row, j);
-        gradients(p, ds, a, a.kept != 0 ? kept<true>(a, of, of.row, j) : 0, [&](int, int n, int e) { return rows[column_of(n, e)]; });
+        gradients(p, ds, a, a.kept != 0 ? kept<true>(a, a.random, of, of.row, j) : 0, [&](int, int n, int e) { return rows[column_of(n, e)]; });
         if (VALUES) multiply_weights(of_values, p, y2);
         if (KEYS) multiply_weights(of_keys, ds, y1);
     }
