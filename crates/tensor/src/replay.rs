@@ -3,7 +3,7 @@
 //! A replay runs the kernels that were recorded, and no Rust. Whatever the host told a kernel while the step was recorded, it
 //! is told at every replay. Three things must change all the same, and are arranged for here:
 //!
-//! - **random numbers**: the recording has a generator of its own, whose [seed](seed) no other has. A backend that sees it in
+//! - **random numbers**: the recording has a generator of its own, whose [`seed`] no other has. A backend that sees it in
 //!   a recorded launch has the kernel draw from where the program's generator is at the replay ([`Recording::reserve`]);
 //! - **the numbers of an optimiser**: a [`StepCell`](crate::ops::optimizer::StepCell), which the backend reads before a replay;
 //! - **the host's own state**, such as how many steps an optimiser has made: [`before_each`] says what to do with it.
