@@ -25,6 +25,10 @@ pub fn pack(folder: &Path) -> Outcome {
         run(cargo().args(["build", "--release", "-p", package, "--features", "cuda", "--bin", program]))?;
         copy_stripped(&root().join("target/release").join(program), &folder.join(program))?;
     }
+    let programs = ["tests", "gpt", "ferrograd-bench"];
+    run(Command::new("tar").arg("-C").arg(folder).args(["-cJf"]).arg(folder.join("programs.tar.xz")).args(programs))?;
+    fs::remove_dir_all(folder.join("tests"))?;
+    programs[1..].iter().try_for_each(|program| fs::remove_file(folder.join(program)))?;
     for file in ["torch_cuda.py", "cuda.json"] {
         fs::copy(root().join("benches/peers").join(file), folder.join(file))?;
     }
