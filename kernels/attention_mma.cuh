@@ -4,14 +4,7 @@
 // rows is one operand of the first kind and, read transposed, of the second, so nothing is ever transposed in memory.
 #pragma once
 #include "attention_tiles.cuh"
-
-__device__ __forceinline__ u32 pack(f32 low, f32 high, bf16) { return pack_bf16x2_rn(low, high); }
-__device__ __forceinline__ u32 pack(f32 low, f32 high, f16) { return pack_f16x2_rn(low, high); }
-__device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], bf16) { mma_m16n8k16_bf16(d, a, b); }
-__device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f16) { mma_m16n8k16_f16(d, a, b); }
-
-// Two neighbours, rounded.
-__device__ __forceinline__ void store_pair(TYPE* to, f32 low, f32 high) { *reinterpret_cast<u32*>(to) = pack(low, high, TYPE{}); }
+#include "tensor_core.cuh"
 
 // s += A Bᵀ: this warp's rows of tile a, all rows of tile b.
 __device__ __forceinline__ void multiply_rows(Scores& s, const TYPE* a, const TYPE* b) {

@@ -3,6 +3,7 @@
 #pragma once
 #include "matmul.cuh"
 #include "reduction.cuh"
+#include "tensor_core.cuh"
 
 typedef TYPE T;
 // Numbers in 16 bytes, which is what one copy and one row of `ldmatrix` move.
@@ -10,15 +11,6 @@ constexpr int CHUNK = 16 / sizeof(T);
 // A matrix instruction takes 16 rows of A and 8 columns of B, and two chunks along K. What is called a fragment is 16 rows of either.
 constexpr int FRAGMENT = 16, STEP = 2 * CHUNK;
 constexpr int DEPTH = 2 * STEP, STAGES = 4;
-
-__device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], bf16) { mma_m16n8k16_bf16(d, a, b); }
-__device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f16) { mma_m16n8k16_f16(d, a, b); }
-__device__ __forceinline__ void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f32) { mma_m16n8k8_tf32(d, a, b); }
-
-// Two neighbours, rounded.
-__device__ __forceinline__ void store_pair(bf16* to, f32 low, f32 high) { *reinterpret_cast<u32*>(to) = pack_bf16x2_rn(low, high); }
-__device__ __forceinline__ void store_pair(f16* to, f32 low, f32 high) { *reinterpret_cast<u32*>(to) = pack_f16x2_rn(low, high); }
-__device__ __forceinline__ void store_pair(f32* to, f32 low, f32 high) { *reinterpret_cast<float2*>(to) = make_float2(low, high); }
 
 // A slice of one operand in shared memory: of A its rows, of B its columns (both are called rows), by DEPTH along K. Lines
 // are what is contiguous in global memory: rows, or what several rows have at one place of K.

@@ -13,6 +13,7 @@
 #include "hopper.cuh"
 #include "matmul.cuh"
 #include "reduction.cuh"
+#include "tensor_core.cuh"
 
 // Of K in each place of the ring, and of it in one instruction.
 constexpr int DEPTH = 64, STEP = 16;
@@ -21,9 +22,6 @@ constexpr int DEPTH = 64, STEP = 16;
 constexpr int PANEL = 64 * 64, PANEL_BYTES = 2 * PANEL, LINE_BYTES = 128, GROUP_BYTES = 8 * LINE_BYTES;
 constexpr int WARPGROUP = 128, CONSUMERS = 2, WARPS = 4 * CONSUMERS, THREADS = (1 + CONSUMERS) * WARPGROUP;
 constexpr int ROWS = 64 * CONSUMERS;
-
-__device__ __forceinline__ u32 pack(f32 low, f32 high, bf16) { return pack_bf16x2_rn(low, high); }
-__device__ __forceinline__ u32 pack(f32 low, f32 high, f16) { return pack_f16x2_rn(low, high); }
 
 // d += or = the product of 64 × 16 numbers of A and 16 × N of B.
 #define MULTIPLY(n, count, T)                                                                            \

@@ -44,6 +44,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "recurrence.cuh"
     "reduction.cuh"
     "rows.cuh"
+    "tensor_core.cuh"
     "tensors.cuh"
     "types.cuh"
 };
