@@ -155,11 +155,8 @@ impl Cuda {
         self.refuse_in_capture("download", "`item`, `to_vec` or printing");
         self.bind();
         let mut bytes = vec![0u8; buffer.bytes];
-        if !bytes.is_empty() {
-            // SAFETY: both have as many bytes; they are read after the stream is done.
-            let copied = unsafe { result::memcpy_dtoh_async(&mut bytes[..], buffer.start(), self.stream) };
-            copied.unwrap_or_else(|e| self.broken("download", e));
-        }
+        // SAFETY: both have as many bytes.
+        unsafe { self.fetch(&mut bytes, buffer.start()) };
         self.wait();
         bytes
     }

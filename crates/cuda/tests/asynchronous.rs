@@ -76,6 +76,21 @@ fn replays_and_uploads_do_not_wait() {
 }
 
 #[test]
+fn what_comes_down_is_what_was_computed() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let cuda = Device::cuda(0).expect("a card");
+    // Numbers of 4 bytes in a slot of pinned memory, and in all that are filled at a time.
+    let (slot, all) = (1 << 16, 1 << 20);
+    for n in [0, 1, slot - 1, slot + 1, all, all + 1, 2 * all + slot + 3] {
+        let x = Tensor::arange(0, n, 1i32).to_device(&cuda);
+        let (y, z) = (x.add_scalar(1.0), x.add_scalar(2.0));
+        for (tensor, first) in [(&y, 1), (&z, 2), (&x, 0)] {
+            assert!(tensor.to_vec::<i32>().into_iter().eq(first..first + n), "{n} numbers");
+        }
+    }
+}
+
+#[test]
 fn a_recurrent_network_does_not_wait() {
     let _alone = ONE_AT_A_TIME.lock();
     let cuda = Device::cuda(0).expect("a card");

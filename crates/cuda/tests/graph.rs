@@ -8,7 +8,9 @@ use common::{cuda, there};
 use ferrograd_autograd::{AttentionOptions, Var};
 use ferrograd_cuda::CudaGraph;
 use ferrograd_nn::{BatchNorm1d, Embedding, LayerNorm, Linear, Module, Param, cross_entropy};
-use ferrograd_optim::{Adagrad, Adam, AdamW, Ema, Lion, Muon, Optimizer, ParamGroup, RmsProp, Sgd, clip_grad_norm};
+use ferrograd_optim::{
+    Adadelta, Adagrad, Adam, AdamW, Ema, Lion, Muon, Optimizer, ParamGroup, RmsProp, Sgd, clip_grad_norm,
+};
 use ferrograd_tensor::random::{rng_state, with_seed};
 use ferrograd_tensor::{DType, Device, Tensor, catch};
 
@@ -123,8 +125,10 @@ fn optimizers(params: &[Param]) -> Vec<Box<dyn Optimizer>> {
         Box::new(Adam::new(p()).lr(0.1).amsgrad(true)),
         Box::new(Adagrad::new(p()).lr(0.1).lr_decay(0.1)),
         Box::new(RmsProp::new(p()).lr(0.1).centered(true)),
+        Box::new(Adadelta::new(p()).lr(0.1)),
         Box::new(Lion::new(p()).lr(0.1)),
         Box::new(Muon::new(p()).lr(0.1)),
+        Box::new(Muon::new(p()).lr(0.1).momentum(0.5).nesterov(false)),
     ]
 }
 

@@ -1,11 +1,11 @@
 //! Averaging of weights.
 
 use crate::state::{Reader, count};
+use crate::stepper::{Shared, lock};
 use ferrograd_nn::{Param, StateDict};
 use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 use ferrograd_tensor::{Result, Tensor, ensure, replay};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 /// The exponential moving average of weights, often better than the last weights (B. Polyak, A. Juditsky 1992).
 ///
@@ -28,11 +28,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Ema {
     params: Vec<Param>,
     averages: Vec<Tensor>,
-    decay: f64,
     /// Shared with the replays of recorded steps.
-    updates: Arc<AtomicU64>,
+    progress: Shared<Progress>,
     /// The weights in training, while the averages are in the model.
     training: Option<Vec<Tensor>>,
+}
+
+#[derive(Clone, Copy)]
+struct Progress {
+    decay: f64,
+    updates: u64,
+}
+
+impl Progress {
+    /// `average ← average + (1 − decay)(p − average)`.
+    fn step(self) -> OptimizerStep {
+        OptimizerStep::Lerp { weight: 1.0 - self.decay }
+    }
 }
 
 impl Ema {
@@ -45,7 +57,8 @@ impl Ema {
         let params: Vec<Param> = params.into_iter().collect();
         ensure!(!params.is_empty(), Value, "Ema", "got an empty list of parameters");
         ensure!((0.0..=1.0).contains(&decay), Value, "Ema", "decay must be in [0, 1], got {decay}");
-        Ema { averages: params.iter().map(start).collect(), params, decay, updates: Arc::default(), training: None }
+        let progress = Arc::new(Mutex::new(Progress { decay, updates: 0 }));
+        Ema { averages: params.iter().map(start).collect(), params, progress, training: None }
     }
     /// Takes in the weights as they are now.
     ///
@@ -60,28 +73,25 @@ impl Ema {
                 *average = average.to_device(&p.device());
             }
         }
-        if self.updates() == 0 {
+        let now = *lock(&self.progress);
+        let cell = StepCell::new(now.step());
+        if now.updates == 0 {
             // Not by arithmetic: a + (p − a) may differ from p in the last bit.
             self.averages = self.params.iter().map(start).collect();
         } else {
             let updates = self.averages.iter_mut().zip(&weights);
             let mut updates: Vec<Update> = updates.map(|(p, g)| Update { p, g, state: &mut [] }).collect();
-            StepCell::new(OptimizerStep::Lerp { weight: 1.0 - self.decay }).apply_all(&mut updates);
+            cell.apply_all(&mut updates);
         }
-        self.updates.fetch_add(1, Relaxed);
+        lock(&self.progress).updates += 1;
         if replay::seed().is_some() {
-            let updates = self.updates.clone();
-            replay::before_each(
-                || (),
-                move || {
-                    updates.fetch_add(1, Relaxed);
-                },
-            );
+            let (told, counted) = (self.progress.clone(), self.progress.clone());
+            replay::before_each(move || cell.set(lock(&told).step()), move || lock(&counted).updates += 1);
         }
     }
     /// Number of updates so far.
     pub fn updates(&self) -> u64 {
-        self.updates.load(Relaxed)
+        lock(&self.progress).updates
     }
     /// The averages in the parameters' order.
     pub fn averages(&self) -> &[Tensor] {
@@ -127,7 +137,7 @@ impl Ema {
     pub fn state_dict(&self) -> StateDict {
         let mut out = StateDict::new();
         out.insert("updates", count(self.updates()));
-        out.insert("decay", Tensor::scalar(self.decay));
+        out.insert("decay", Tensor::scalar(lock(&self.progress).decay));
         for (i, average) in self.averages.iter().enumerate() {
             out.insert(format!("average.{i}"), average.clone());
         }
@@ -153,8 +163,7 @@ impl Ema {
         }
         reader.finish()?;
         self.averages.iter_mut().zip(&averages).for_each(|(old, new)| old.assign(new));
-        self.updates.store(updates, Relaxed);
-        self.decay = decay;
+        *lock(&self.progress) = Progress { decay, updates };
         Ok(())
     }
 }

@@ -62,6 +62,69 @@ pub struct Moment {
 ///
 /// What it does is a [direction](Rule::direction), the gradient unless the rule says otherwise, and an elementwise
 /// [step](Rule::step) along it, which many parameters share.
+///
+/// LARS (Y. You, I. Gitman, B. Ginsburg 2017, arXiv:1708.03888) divides each parameter's gradient by its norm and multiplies it
+/// by the parameter's, and then goes along as SGD does:
+///
+/// ```
+/// use ferrograd_nn::Param;
+/// use ferrograd_optim::{Moment, Optimizer, Rule, Stepper};
+/// use ferrograd_tensor::Tensor;
+/// use ferrograd_tensor::ops::optimizer::{OptimizerStep, Sgd};
+///
+/// #[derive(Clone)]
+/// struct LarsRule {
+///     lr: f64,
+///     momentum: f64,
+/// }
+/// type Lars = Stepper<LarsRule>;
+///
+/// impl Default for LarsRule {
+///     fn default() -> Self {
+///         LarsRule { lr: 0.001, momentum: 0.9 }
+///     }
+/// }
+/// impl Rule for LarsRule {
+///     const NAME: &'static str = "LARS";
+///     fn options(&self) -> Vec<(&'static str, f64)> {
+///         vec![("lr", self.lr), ("momentum", self.momentum)]
+///     }
+///     fn set_option(&mut self, name: &str, value: f64) -> Result<(), String> {
+///         match name {
+///             "lr" => self.lr = value,
+///             "momentum" => self.momentum = value,
+///             _ => return Err(format!("no hyperparameter {name:?}: there are lr and momentum")),
+///         }
+///         Ok(())
+///     }
+///     fn check(&self) -> Result<(), String> {
+///         let fine = self.lr >= 0.0 && (0.0..1.0).contains(&self.momentum);
+///         if fine { Ok(()) } else { Err("lr must not be negative, and momentum in [0, 1)".to_string()) }
+///     }
+///     fn state_names(&self) -> Vec<&'static str> {
+///         vec!["momentum_buffer"]
+///     }
+///     fn direction(&self, p: &Tensor, g: &Tensor, _state: &mut [Tensor], _at: Moment) -> Option<Tensor> {
+///         let norm = |x: &Tensor| x.square().sum().sqrt();
+///         Some(g * (norm(p) / (norm(g) + 1e-12)))
+///     }
+///     fn step(&self, at: Moment) -> OptimizerStep {
+///         let &LarsRule { lr, momentum } = self;
+///         let step = Sgd { lr, momentum, dampening: 0.0, weight_decay: 0.0, nesterov: false, first: at.fresh };
+///         OptimizerStep::Sgd(step)
+///     }
+/// }
+///
+/// let p = Param::new(Tensor::new([3.0, -4.0]));
+/// let mut lars = Lars::new([p.clone()]).with_option("lr", 0.5);
+/// for _ in 0..2 {
+///     lars.step(&p.var().square().sum().backward());
+/// }
+/// // Half the norm, 5, along the gradient; then half of 2.5 and 0.9 times the last step.
+/// let want = Tensor::new([3.0, -4.0]) * (1.0 - 0.5 - 0.25 - 0.45);
+/// assert!((p.tensor() - want).abs().max().item::<f64>() < 1e-6);
+/// assert_eq!(lars.state_dict().get("group.0.lr").map(|lr| lr.item::<f64>()), Some(0.5));
+/// ```
 pub trait Rule: Clone + Default + Send + 'static {
     /// Its name.
     const NAME: &'static str;

@@ -14,8 +14,8 @@ pub struct Stepper<R: Rule> {
     groups: Vec<Group<R>>,
 }
 
-/// What a group and its slots share with the replays of recorded steps.
-type Shared<T> = Arc<Mutex<T>>;
+/// What is shared with the replays of recorded steps.
+pub(crate) type Shared<T> = Arc<Mutex<T>>;
 
 struct Group<R> {
     rule: Shared<R>,
@@ -39,7 +39,7 @@ struct Memory {
     state: Vec<Tensor>,
 }
 
-fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -171,8 +171,11 @@ impl<R: Rule> Group<R> {
         let given = |slot: &&Slot| slot.param.requires_grad() && grads.get(Id(slot.key)).is_some();
         // Before any of them is counted.
         self.slots.iter().filter(given).for_each(|slot| slot.check::<R>(grads));
+        let mut slots: Vec<&Slot> = self.slots.iter().filter(given).collect();
+        // Another optimiser that steps some of these at the same time locks them in the same order.
+        slots.sort_by_key(|slot| slot.key);
         let mut moments: Vec<(Moment, Vec<&Slot>)> = Vec::new();
-        for slot in self.slots.iter().filter(given) {
+        for slot in slots {
             let moment = slot.begin(&rule);
             match moments.iter_mut().find(|(m, _)| *m == moment) {
                 Some((_, slots)) => slots.push(slot),

@@ -313,6 +313,30 @@ fn clipping_leaves_other_parameters_and_other_holders_alone() {
 }
 
 #[test]
+fn optimizers_that_share_parameters_do_not_wait_for_each_other_for_ever() {
+    let params: Vec<Param> = (0..8).map(|i| Param::new(noise([2, 2], i))).collect();
+    let train = |params: Vec<Param>| {
+        move || {
+            let zeros = |p: &Param| p.tensor() * 0.0;
+            let grads = with_gradients(&params.iter().map(|p| (p, zeros(p))).collect::<Vec<_>>());
+            let mut sgd = Sgd::new(params).lr(0.1);
+            (0..2000).for_each(|_| sgd.step(&grads));
+        }
+    };
+    let (done, all) = std::sync::mpsc::channel();
+    for params in [params.clone(), params.into_iter().rev().collect()] {
+        let (done, train) = (done.clone(), train(params));
+        std::thread::spawn(move || {
+            train();
+            done.send(()).unwrap();
+        });
+    }
+    for _ in 0..2 {
+        all.recv_timeout(std::time::Duration::from_secs(120)).expect("both come to their end");
+    }
+}
+
+#[test]
 fn averages_are_put_in_and_out() {
     let p = Param::new(Tensor::zeros(2).to_dtype(DType::BF16));
     let mut ema = Ema::new([p.clone()], 0.75);
