@@ -4,13 +4,10 @@ use crate::shell::{Outcome, cargo, root, run};
 use std::path::Path;
 use std::process::Command;
 
-/// Test programs of kernels whose threads, and of calls whose streams, work without waiting for each other: they are run under
-/// several schedules.
-const ASYNCHRONOUS: [&str; 9] =
-    ["asynchronous", "attention", "conv", "graph", "ladder", "matmul", "matmul_wgmma", "recurrent", "tf32"];
-/// Those whose kernels are others on Hopper, which the emulated card is, than on cards before it.
+/// Test programs whose kernels are others on Hopper, which the emulated card is, than on cards before it.
 const PORTABLE: [&str; 2] = ["ladder", "matmul"];
-/// What a schedule leaves to chance comes from a seed, or asynchronous copies are as late as their wait allows.
+/// In what order threads and streams go on that do not wait for each other: as a seed says, or asynchronous copies as late as
+/// their wait allows.
 const SCHEDULES: [&str; 4] = ["1", "2", "3", "lazy"];
 
 /// Builds the emulator and runs its own tests, the backend's, the other crates' suites with a card as the default device, and
@@ -32,10 +29,21 @@ pub fn run_suites(filter: Option<&str>) -> Outcome {
     };
     run(cargo().args(["test", "-p", "ferrograd-cuda-emulator", "--features", "compiler"]).args(filter))?;
     test("9.0", "", &["--tests"])?;
-    let only = |names: &[&'static str]| names.iter().flat_map(|&name| ["--test", name]).collect::<Vec<_>>();
-    SCHEDULES.iter().try_for_each(|schedule| test("9.0", schedule, &only(&ASYNCHRONOUS)))?;
-    ["", "1", "lazy"].iter().try_for_each(|schedule| test("8.0", schedule, &only(&PORTABLE)))?;
+    let own = own_tests()?;
+    let own: Vec<&str> = own.iter().flat_map(|name| ["--test", name]).collect();
+    SCHEDULES.iter().try_for_each(|schedule| test("9.0", schedule, &own))?;
+    let portable = PORTABLE.map(|name| ["--test", name]).concat();
+    ["", "1", "lazy"].iter().try_for_each(|schedule| test("8.0", schedule, &portable))?;
     if filter.is_some() { Ok(()) } else { programs(|command| on_the_card("", command)) }
+}
+
+/// The backend's own test programs, one for each file; the other crates' suites lie deeper.
+fn own_tests() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let files = std::fs::read_dir(root().join("crates/cuda/tests"))?.collect::<Result<Vec<_>, _>>()?;
+    let paths = files.iter().map(|file| file.path()).filter(|path| path.is_file());
+    let mut names: Vec<_> = paths.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string())).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// The examples of a kernel of one's own, of an LSTM and of BERT; a tiny GPT, which has to write on the card what it writes on the
