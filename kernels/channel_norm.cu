@@ -12,7 +12,8 @@
 #include "layout.cuh"
 #include "reduction.cuh"
 
-struct Planes {
+// The planes, and which of them are a set.
+struct Sets {
     i64 size, channels;
     // Neighbouring planes that are a set; 0 where the planes of a channel are.
     i64 together;
@@ -22,7 +23,7 @@ struct Planes {
 
 // Calls y = f(numbers of the plane, inputs) for each element; `of(plane)` looks the numbers up. The last operand of `at` is y.
 template <int N, class X, class OF, class F>
-__device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, const Layout<N + 1>& at, const Planes& planes, OF of, F f) {
+__device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, const Layout<N + 1>& at, const Sets& sets, OF of, F f) {
     constexpr int LENGTH = 16 / sizeof(X);
     for (i64 v = thread_in_grid(); v * LENGTH < at.numel; v += threads_in_grid()) {
         i64 first = v * LENGTH, places[N + 1];
@@ -37,14 +38,14 @@ __device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, co
             at.find(first + (j < count ? j : 0), places);
             for (int o = 0; o < N; o++) in[o].at[j] = from[o][places[o]];
         }
-        i64 plane = at.numel <= 0xffffffffll ? (u32)first / (u32)planes.size : first / planes.size;
-        i64 left = planes.size - (first - plane * planes.size);
+        i64 plane = at.numel <= 0xffffffffll ? (u32)first / (u32)sets.size : first / sets.size;
+        i64 left = sets.size - (first - plane * sets.size);
         auto numbers = of(plane);
 #pragma unroll
         for (int j = 0; j < LENGTH; j++) {
             if (left == 0 && j < count) {
                 numbers = of(++plane);
-                left = planes.size;
+                left = sets.size;
             }
             left--;
             if constexpr (N == 1) out.at[j] = store<X>(f(numbers, load(in[0].at[j])));
@@ -68,24 +69,24 @@ struct Forward { C mean, scale, shift; };
 struct Backward { C mean, rstd, weight, a, b; };
 
 // Weight and bias of each channel: null where there is none.
-extern "C" __global__ void apply(const X* x, X* y, Layout<2> at, Planes planes, const C* mean, const C* rstd, const X* weight, const X* bias) {
+extern "C" __global__ void apply(const X* x, X* y, Layout<2> at, Sets sets, const C* mean, const C* rstd, const X* weight, const X* bias) {
     auto of = [&](i64 plane) {
-        i64 set = planes.set(plane), c = plane % planes.channels;
+        i64 set = sets.set(plane), c = plane % sets.channels;
         C scale = weight ? rstd[set] * load(weight[c]) : rstd[set];
         return Forward{mean[set], scale, bias ? load(bias[c]) : C(0)};
     };
-    each_element<1>({x}, y, at, planes, of, [](const Forward& p, C x) { return (x - p.mean) * p.scale + p.shift; });
+    each_element<1>({x}, y, at, sets, of, [](const Forward& p, C x) { return (x - p.mean) * p.scale + p.shift; });
 }
 
 // `means` are mean(g·w) and mean(g·w·x̂) of each set; null for statistics that did not come from x.
-extern "C" __global__ void backward(const X* x, const X* g, X* dx, Layout<3> at, Planes planes, const C* mean, const C* rstd,
+extern "C" __global__ void backward(const X* x, const X* g, X* dx, Layout<3> at, Sets sets, const C* mean, const C* rstd,
                                     const X* weight, const Two<C>* means) {
     auto of = [&](i64 plane) {
-        i64 set = planes.set(plane);
+        i64 set = sets.set(plane);
         Two<C> m = means ? means[set] : Two<C>{C(0), C(0)};
-        return Backward{mean[set], rstd[set], weight ? load(weight[plane % planes.channels]) : C(1), m.a, m.b};
+        return Backward{mean[set], rstd[set], weight ? load(weight[plane % sets.channels]) : C(1), m.a, m.b};
     };
-    each_element<2>({x, g}, dx, at, planes, of, [](const Backward& p, C x, C g) {
+    each_element<2>({x, g}, dx, at, sets, of, [](const Backward& p, C x, C g) {
         return p.rstd * (g * p.weight - p.a - (x - p.mean) * p.rstd * p.b);
     });
 }

@@ -14,16 +14,16 @@ use ferrograd_tensor::{DType, Tensor};
 /// The same as in `channel_norm.cu`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Planes {
+struct Sets {
     size: i64,
     channels: i64,
     together: i64,
 }
 
-impl Planes {
+impl Sets {
     /// `together`: neighbouring planes that share statistics, or 0 where those of a channel do.
     fn of(x: &Tensor, together: usize) -> Self {
-        Planes { size: x.dims()[2] as i64, channels: x.dims()[1] as i64, together: together as i64 }
+        Sets { size: x.dims()[2] as i64, channels: x.dims()[1] as i64, together: together as i64 }
     }
 }
 
@@ -47,7 +47,7 @@ fn apply(
     let y = cuda.empty(x.shape(), x.dtype());
     let [weight, bias] = [weight, bias].map(|p| p.map(Tensor::contiguous));
     let rest = |a: Arguments| {
-        let a = a.value(Planes::of(x, together)).tensor(mean).tensor(rstd);
+        let a = a.value(Sets::of(x, together)).tensor(mean).tensor(rstd);
         optional(optional(a, weight.as_ref()), bias.as_ref())
     };
     // SAFETY: two operands of one dtype; statistics of each set, parameters of each channel.
@@ -103,7 +103,7 @@ impl Gradient<'_> {
     fn dx(&self, cuda: &'static Cuda, means: Option<&Tensor>, together: usize) -> Tensor {
         let dx = cuda.empty(self.x.shape(), self.x.dtype());
         let rest = |a: Arguments| {
-            let a = a.value(Planes::of(self.x, together)).tensor(&self.mean).tensor(&self.rstd);
+            let a = a.value(Sets::of(self.x, together)).tensor(&self.mean).tensor(&self.rstd);
             optional(optional(a, self.weight.as_ref()), means)
         };
         // SAFETY: three operands of one dtype; statistics and means of each set, a weight of each channel.
