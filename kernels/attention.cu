@@ -91,12 +91,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     attention(Rows q, Rows k, Rows v, Rows out, Real* lse, const Attention a) {
     DYNAMIC_SHARED(TYPE, queries);
     TYPE *keys = queries + ROWS * HEAD, *values = keys + COLUMNS * HEAD;
-    Place at = place<true>(a.heads, a.tq);
+    Place at = place<true>(a, a.heads, a.tq);
     int key_head = at.head / (a.heads / a.key_heads), first = at.row + first_row();
-    int start = first_seen(a, at.row), end = end_seen(a, at.row, ROWS);
+    int start = first_seen(a, at), end = end_seen(a, at);
 
     copy_rows<ROWS>(queries, q.row(at.batch, at.head, at.row), q, a.tq - at.row);
-    copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, start), k, a.tk - start);
+    copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, start), k, at.keys - start);
     Running running;
     running.begin();
 #pragma unroll 1
@@ -104,15 +104,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         // Keys are there for all, and nobody reads the last values any more.
         cp_async_wait_all();
         __syncthreads();
-        copy_rows<COLUMNS>(values, v.row(at.batch, key_head, j), v, a.tk - j);
+        copy_rows<COLUMNS>(values, v.row(at.batch, key_head, j), v, at.keys - j);
         Scores s = {};
         multiply_rows(s, queries, keys);
         // The same the other way round.
         cp_async_wait_all();
         __syncthreads();
-        if (j + COLUMNS < end) copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, j + COLUMNS), k, a.tk - j - COLUMNS);
+        if (j + COLUMNS < end) copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, j + COLUMNS), k, at.keys - j - COLUMNS);
         if (needs_mask(a)) mask<false>(s, a, at, first, j);
-        if (needs_hiding(a, first, WARP_ROWS, j, COLUMNS)) hide<false>(s, a, first, j);
+        if (needs_hiding(a, at, first, WARP_ROWS, j, COLUMNS)) hide<false>(s, a, at, first, j);
         running.online_softmax(s, Real(a.factor));
         if (a.kept != 0) drop(s, kept<false>(a, at, first, j));
         multiply_weights(running.o, s, values);

@@ -8,12 +8,16 @@
 #endif
 
 // The block's place: blocks of neighbouring numbers have rows of the same head, so that what they walk over is in L2.
-struct Place { int batch, head, row; };
+struct Place {
+    int batch, head, row;
+    // The keys of this batch.
+    int keys;
+};
 
 // Long work had better begin early: under causality that of late queries, of early keys.
-template <bool LATE_FIRST> __device__ __forceinline__ Place place(int heads, int time) {
+template <bool LATE_FIRST> __device__ __forceinline__ Place place(const Attention& a, int heads, int time) {
     int tiles = (time + ROWS - 1) / ROWS, head = blockIdx.x / tiles, tile = blockIdx.x % tiles;
-    return {head / heads, head % heads, (LATE_FIRST ? tiles - 1 - tile : tile) * ROWS};
+    return {head / heads, head % heads, (LATE_FIRST ? tiles - 1 - tile : tile) * ROWS, a.keys(head / heads)};
 }
 
 // ---- rows in shared memory    ---------------------------------------------------------------------------------------
@@ -52,14 +56,14 @@ __device__ __forceinline__ void store_rows(const Sums& sums, TYPE* tile, TYPE* t
     }
 }
 
-// The keys that queries i to i + queries − 1 see: from the first, or one in its tile, to before the end.
-__device__ __forceinline__ int first_seen(const Attention& a, int i) {
-    int first = i + a.offset + 1 - a.window;
+// The keys that the block's queries see: from the first, or one in its tile, to before the end.
+__device__ __forceinline__ int first_seen(const Attention& a, const Place& at) {
+    int first = at.row + a.offset + 1 - a.window;
     return first > 0 ? first / COLUMNS * COLUMNS : 0;
 }
-__device__ __forceinline__ int end_seen(const Attention& a, int i, int queries) {
-    int last = min(i + queries, a.tq) - 1;
-    return min(last + a.offset + 1, a.tk);
+__device__ __forceinline__ int end_seen(const Attention& a, const Place& at) {
+    int last = min(at.row + ROWS, a.tq) - 1;
+    return min(last + a.offset + 1, at.keys);
 }
 
 // ---- scores -------------------------------------------------------------------------------------------------------
@@ -93,7 +97,7 @@ __device__ __forceinline__ void mask(Scores& s, const Attention& a, const Place&
 __device__ __forceinline__ bool needs_mask(const Attention& a) { return a.kind != Attention::NONE || a.scale != 1; }
 
 // What lies behind the last query or key, or outside of what a query sees, becomes −∞.
-template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const Attention& a, int i, int j) {
+template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const Attention& a, const Place& at, int i, int j) {
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
@@ -101,12 +105,12 @@ template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 int query = i + query_of<TRANSPOSED>(f, n, e), key = j + key_of<TRANSPOSED>(f, n, e);
-                bool seen = query < a.tq && key < a.tk && key <= query + a.offset && key > query + a.offset - a.window;
+                bool seen = query < a.tq && key < at.keys && key <= query + a.offset && key > query + a.offset - a.window;
                 if (!seen) s[f][n][e] = smallest_of(Real(0));
             }
 }
-__device__ __forceinline__ bool needs_hiding(const Attention& a, int i, int queries, int j, int keys) {
-    return i + queries > a.tq || j + keys > a.tk || j + keys - 1 > i + a.offset || j <= i + queries - 1 + a.offset - a.window;
+__device__ __forceinline__ bool needs_hiding(const Attention& a, const Place& at, int i, int queries, int j, int keys) {
+    return i + queries > a.tq || j + keys > at.keys || j + keys - 1 > i + a.offset || j <= i + queries - 1 + a.offset - a.window;
 }
 
 // ---- dropout ------------------------------------------------------------------------------------------------------

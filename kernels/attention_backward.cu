@@ -94,13 +94,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     attention_backward_queries(Operands x, Rows dq, Real* d_mask, f64 by, const Attention a) {
     DYNAMIC_SHARED(TYPE, x1);
     TYPE *x2 = x1 + ROWS * HEAD, *ring = x2 + ROWS * HEAD;
-    Place at = place<true>(a.heads, a.tq);
+    Place at = place<true>(a, a.heads, a.tq);
     int key_head = at.head / (a.heads / a.key_heads), first = at.row + first_row();
-    int start = first_seen(a, at.row), end = end_seen(a, at.row, ROWS);
+    int start = first_seen(a, at), end = end_seen(a, at);
     auto fetch = [&](int j) {
         TYPE* step = ring + j / COLUMNS % 2 * STEP;
-        copy_rows<COLUMNS>(step, x.y1.row(at.batch, key_head, j), x.y1, a.tk - j);
-        copy_rows<COLUMNS>(step + COLUMNS * HEAD, x.y2.row(at.batch, key_head, j), x.y2, a.tk - j);
+        copy_rows<COLUMNS>(step, x.y1.row(at.batch, key_head, j), x.y1, at.keys - j);
+        copy_rows<COLUMNS>(step + COLUMNS * HEAD, x.y2.row(at.batch, key_head, j), x.y2, at.keys - j);
     };
     copy_rows<ROWS>(x1, x.x1.row(at.batch, at.head, at.row), x.x1, a.tq - at.row);
     copy_rows<ROWS>(x2, x.x2.row(at.batch, at.head, at.row), x.x2, a.tq - at.row);
@@ -124,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         multiply_rows(p, x1, y1);
         multiply_rows(ds, x2, y1 + COLUMNS * HEAD);
         if (needs_mask(a)) mask<false>(p, a, at, first, j);
-        if (needs_hiding(a, first, WARP_ROWS, j, COLUMNS)) hide<false>(p, a, first, j);
+        if (needs_hiding(a, at, first, WARP_ROWS, j, COLUMNS)) hide<false>(p, a, at, first, j);
         gradients(p, ds, a, a.kept != 0 ? kept<false>(a, at, first, j) : 0, [&](int f, int, int e) { return rows[f][e / 2]; });
         if (d_mask) store_mask(d_mask, ds, a, at, first, j);
         multiply_weights(sums, ds, y1);
@@ -139,28 +139,28 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 template <bool KEYS, bool VALUES>
 __device__ __forceinline__ void backward_keys(TYPE* x1, const Operands& x, const Rows& dk, const Rows& dv, Real by, const Attention& a) {
     TYPE *x2 = x1 + ROWS * HEAD, *ring = x2 + ROWS * HEAD;
-    Place at = place<false>(a.key_heads, a.tk);
+    Place at = place<false>(a, a.key_heads, a.tk);
     int group = a.heads / a.key_heads, j = at.row + first_row();
     // Queries before the first that sees any of these keys, and behind the last, do nothing here.
     i64 behind = (i64)at.row + ROWS - 1 + a.window - a.offset;
     int start = max(at.row - a.offset, 0) / COLUMNS * COLUMNS, stop = behind < a.tq ? (int)behind : a.tq;
-    int end = start < stop ? (at.head + 1) * group : 0;
+    int end = start < stop && at.row < at.keys ? (at.head + 1) * group : 0;
     auto fetch = [&](const Place& of, TYPE* to) {
         copy_rows<COLUMNS>(to, x.y1.row(of.batch, of.head, of.row), x.y1, a.tq - of.row);
         copy_rows<COLUMNS>(to + COLUMNS * HEAD, x.y2.row(of.batch, of.head, of.row), x.y2, a.tq - of.row);
         const Statistics* statistics = x.statistics + ((i64)of.batch * a.heads + of.head) * a.tq + of.row;
         copy_statistics(reinterpret_cast<Statistics*>(to + 2 * COLUMNS * HEAD), statistics, a.tq - of.row);
     };
-    copy_rows<ROWS>(x1, x.x1.row(at.batch, at.head, at.row), x.x1, a.tk - at.row);
-    if (KEYS) copy_rows<ROWS>(x2, x.x2.row(at.batch, at.head, at.row), x.x2, a.tk - at.row);
-    Place next = {at.batch, at.head * group, start};
+    copy_rows<ROWS>(x1, x.x1.row(at.batch, at.head, at.row), x.x1, at.keys - at.row);
+    if (KEYS) copy_rows<ROWS>(x2, x.x2.row(at.batch, at.head, at.row), x.x2, at.keys - at.row);
+    Place next = {at.batch, at.head * group, start, at.keys};
     if (next.head < end) fetch(next, ring);
     Sums of_keys = {}, of_values = {};
 #pragma unroll 1
     for (int step = 0; next.head < end; step++) {
         Place of = next;
         next.row += COLUMNS;
-        if (next.row >= stop) next = {at.batch, of.head + 1, start};
+        if (next.row >= stop) next = {at.batch, of.head + 1, start, at.keys};
         cp_async_wait_all();
         __syncthreads();
         if (next.head < end) fetch(next, ring + (step + 1) % 2 * STEP);
@@ -170,7 +170,7 @@ __device__ __forceinline__ void backward_keys(TYPE* x1, const Operands& x, const
         multiply_rows(p, x1, y1);
         if (KEYS) multiply_rows(ds, x2, y2);
         if (needs_mask(a)) mask<true>(p, a, of, of.row, j);
-        if (needs_hiding(a, of.row, COLUMNS, j, WARP_ROWS)) hide<true>(p, a, of.row, j);
+        if (needs_hiding(a, of, of.row, COLUMNS, j, WARP_ROWS)) hide<true>(p, a, of, of.row, j);
         gradients(p, ds, a, a.kept != 0 ? kept<true>(a, of, of.row, j) : 0, [&](int, int n, int e) { return rows[column_of(n, e)]; });
         if (VALUES) multiply_weights(of_values, p, y2);
         if (KEYS) multiply_weights(of_keys, ds, y1);

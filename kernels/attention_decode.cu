@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
     __shared__ Real of_groups[GROUPS][PART];
     i64 row = blockIdx.x / splits;
     int split = blockIdx.x % splits, head = row % a.heads, batch = row / a.heads, key_head = head / (a.heads / a.key_heads);
-    int end = min(a.offset + 1, a.tk), begin = max(a.offset + 1 - a.window, 0), length = (end - begin + splits - 1) / splits;
+    int end = min(a.offset + 1, a.keys(batch)), begin = max(a.offset + 1 - a.window, 0), length = (end - begin + splits - 1) / splits;
     int first = begin + split * length, last = min(first + length, end);
     i64 matrix = batch * a.mask_batch + head * a.mask_head;
     Share own = read(q.row(batch, head, 0), q.width, true);

@@ -18,6 +18,8 @@ struct Attention {
     i32 kind, mask_query, mask_key;
     i64 mask_batch, mask_head;
     const void* mask;
+    // How many keys of each batch are there, if not all are.
+    const i64* key_lengths;
     // Scores are scale · q·k + mask, weights 2^(factor · score − …). Where nothing comes between the two, scale is 1 and
     // factor does both.
     f64 scale, factor;
@@ -25,6 +27,13 @@ struct Attention {
     f64 kept;
     RandomStream random;
     u64 threshold;
+
+    // The keys that are there, of so many.
+    __device__ __forceinline__ i32 keys(int batch) const {
+        if (!key_lengths) return tk;
+        i64 there = key_lengths[batch];
+        return there < 0 ? 0 : there < tk ? (i32)there : tk;
+    }
 };
 
 // `[B, H, T, width]`, rows in runs of memory.

@@ -82,6 +82,10 @@ proptest! {
                 mask_var: (masks & 2 == 2).then(|| x[3].clone()),
                 causal,
                 window: (causal && seed % 2 == 0).then_some(1 + seed as usize % 3),
+                key_lengths: (seed % 3 == 0).then(|| {
+                    let lengths = (0..b as u64).map(|b| ((seed / 7 + 11 * b) % (tk as u64 + 1)) as i64);
+                    Tensor::from_vec(lengths.collect(), b).to_device(&device)
+                }),
                 dropout: if drop { 0.4 } else { 0.0 },
                 ..AttentionOptions::default()
             };
@@ -110,13 +114,14 @@ fn tiny() -> ([Tensor; 4], Tensor) {
 #[test]
 fn first_and_second_derivatives_are_the_differences() {
     let (x, mask) = tiny();
-    for case in 0..5 {
+    for case in 0..6 {
         let f = |x: &[Var]| {
             let options = AttentionOptions {
                 mask: (case == 1).then(|| mask.clone()),
                 mask_var: (case >= 2).then(|| x[3].clone()),
                 causal: case == 3,
                 dropout: if case == 4 { 0.4 } else { 0.0 },
+                key_lengths: (case == 5).then(|| Tensor::new([2i64])),
                 ..AttentionOptions::default()
             };
             with_seed(8, || x[0].scaled_dot_product_attention(&x[1], &x[2], &options))

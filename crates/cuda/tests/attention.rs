@@ -40,8 +40,14 @@ enum Mask {
 impl Case {
     fn new(random: &mut Random, [b, h, hk, tq, tk, d, dv]: Sizes, dtype: DType) -> Case {
         let [q, k, v] = [[b, h, tq, d], [b, hk, tk, d], [b, hk, tk, dv]].map(|shape| random.values(&shape, dtype));
-        let args =
-            AttentionArgs { mask: None, causal: None, window: None, scale: 1.0 / (d as f64).sqrt(), dropout: None };
+        let args = AttentionArgs {
+            mask: None,
+            causal: None,
+            window: None,
+            key_lengths: None,
+            scale: 1.0 / (d as f64).sqrt(),
+            dropout: None,
+        };
         Case { q, k, v, args }
     }
     fn causal(mut self, offset: usize) -> Case {
@@ -50,6 +56,20 @@ impl Case {
     }
     fn window(mut self, window: usize) -> Case {
         self.args.window = Some(window);
+        self
+    }
+    /// Some of each batch's keys, none of the first one's; those behind are no numbers, nor are their values.
+    fn lengths(mut self, random: &mut Random) -> Case {
+        let tk = self.k.dim(2);
+        let lengths: Vec<i64> = (0..self.q.dim(0)).map(|b| random.below(tk + 1) as i64 * b.min(1) as i64).collect();
+        for x in [&mut self.k, &mut self.v] {
+            let [_, h, tk, d]: [usize; 4] = x.dims_of("test");
+            let there = |i: usize| ((i / d % tk) as i64) < lengths[i / (h * tk * d)];
+            let numbers = x.to_f64_vec().into_iter().enumerate();
+            let numbers = numbers.map(|(i, x)| if there(i) { x } else { f64::NAN }).collect::<Vec<_>>();
+            *x = Tensor::from_vec(numbers, x.shape()).to_dtype(x.dtype());
+        }
+        self.args.key_lengths = Some(Tensor::from_vec(lengths, self.q.dim(0)));
         self
     }
     fn dropout(mut self, p: f64) -> Case {
@@ -85,7 +105,8 @@ impl Case {
     }
 
     fn on_the_card(&self) -> Case {
-        let args = AttentionArgs { mask: self.args.mask.as_ref().map(there), ..self.args.clone() };
+        let (mask, key_lengths) = (self.args.mask.as_ref().map(there), self.args.key_lengths.as_ref().map(there));
+        let args = AttentionArgs { mask, key_lengths, ..self.args.clone() };
         Case { q: there(&self.q), k: there(&self.k), v: there(&self.v), args }
     }
     fn in_f64(&self) -> Case {
@@ -98,12 +119,13 @@ impl Case {
         backend.attention(&self.q, &self.k, &self.v, &self.args)
     }
     fn what(&self) -> String {
-        let AttentionArgs { mask, causal, window, dropout, .. } = &self.args;
+        let AttentionArgs { mask, causal, window, key_lengths, dropout, .. } = &self.args;
+        let lengths = key_lengths.as_ref().map(|lengths| lengths.to_vec::<i64>());
         let mask = mask.as_ref().map(|m| (m.dtype(), m.layout().strides.clone()));
         let (q, k, v) = (self.q.shape(), self.k.shape(), self.v.shape());
         let dtype = self.q.dtype();
         format!(
-            "{dtype} {q} × {k}, {v}, mask {mask:?}, causal {causal:?}, window {window:?}, {dropout:?}, {:?}",
+            "{dtype} {q} × {k}, {v}, mask {mask:?}, causal {causal:?}, window {window:?}, lengths {lengths:?}, {dropout:?}, {:?}",
             self.q.layout().strides
         )
     }
@@ -185,10 +207,12 @@ impl Magnitudes {
     /// `dS = P ∘ (M ∘ dO Vᵀ − rowsum(dO ∘ O))` with every term positive, and so on.
     fn of(case: &Case, out: &Tensor, g: &Tensor) -> Magnitudes {
         let Case { q, k, v, args } = case;
+        let number = |x: &Tensor| x.masked_fill(&x.ne(x), 0.0);
+        let (k, v) = (&number(k), &number(v));
         let (causal, causal_offset) = (args.causal.is_some(), args.causal.unwrap_or(0));
         let mask = args.mask.clone();
-        let (window, scale) = (args.window, Some(args.scale));
-        let options = AttentionOptions { mask, causal, causal_offset, window, scale, dropout: None };
+        let (window, scale, key_lengths) = (args.window, Some(args.scale), args.key_lengths.clone());
+        let options = AttentionOptions { mask, causal, causal_offset, window, key_lengths, scale, dropout: None };
         let (h, hk, p) = (q.dim(1), k.dim(1), q.attention_weights(k, &options));
         let of_weights = g.abs().matmul(&repeat(&v.abs(), h).t()).mul_scalar(case.kept());
         let mask = p.mul(&of_weights.add(&g.mul(out).abs().sum_keepdims(-1)));
@@ -307,6 +331,19 @@ fn sliding_windows() {
             let case = Case::new(&mut random, [1, 2, 1, tq, tk, 32, 32], dtype).causal(offset).window(window);
             check_both(&case, &mut random);
             check_both(&case.dropout(0.25).mask(&mut random, Mask::Additive), &mut random);
+        }
+    }
+}
+
+#[test]
+fn keys_of_several_lengths() {
+    let mut random = Random(10);
+    for dtype in FLOATS {
+        for (b, tq, tk) in [(4, 33, 130), (3, 70, 65), (3, 130, 17), (4, 1, 300), (2, 5, 1)] {
+            let case = Case::new(&mut random, [b, 4, 2, tq, tk, 32, 40], dtype).lengths(&mut random);
+            check_both(&case, &mut random);
+            check_both(&case.clone().causal(10).window(30), &mut random);
+            check_both(&case.mask(&mut random, Mask::Boolean).dropout(0.25), &mut random);
         }
     }
 }

@@ -289,6 +289,23 @@ fn attention_that_sees_nothing_is_zero() {
 }
 
 #[test]
+fn lengths_are_padding_at_the_end() {
+    let layer = MultiHeadAttention::new(4, 2);
+    let x = Var::leaf(numbers(&[3, 3, 4], 4));
+    let padding = Tensor::new([[false, false, true], [false, false, false], [true, true, true]]);
+    let lengths = AttentionMasks::new().causal().key_lengths(&Tensor::new([2i64, 3, 0]));
+    let padded = AttentionMasks::new().causal().key_padding_mask(&padding);
+    let [(y, w, g), (z, v, h)] = [lengths, padded].map(|masks| {
+        let (y, w) = layer.forward_with_weights(&x, &x, &x, &masks, AttentionWeights::PerHead);
+        let g = layer.self_attention(&x, &masks).square().sum().backward().wrt(&x).clone();
+        (y, w, g)
+    });
+    for (a, b) in [(y.tensor(), z.tensor()), (w.tensor(), v.tensor()), (&g, &h)] {
+        assert!(a.all_close(b, 1e-6, 1e-6));
+    }
+}
+
+#[test]
 fn float_masks_have_gradients() {
     let layer = MultiHeadAttention::new(4, 2).to_dtype(DType::F64);
     let inputs = [numbers(&[2, 3, 4], 5).to_dtype(DType::F64), numbers(&[2, 3, 3], 6).to_dtype(DType::F64)];

@@ -22,8 +22,14 @@ fn mask(kind: usize, dims: [usize; 4], broadcast: usize, seed: u64) -> Option<Te
     }
 }
 
+/// Some of `tk` keys for each batch.
+fn lengths(b: usize, tk: usize, seed: u64) -> Tensor {
+    Tensor::from_vec((0..b as u64).map(|b| ((seed / 7 + 11 * b) % (tk as u64 + 1)) as i64).collect(), b)
+}
+
 fn to_plain(options: &AttentionOptions) -> AttentionOptions {
-    AttentionOptions { mask: options.mask.as_ref().map(|m| m.to_device(&plain())), ..options.clone() }
+    let there = |x: &Option<Tensor>| x.as_ref().map(|x| x.to_device(&plain()));
+    AttentionOptions { mask: there(&options.mask), key_lengths: there(&options.key_lengths), ..options.clone() }
 }
 
 proptest! {
@@ -45,6 +51,7 @@ proptest! {
             causal,
             causal_offset: offset,
             window: (causal && seed % 2 == 0).then_some(1 + seed as usize % 3),
+            key_lengths: (seed % 3 == 0).then(|| lengths(b, tk, seed)),
             scale: scale.then_some(0.7),
             dropout: drop.then_some(DropoutStream { p: 0.3, state: RngState { seed, offset: 5 } }),
         };
@@ -98,6 +105,30 @@ fn a_window_is_a_mask_of_the_last_keys() {
 }
 
 #[test]
+fn padding_behind_the_keys_is_not_looked_at() {
+    let nan = |x: &Tensor, from: usize| {
+        let [b, h, t, d]: [usize; 4] = x.dims_of("test");
+        let padding = Tensor::full([b, h, t - from, d], f64::NAN).to_dtype(x.dtype());
+        Tensor::cat(&[&x.narrow(2, 0, from), &padding], 2)
+    };
+    let [q, k, v] = [5, 6, 7].map(|seed| values([1, 2, 700, 4], DType::F64, seed));
+    for length in [0, 1, 300, 699] {
+        let options = AttentionOptions { key_lengths: Some(Tensor::new([length as i64])), ..Default::default() };
+        let want = AttentionOptions::default();
+        let want = q.scaled_dot_product_attention(&k.narrow(2, 0, length), &v.narrow(2, 0, length), &want);
+        let padded = [&k, &v].map(|x| nan(x, length));
+        let (got, lse) = q.attention_forward(&padded[0], &padded[1], &options);
+        assert!(distance(&got, &want) < 1e-14, "{length}");
+        let found = q.attention_backward(&padded[0], &padded[1], &options, (&got, &lse), &q, false);
+        let Some(found) = found else { continue };
+        for gradient in [&found.key, &found.value] {
+            assert!(gradient.narrow(2, length, 700 - length).eq_scalar(0.0).all().item::<bool>(), "{length}");
+        }
+        assert!(found.query.is_finite().all().item::<bool>(), "{length}");
+    }
+}
+
+#[test]
 fn dropout_keeps_the_expectation_and_depends_on_its_stream_alone() {
     // Equal scores and values of one: an output is the share of its 400 weights that survived, over 0.75.
     let (q, k, v) = (Tensor::zeros([1, 1, 300, 4]), Tensor::zeros([1, 1, 400, 4]), Tensor::ones([1, 1, 400, 1]));
@@ -138,6 +169,14 @@ fn errors_name_the_rule() {
         (
             run(&q, &k, &k, &AttentionOptions { mask: Some(Tensor::new([1i64])), ..plain.clone() }),
             "the mask must be bool (true = may attend) or float (added), got i64",
+        ),
+        (
+            run(&q, &k, &k, &AttentionOptions { key_lengths: Some(Tensor::new([1i64])), ..plain.clone() }),
+            "the keys' lengths must be one for each batch, [2], got [1]",
+        ),
+        (
+            run(&q, &k, &k, &AttentionOptions { key_lengths: Some(Tensor::new([1.0, 2.0])), ..plain.clone() }),
+            "the keys' lengths must be integers, got f64",
         ),
         (
             run(&q, &k, &k, &AttentionOptions { window: Some(2), ..plain.clone() }),

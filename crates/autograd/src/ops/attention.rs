@@ -3,7 +3,7 @@
 use super::cast::promote;
 use super::composition::backward_of_composed;
 use crate::{Function, Saved, Var, autocast};
-use ferrograd_tensor::ops::attention::{AttentionOptions as Resolved, DropoutStream, causal_mask};
+use ferrograd_tensor::ops::attention::{AttentionOptions as Resolved, DropoutStream, causal_mask, padding};
 use ferrograd_tensor::random::{reserve, with_rng_state};
 use ferrograd_tensor::{DType, Tensor, ensure};
 
@@ -24,6 +24,9 @@ pub struct AttentionOptions {
     /// With `causal`: a query sees that many keys at most, the last ones that causality leaves it (a sliding window: Beltagy et al.
     /// 2020): `j > i + causal_offset − window`. What lies before is not even looked at.
     pub window: Option<usize>,
+    /// `[B]`, integers: how many of its keys each batch has, if they are not all there. What lies behind is padding that nobody
+    /// looks at, whatever it holds; unlike that of a mask, its part of the work is not done.
+    pub key_lengths: Option<Tensor>,
     /// The scores' factor; `1/√D` if `None`.
     pub scale: Option<f64>,
     /// The probability with which a weight is dropped; kept ones are divided by `1 − dropout`. Always active: layers set
@@ -56,7 +59,8 @@ impl AttentionOptions {
         };
         let dropout = (self.dropout > 0.0).then(|| DropoutStream { p: self.dropout, state: reserve(1) });
         let Self { causal, causal_offset, window, scale, .. } = *self;
-        (Resolved { mask, causal, causal_offset, window, scale, dropout }, mask_var)
+        let key_lengths = self.key_lengths.clone();
+        (Resolved { mask, causal, causal_offset, window, key_lengths, scale, dropout }, mask_var)
     }
 }
 
@@ -95,9 +99,14 @@ impl Function for Attention {
         gradients.into_iter().take(x.len()).map(|g| g.map(Var::constant)).collect()
     }
     fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {
+        // Not even weights of 0 make a number of whatever padding may be.
+        let there = |x: &Var| match &self.0.key_lengths {
+            Some(lengths) => x.masked_fill(&padding(lengths, x.dim(2)), 0.0),
+            None => x.clone(),
+        };
         let out = autocast(DType::F32, || {
-            let p = weights(&x[0], &x[1], &self.0, x.get(3));
-            p.matmul(&repeat_heads(&x[2].to_dtype(p.dtype()), x[0].dim(1)))
+            let p = weights(&x[0], &there(&x[1]), &self.0, x.get(3));
+            p.matmul(&repeat_heads(&there(&x[2]).to_dtype(p.dtype()), x[0].dim(1)))
         });
         Some(vec![out.to_dtype(x[0].dtype())])
     }
@@ -132,6 +141,9 @@ fn weights(q: &Var, k: &Var, options: &Resolved, mask: Option<&Var>) -> Var {
     if options.causal {
         let hidden = causal_mask(tq, tk, options.causal_offset, options.window, &q.device()).logical_not();
         s = s.masked_fill(&hidden, f64::NEG_INFINITY);
+    }
+    if let Some(lengths) = &options.key_lengths {
+        s = s.masked_fill(&padding(lengths, tk).t(), f64::NEG_INFINITY);
     }
     // Softmax does not change with a shift, so the shift is a constant. A query that may attend to nothing has the
     // weights e^(−∞) = 0; its sum, 0, is replaced by 1.

@@ -31,8 +31,8 @@ const MIN_TASKS: usize = 16;
 /// m' = max(m, max s),   l' = e^(m - m') l + Σ e^(s - m'),   O' = e^(m - m') O + e^(s - m') V
 /// ```
 ///
-/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality or a padding
-/// mask rules out entirely are skipped.
+/// and `O / l` is the answer (Milakov & Gimelshein 2018; Dao et al. 2022; Dao 2023). Tiles that causality, the keys' number
+/// or a padding mask rule out entirely are skipped.
 ///
 /// A query that may attend to nothing (every key masked, or `Tk = 0`) gives **zeros**, `lse = -∞` and zero gradients,
 /// not NaN. NaN in the inputs comes out as NaN. The result does not depend on the number of threads.
@@ -78,7 +78,7 @@ impl<T: AttentionElement> KeyTiles<T> {
         if blocks.len() < 2 {
             return KeyTiles { first: 0, tiles: Vec::new() };
         }
-        let seen = || blocks.iter().map(|rows| args.visible_to_any(rows));
+        let seen = || blocks.iter().map(|rows| args.visible_to_any(b, rows));
         let end = seen().map(|keys| keys.end).max().unwrap_or(0);
         let first = seen().map(|keys| keys.start).min().unwrap_or(0) / TILE_K * TILE_K;
         let tile = |j: usize| {
@@ -115,7 +115,7 @@ fn forward_block<T: AttentionElement>(
             let (s, l) = rest.split_at_mut(count * TILE_K);
             o.fill(T::Acc::zero());
             l.fill(T::Acc::zero());
-            let Range { start, end } = args.visible_to_any(rows);
+            let Range { start, end } = args.visible_to_any(b, rows);
             for j in (start / TILE_K * TILE_K..end).step_by(TILE_K) {
                 let n = TILE_K.min(end - j);
                 if args.tile_is_masked(b, hk, rows, j, n) {
@@ -179,7 +179,7 @@ fn forward_tile<T: AttentionElement>(
     let mut keep = [true; TILE_K];
     for (x, r) in rows.clone().enumerate() {
         let (h, i) = args.head_and_query(hk, r);
-        let (seen, row) = (args.visible_in(i, j, n), &mut s[x * width..][..n]);
+        let (seen, row) = (args.visible_in((b, i), j, n), &mut s[x * width..][..n]);
         row[..seen.start].fill(T::Acc::zero());
         row[seen.end..].fill(T::Acc::zero());
         let (j, row) = (j + seen.start, &mut row[seen]);

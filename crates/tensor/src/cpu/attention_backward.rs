@@ -205,7 +205,7 @@ fn backward_tiles<T: AttentionElement>(
             let (grad, rooms) = rest.split_at_mut(tallest * dv);
             let (p_room, ds_room) = rooms.split_at_mut(room);
             for rows in blocks {
-                let seen = args.visible_to_any(rows);
+                let seen = args.visible_to_any(b, rows);
                 let n = n.min(seen.end.saturating_sub(j));
                 if n == 0 || seen.start >= j + n || args.tile_is_masked(b, hk, rows, j, n) {
                     continue;
@@ -247,7 +247,7 @@ fn score_gradients<T: AttentionElement>(
         let (h, i) = args.head_and_query(hk, r);
         let at = (b * heads + h) * tq + i;
         let (lse, delta) = (saved.lse[at], saved.delta[at]);
-        let seen = if lse == T::Acc::neg_infinity() { 0..0 } else { args.visible_in(i, j, n) };
+        let seen = if lse == T::Acc::neg_infinity() { 0..0 } else { args.visible_in((b, i), j, n) };
         let [p, ds] = [&mut *p, &mut *ds].map(|tile| {
             let row = &mut tile[x * width..][..n];
             row[..seen.start].fill(T::Acc::zero());

@@ -54,6 +54,10 @@ fn with_args<T: AttentionElement, R>(
         }
         Some(mask) => Some(AttentionMask::Additive(operand(mask))),
     };
+    let key_lengths = args.key_lengths.as_ref().map(|lengths| {
+        let there = lengths.to_vec::<i64>().into_iter().map(|n| n.clamp(0, tk as i64) as usize);
+        there.collect::<Vec<_>>()
+    });
     f(&Attention {
         shape,
         q: operand(q),
@@ -62,6 +66,7 @@ fn with_args<T: AttentionElement, R>(
         scale: NumCast::from(args.scale).expect("an f64 converts to every float"),
         causal: args.causal.map(|n| n as isize),
         window: args.window,
+        key_lengths: key_lengths.as_deref(),
         mask,
         dropout: args.dropout.as_ref().map(|stream| AttentionDropout { p: stream.p, mask: stream }),
     })

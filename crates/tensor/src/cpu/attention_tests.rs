@@ -89,6 +89,7 @@ struct Case {
     boolean: Option<Array<bool>>,
     causal: Option<isize>,
     window: Option<usize>,
+    key_lengths: Option<Vec<usize>>,
     dropout: Option<(f64, u64)>,
     grad: Array<f64>,
     /// The order in memory of the results: `[B, T, H, D]`.
@@ -137,6 +138,7 @@ impl Case {
             },
             causal: (options & 1 == 1).then(|| rng.below(5) as isize - 1),
             window: (options & 1 == 1 && rng.below(2) == 0).then(|| 1 + rng.below(tk + 2)),
+            key_lengths: (rng.below(3) == 0).then(|| (0..b).map(|_| rng.below(tk + 1)).collect()),
             dropout: (options >> 3 & 1 == 1).then(|| (0.3, rng.next())),
             grad: Array::new(rng, [b, h, tq, dv], [false; 4], number),
             time_first: rng.below(2) == 0,
@@ -171,6 +173,7 @@ impl Case {
             scale: NumCast::from(SCALE).unwrap(),
             causal: self.causal,
             window: self.window,
+            key_lengths: self.key_lengths.as_deref(),
             mask,
             dropout: keep
                 .as_ref()
@@ -230,6 +233,7 @@ impl Case {
                 let dot: f64 = (0..d).map(|x| self.q.get([b, head, i, x]) * self.k.get([b, kv, j, x])).sum();
                 let back = self.causal.map_or(0, |offset| i as isize + offset - j as isize);
                 let seen = back >= 0
+                    && self.key_lengths.as_ref().is_none_or(|lengths| j < lengths[b])
                     && self.window.is_none_or(|window| back < window as isize)
                     && self.boolean.as_ref().is_none_or(|m| m.get([b, head, i, j]));
                 let mask = self.additive.as_ref().map_or(0.0, |m| m.get([b, head, i, j]));
@@ -395,6 +399,7 @@ fn a_query_without_keys_gives_zeros() {
     let shape = AttentionShape { b: 1, h: 2, hk: 1, tq: 3, tk: 5, d: 4, dv: 4 };
     let mut case = Case::new(shape, 0, 1);
     case.causal = Some(-2);
+    case.key_lengths = None;
     case.boolean = None;
     let (out, lse) = case.forward::<f32>();
     for head in 0..2 {
@@ -416,6 +421,7 @@ fn a_query_without_keys_gives_zeros() {
 fn nan_is_not_hidden() {
     let shape = AttentionShape { b: 1, h: 1, hk: 1, tq: 2, tk: 3, d: 4, dv: 2 };
     let mut case = Case::new(shape, 0, 1);
+    case.key_lengths = None;
     case.q.data.fill(f64::NAN);
     assert!(case.forward::<f32>().0.iter().all(|x| x.is_nan()));
 }

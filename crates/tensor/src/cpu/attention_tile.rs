@@ -255,6 +255,8 @@ pub struct Attention<'a, T: GemmElement> {
     pub causal: Option<isize>,
     /// `Some(window)`, with `causal`: query `i` sees the keys `j > i + offset − window` only.
     pub window: Option<usize>,
+    /// How many of each batch's keys are there, at most `Tk`; those behind are padding, and nobody looks at them.
+    pub key_lengths: Option<&'a [usize]>,
     /// A mask over `[B, H, Tq, Tk]`; with `causal`, both hold.
     pub mask: Option<AttentionMask<'a, T::Acc>>,
     /// Dropout of the weights.
@@ -287,30 +289,31 @@ impl<T: AttentionElement> Attention<'_, T> {
         blocks
     }
 
-    /// The keys that query `i` sees.
+    /// The keys that query `i` of batch `b` sees.
     #[inline]
-    pub(super) fn visible(&self, i: usize) -> Range<usize> {
-        let Some(offset) = self.causal else { return 0..self.shape.tk };
+    pub(super) fn visible(&self, b: usize, i: usize) -> Range<usize> {
+        let there = self.key_lengths.map_or(self.shape.tk, |lengths| lengths[b]);
+        let Some(offset) = self.causal else { return 0..there };
         // Behind the last key, too, the window is counted back from where causality ends.
         let causal = (i as isize).saturating_add(offset).saturating_add(1);
         let start = self.window.map_or(0, |window| causal.saturating_sub_unsigned(window));
-        let end = causal.clamp(0, self.shape.tk as isize);
+        let end = causal.clamp(0, there as isize);
         start.clamp(0, end) as usize..end as usize
     }
 
     /// Those of them in a tile of `n` keys from `j` on, counted from there.
     #[inline]
-    pub(super) fn visible_in(&self, i: usize, j: usize, n: usize) -> Range<usize> {
-        let Range { start, end } = self.visible(i);
+    pub(super) fn visible_in(&self, (b, i): (usize, usize), j: usize, n: usize) -> Range<usize> {
+        let Range { start, end } = self.visible(b, i);
         let end = end.saturating_sub(j).min(n);
         start.saturating_sub(j).min(end)..end
     }
 
     /// From the first to the last key that any of the rows sees. A block begins with its first query and ends with its last, also
     /// if it spans several heads.
-    pub(super) fn visible_to_any(&self, rows: &Range<usize>) -> Range<usize> {
+    pub(super) fn visible_to_any(&self, b: usize, rows: &Range<usize>) -> Range<usize> {
         let tq = self.shape.tq;
-        self.visible(rows.start % tq).start..self.visible((rows.end - 1) % tq).end
+        self.visible(b, rows.start % tq).start..self.visible(b, (rows.end - 1) % tq).end
     }
 
     /// The head and the query of row `r` of key head `hk`.

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention (Vaswani et al. 2017), grouped-query attention included (Ainslie et al. 2023).
 
+use super::index::checked;
 use crate::random::RngState;
 use crate::tensor::same_device;
 use crate::{DType, Device, Shape, Tensor, ensure};
@@ -30,6 +31,9 @@ pub struct AttentionOptions {
     /// With `causal`: a query sees that many keys at most, the last ones that causality leaves it (a sliding window: Beltagy et al.
     /// 2020): `j > i + causal_offset − window`. What lies before is not even looked at.
     pub window: Option<usize>,
+    /// `[B]`, integers: how many of its keys each batch has, if they are not all there. What lies behind is padding that nobody
+    /// looks at, whatever it holds; unlike that of a mask, its part of the work is not done.
+    pub key_lengths: Option<Tensor>,
     /// The scores' factor; `1/√D` if `None`.
     pub scale: Option<f64>,
     /// Dropout of the weights.
@@ -45,6 +49,8 @@ pub struct AttentionArgs {
     pub causal: Option<usize>,
     /// `Some(w)`, of causal attention only: it sees the keys `j > i + n − w` only.
     pub window: Option<usize>,
+    /// `[B]`, i64, contiguous: query `i` of batch `b` sees the keys `j < key_lengths[b]` only.
+    pub key_lengths: Option<Tensor>,
     /// The scores' factor.
     pub scale: f64,
     /// Dropout of the weights.
@@ -83,6 +89,12 @@ pub fn causal_mask(tq: usize, tk: usize, offset: usize, window: Option<usize>, d
         }
         _ => seen,
     }
+}
+
+/// `[B, 1, Tk, 1]`, true where a batch has no such key.
+pub fn padding(key_lengths: &Tensor, tk: usize) -> Tensor {
+    let keys = Tensor::arange(0i64, tk as i64, 1).to_device(&key_lengths.device()).reshape([tk, 1]);
+    keys.ge(&key_lengths.to_dtype(DType::I64).reshape([key_lengths.numel(), 1, 1, 1]))
 }
 
 /// Checks everything; queries, keys and values in one dtype, and the arguments for the backend.
@@ -135,6 +147,13 @@ fn prepare(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> ([
         let mask = if kind == DType::Bool { mask.clone() } else { mask.to_dtype(dtype.accumulator()) };
         mask.expand(scores)
     });
+    let key_lengths = options.key_lengths.as_ref().map(|lengths| {
+        same_device(OP, &[q, lengths]);
+        let (kind, shape) = (lengths.dtype(), lengths.shape());
+        ensure!(kind.is_int(), DType, OP, "the keys' lengths must be integers, got {kind}");
+        ensure!(*shape == [b], Shape, OP, "the keys' lengths must be one for each batch, [{b}], got {shape}");
+        checked(OP, lengths, tk + 1).contiguous()
+    });
     let scale = options.scale.unwrap_or(1.0 / (d.max(1) as f64).sqrt());
     ensure!(scale.is_finite(), Value, OP, "the scale must be finite, got {scale}");
     if let Some(dropout) = options.dropout {
@@ -144,7 +163,7 @@ fn prepare(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> ([
     let (causal, window) = (options.causal.then_some(options.causal_offset), options.window);
     ensure!(window.is_none() || options.causal, Value, OP, "a window is one of causal attention: set `causal`, too");
     ensure!(window != Some(0), Value, OP, "a window of no keys: it must be at least 1");
-    ([q, k, v].map(|x| x.to_dtype(dtype)), AttentionArgs { mask, causal, window, scale, dropout })
+    ([q, k, v].map(|x| x.to_dtype(dtype)), AttentionArgs { mask, causal, window, key_lengths, scale, dropout })
 }
 
 /// Every key head as often as query heads share it: `[B, Hₖ, T, D]` to `[B, H, T, D]`.
@@ -173,6 +192,9 @@ fn weights(q: &Tensor, k: &Tensor, args: &AttentionArgs) -> (Tensor, Tensor) {
     if let Some(offset) = args.causal {
         let hidden = causal_mask(tq, tk, offset, args.window, &q.device()).logical_not();
         s = s.masked_fill(&hidden, f64::NEG_INFINITY);
+    }
+    if let Some(lengths) = &args.key_lengths {
+        s = s.masked_fill(&padding(lengths, tk).t(), f64::NEG_INFINITY);
     }
     let top = s.max_keepdims(-1);
     // A query that may attend to nothing: any finite shift will do, its weights are e^(−∞) = 0 and its sum is 0.
@@ -227,6 +249,11 @@ impl Tensor {
         }
         let (dtype, wide) = (q.dtype(), q.dtype().accumulator());
         let (p, lse) = weights(&q.to_dtype(wide), &k.to_dtype(wide), &args);
+        let v = match &args.key_lengths {
+            // Not even weights of 0 make a number of whatever padding may be.
+            Some(lengths) => v.masked_fill(&padding(lengths, v.dim(2)), 0.0),
+            None => v,
+        };
         let out = p.matmul(&repeat_heads(&v.to_dtype(wide), q.dim(1)));
         (out.to_dtype(dtype), lse)
     }
