@@ -232,6 +232,12 @@ __device__ __forceinline__ void red_release_add(unsigned* p, unsigned v) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" :: "l"(p), "r"(v) : "memory");
 }
 
+// ---- registers ----------------------------------------------------------------------------------------------------
+
+// The compiler no longer knows what x is: what it has computed from x it computes again, and so need not keep.
+__device__ __forceinline__ void forget(int& x) { asm volatile("" : "+r"(x)); }
+__device__ __forceinline__ void forget(unsigned& x) { asm volatile("" : "+r"(x)); }
+
 // ---- barriers among some warps of a block -------------------------------------------------------------------------
 
 // Barrier `id` (1…15; 0 is __syncthreads) for `threads` threads in all, a multiple of 32: waits for them …

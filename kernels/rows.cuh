@@ -113,7 +113,7 @@ template <class TEAM, class X, int LENGTH, int N>
 struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
     static constexpr int CHUNKS = CHUNKS_KEPT<X, LENGTH>;
     // Most of a block: with doubles, and addresses of single numbers, a thread needs more than the 64 registers that 1024 can have.
-    static constexpr int THREADS = (sizeof(X) == 8 || LENGTH == 1) && TEAM::THREADS > 512 ? 512 : TEAM::THREADS;
+    static constexpr int MOST = LENGTH == 1 ? 384 : sizeof(X) == 8 ? 512 : 1024, THREADS = TEAM::THREADS < MOST ? TEAM::THREADS : MOST;
     i64 n;
     Chunk<X, LENGTH> chunks[CHUNKS][N];
 
@@ -127,7 +127,12 @@ struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N>
     template <class F> __device__ __forceinline__ void each(F f) {
 #pragma unroll
         for (int k = 0; k < CHUNKS; k++)
-            if (place(k) < n) f((i64)place(k), chunks[k], k);
+            if (place(k) < n) {
+                // Else numbers of half types would be kept widened from one pass to the next, in twice the registers.
+                if constexpr (sizeof(X) == 2 && LENGTH > 1)
+                    for (int w = 0; w < N * LENGTH / 2; w++) forget(reinterpret_cast<u32*>(chunks[k])[w]);
+                f((i64)place(k), chunks[k], k);
+            }
     }
 };
 

@@ -111,6 +111,11 @@ inline unsigned ld_acquire(const unsigned *p) {
 inline void st_release(unsigned *p, unsigned v) { *p = v; }
 inline void red_release_add(unsigned *p, unsigned v) { *p += v; }
 
+// ---- registers
+
+inline void forget(int &) {}
+inline void forget(unsigned &) {}
+
 // ---- barriers among some warps of a block
 
 inline void bar_sync(int id, int threads, EMULATOR_HERE) {

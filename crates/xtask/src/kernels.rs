@@ -18,6 +18,9 @@ struct Kernel {
 /// instructions that are made to wait for each other.
 const REFUSED: [&str; 7] = ["C7507", "C7508", "C7510", "C7511", "C7512", "C7514", "C7515"];
 
+/// Kernels with a few words in local memory for what happens rarely: sine and cosine of large numbers take 2/π to many digits.
+const IN_LOCAL_MEMORY: [&str; 2] = ["FUNCTION=sin_", "FUNCTION=cos_"];
+
 /// What has to be in the machine code of every kernel for Hopper: products of a warpgroup, and loads by the copy engine.
 const EXPECTED: [&str; 2] = ["HGMMA", "UTMALDG"];
 
@@ -26,7 +29,7 @@ pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
     let mut faults = Vec::new();
     for architecture in architectures {
         let (reports, mut count) = (ferrograd_cuda::compile_all(architecture, out)?, 0);
-        println!("{architecture:>8}  {:<44} {:>9} {:>12} {:>6}", "kernel", "registers", "shared bytes", "stack");
+        println!("{architecture:>8}  {:<44} registers shared bytes  stack occupancy", "kernel");
         for report in reports.iter().filter(|report| report.hopper) {
             faults.extend(missing(report)?.iter().map(|what| format!("{architecture}: {}: {what}", report.program)));
         }
@@ -34,9 +37,13 @@ pub fn run(architectures: &[String], out: Option<&Path>) -> Outcome {
             for kernel in kernels(log) {
                 count += 1;
                 let name = format!("{} ({program})", kernel.name);
-                println!("{:>8}  {name:<44} {:>9} {:>12} {:>6}", "", kernel.registers, kernel.shared, kernel.stack);
+                let Kernel { registers, shared, stack, .. } = kernel;
+                let warps = occupancy(architecture, registers);
+                println!("{:>8}  {name:<44} {registers:>9} {shared:>12} {stack:>6} {warps:>7} %", "");
                 if kernel.spilled > 0 {
                     faults.push(format!("{architecture}: {name} spills {} bytes of registers", kernel.spilled));
+                } else if stack > 0 && !IN_LOCAL_MEMORY.iter().any(|known| name.contains(known)) {
+                    faults.push(format!("{architecture}: {name} keeps {stack} bytes in local memory"));
                 }
             }
             let refused = log.lines().filter(|line| REFUSED.iter().any(|code| line.contains(code)));
@@ -78,6 +85,18 @@ fn lacking(text: &str) -> Vec<String> {
     if kernels.count() == 0 { vec!["the disassembler shows no kernel".into()] } else { found }
 }
 
+/// What part of the warps that a multiprocessor can hold has room in its registers, per cent. Each of its four parts has 16,384
+/// of them, and gives them to warps eight a thread at a time (CUDA C++ Programming Guide, "Compute Capabilities"). What a launch asks for in
+/// threads and in shared memory may leave less.
+fn occupancy(architecture: &str, registers: usize) -> usize {
+    let most = match architecture {
+        "sm_86" | "sm_87" | "sm_89" | "sm_120" | "sm_121" => 12,
+        _ => 16,
+    };
+    let warps = 16_384 / (32 * registers.max(1).next_multiple_of(8));
+    100 * warps.min(most) / most
+}
+
 /// What `ptxas -v` printed.
 fn kernels(log: &str) -> Vec<Kernel> {
     let mut found: Vec<Kernel> = Vec::new();
@@ -113,6 +132,13 @@ mod tests {
         let [kernel] = &super::kernels(log)[..] else { panic!("one kernel") };
         assert_eq!(kernel.name, "unary_f32");
         assert_eq!([kernel.registers, kernel.shared, kernel.stack, kernel.spilled], [26, 128, 8, 16]);
+    }
+
+    #[test]
+    fn registers_limit_the_warps() {
+        let of = super::occupancy;
+        assert_eq!([of("sm_90a", 32), of("sm_90a", 33), of("sm_80", 168), of("sm_80", 255)], [100, 75, 18, 12]);
+        assert_eq!([of("sm_120", 40), of("sm_120", 255)], [100, 16]);
     }
 
     #[test]

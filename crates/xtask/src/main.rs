@@ -49,7 +49,7 @@ enum Chore {
     /// fails where one spills registers or the assembler ignores what it asks for.
     Kernels {
         /// For these architectures.
-        #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90a")]
+        #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90a,sm_100,sm_120")]
         arch: Vec<String>,
         /// Keep the machine code here: FERROGRAD_CACHE finds it on a machine without the compiler.
         #[arg(long, value_name = "DIR")]

@@ -76,8 +76,13 @@ impl<const N: usize> Rows<N> {
     fn kernel(&self) -> (&'static str, usize, u32) {
         let n = self.described.n as usize;
         let kept = self.kept();
-        let (by_warp, by_block) =
-            (n <= kept * WARP, n <= kept * if self.vectors && self.size < 8 { 1024 } else { 512 });
+        // `MOST` in `rows.cuh`.
+        let most = match (self.vectors, self.size) {
+            (false, _) => 384,
+            (true, 8) => 512,
+            (true, _) => 1024,
+        };
+        let (by_warp, by_block) = (n <= kept * WARP, n <= kept * most);
         let by_lane = n <= KEPT / self.size.max(4) * BLOCK as usize / WARP;
         let fitting = n.div_ceil(kept).next_multiple_of(WARP) as u32;
         match (self.side_by_side, self.vectors) {
