@@ -65,29 +65,12 @@ __device__ __forceinline__ void tma_load_2d(void* to, const TensorMap* map, Mbar
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
                  :: "r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y) : "memory");
 }
-__device__ __forceinline__ void tma_load_3d(void* to, const TensorMap* map, Mbarrier* barrier, int x, int y, int z) {
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
-                 :: "r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z) : "memory");
-}
 __device__ __forceinline__ void tma_load_4d(void* to, const TensorMap* map, Mbarrier* barrier, int x, int y, int z, int w) {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5, %6}], [%2];"
                  :: "r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
 }
 // The same into each block of the cluster whose bit is set in `ranks`, at the same place there and for the same barrier.
-__device__ __forceinline__ void tma_load_2d_multicast(
-        void* to, const TensorMap* map, Mbarrier* barrier, unsigned short ranks, int x, int y) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
-                 "[%0], [%1, {%4, %5}], [%2], %3;"
-                 :: "r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "h"(ranks), "r"(x), "r"(y) : "memory");
-}
-__device__ __forceinline__ void tma_load_3d_multicast(
-        void* to, const TensorMap* map, Mbarrier* barrier, unsigned short ranks, int x, int y, int z) {
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
-                 "[%0], [%1, {%4, %5, %6}], [%2], %3;"
-                 :: "r"(shared_address(to)), "l"(map), "r"(shared_address(barrier)), "h"(ranks), "r"(x), "r"(y), "r"(z)
-                 : "memory");
-}
 __device__ __forceinline__ void tma_load_4d_multicast(
         void* to, const TensorMap* map, Mbarrier* barrier, unsigned short ranks, int x, int y, int z, int w) {
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
@@ -101,26 +84,22 @@ __device__ __forceinline__ void tma_load_4d_multicast(
 __device__ __forceinline__ void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // Stores a box from shared memory.
-__device__ __forceinline__ void tma_store_2d(const TensorMap* map, const void* from, int x, int y) {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];"
-                 :: "l"(map), "r"(shared_address(from)), "r"(x), "r"(y) : "memory");
-}
 __device__ __forceinline__ void tma_store_3d(const TensorMap* map, const void* from, int x, int y, int z) {
     asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];"
                  :: "l"(map), "r"(shared_address(from)), "r"(x), "r"(y), "r"(z) : "memory");
 }
+__device__ __forceinline__ void tma_store_4d(const TensorMap* map, const void* from, int x, int y, int z, int w) {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];"
+                 :: "l"(map), "r"(shared_address(from)), "r"(x), "r"(y), "r"(z), "r"(w) : "memory");
+}
 // Closes the group of this thread's stores since the last one.
 __device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-// Waits until at most `groups_left` of this thread's latest groups have not read their shared memory yet …
+// Waits until at most `groups_left` of this thread's latest groups have not read their shared memory yet.
 template <int groups_left> __device__ __forceinline__ void bulk_wait_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(groups_left) : "memory");
 }
-// … or are not done.
-template <int groups_left> __device__ __forceinline__ void bulk_wait() {
-    asm volatile("cp.async.bulk.wait_group %0;" :: "n"(groups_left) : "memory");
-}
 
-// ---- clusters: blocks that run at the same time and see each other's shared memory --------------------------------
+// ---- clusters: blocks that run at the same time and reach each other's shared memory ------------------------------
 
 // This block's number in its cluster.
 __device__ __forceinline__ unsigned cluster_rank() {
@@ -131,12 +110,6 @@ __device__ __forceinline__ unsigned cluster_rank() {
 // A barrier among all threads of the cluster, in two halves.
 __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
-// Another block's variable of this name.
-template <class T> __device__ __forceinline__ T* cluster_map(T* shared, unsigned rank) {
-    unsigned long long there;
-    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(shared), "r"(rank));
-    return reinterpret_cast<T*>(there);
-}
 
 // ---- registers ----------------------------------------------------------------------------------------------------
 
@@ -149,17 +122,9 @@ template <int registers> __device__ __forceinline__ void setmaxnreg_inc() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(registers));
 }
 
-// The reverse of ldmatrix: stores 8×8 matrices of 16-bit numbers.
-__device__ __forceinline__ void stmatrix_x2(void* row, const unsigned (&r)[2]) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};"
-                 :: "r"(shared_address(row)), "r"(r[0]), "r"(r[1]) : "memory");
-}
+// The reverse of ldmatrix_x4: stores 8×8 matrices of 16-bit numbers.
 __device__ __forceinline__ void stmatrix_x4(void* row, const unsigned (&r)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
-                 :: "r"(shared_address(row)), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
-}
-__device__ __forceinline__ void stmatrix_x4_trans(void* row, const unsigned (&r)[4]) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
                  :: "r"(shared_address(row)), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
 }
 
@@ -190,10 +155,17 @@ __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_grou
 template <int groups_left> __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(groups_left) : "memory");
 }
-// Keeps the compiler from moving other uses of the sums to the other side of a wait or a fence.
+// Keeps the compiler from moving other uses of the sums to the other side of a wait or a fence …
 template <int N> __device__ __forceinline__ void wgmma_hold(float (&d)[N]) {
 #pragma unroll
     for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i]) :: "memory");
+}
+// … or from giving the registers of left operands to others before the wait.
+template <int N> __device__ __forceinline__ void wgmma_hold(unsigned (&a)[N][4]) {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) asm volatile("" : "+r"(a[i][j]) :: "memory");
 }
 
 #define REGISTERS_32 \

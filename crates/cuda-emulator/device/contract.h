@@ -66,9 +66,8 @@ void emulator_copy_wait(unsigned groups_left);
 
 // An address in the block's shared memory, as 32 bits.
 unsigned emulator_shared_address(const void *p, const char *file, int line);
-// Clusters: this block's rank, the place in another block's shared memory, and the barrier among all threads.
+// Clusters: this block's rank, and the barrier among all threads.
 unsigned emulator_cluster_rank();
-void *emulator_cluster_map(const void *p, unsigned rank, const char *file, int line);
 void emulator_cluster_arrive(const char *file, int line);
 void emulator_cluster_wait(const char *file, int line);
 // Barriers in shared memory. `rank` is a block of the cluster.
@@ -84,7 +83,7 @@ void emulator_tma_load(void *to, const void *map, void *barrier, unsigned ranks,
 void emulator_tma_store(const void *map, const void *from, const int *coordinates, int count, const char *file,
                         int line);
 void emulator_bulk_commit();
-void emulator_bulk_wait(unsigned groups_left, bool only_read);
+void emulator_bulk_wait_read(unsigned groups_left);
 void emulator_fence_proxy_async();
 }
 
@@ -106,8 +105,6 @@ struct EmulatorMmaF64 {
 struct EmulatorStmatrix {
   const unsigned *fragments;
   void *row;
-  int matrices;
-  bool transposed;
 };
 // Matrices by descriptors, or `a` in registers.
 struct EmulatorWgmma {

@@ -39,23 +39,9 @@ inline void tma_load_2d(void *to, const TensorMap *map, Mbarrier *barrier, int x
   const int at[] = {x, y};
   emulator_tma_load(to, map, barrier, 0, at, 2, file, line);
 }
-inline void tma_load_3d(void *to, const TensorMap *map, Mbarrier *barrier, int x, int y, int z, EMULATOR_HERE) {
-  const int at[] = {x, y, z};
-  emulator_tma_load(to, map, barrier, 0, at, 3, file, line);
-}
 inline void tma_load_4d(void *to, const TensorMap *map, Mbarrier *barrier, int x, int y, int z, int w, EMULATOR_HERE) {
   const int at[] = {x, y, z, w};
   emulator_tma_load(to, map, barrier, 0, at, 4, file, line);
-}
-inline void tma_load_2d_multicast(void *to, const TensorMap *map, Mbarrier *barrier, unsigned short ranks, int x,
-                                  int y, EMULATOR_HERE) {
-  const int at[] = {x, y};
-  emulator_tma_load(to, map, barrier, ranks, at, 2, file, line);
-}
-inline void tma_load_3d_multicast(void *to, const TensorMap *map, Mbarrier *barrier, unsigned short ranks, int x,
-                                  int y, int z, EMULATOR_HERE) {
-  const int at[] = {x, y, z};
-  emulator_tma_load(to, map, barrier, ranks, at, 3, file, line);
 }
 inline void tma_load_4d_multicast(void *to, const TensorMap *map, Mbarrier *barrier, unsigned short ranks, int x,
                                   int y, int z, int w, EMULATOR_HERE) {
@@ -65,22 +51,18 @@ inline void tma_load_4d_multicast(void *to, const TensorMap *map, Mbarrier *barr
 
 inline void fence_proxy_async() { emulator_fence_proxy_async(); }
 
-inline void tma_store_2d(const TensorMap *map, const void *from, int x, int y, EMULATOR_HERE) {
-  const int at[] = {x, y};
-  emulator_tma_store(map, from, at, 2, file, line);
-}
 inline void tma_store_3d(const TensorMap *map, const void *from, int x, int y, int z, EMULATOR_HERE) {
   const int at[] = {x, y, z};
   emulator_tma_store(map, from, at, 3, file, line);
 }
+inline void tma_store_4d(const TensorMap *map, const void *from, int x, int y, int z, int w, EMULATOR_HERE) {
+  const int at[] = {x, y, z, w};
+  emulator_tma_store(map, from, at, 4, file, line);
+}
 inline void bulk_commit() { emulator_bulk_commit(); }
 template <int groups_left>
 inline void bulk_wait_read() {
-  emulator_bulk_wait(groups_left, true);
-}
-template <int groups_left>
-inline void bulk_wait() {
-  emulator_bulk_wait(groups_left, false);
+  emulator_bulk_wait_read(groups_left);
 }
 
 // ---- clusters
@@ -88,10 +70,6 @@ inline void bulk_wait() {
 inline unsigned cluster_rank() { return emulator_cluster_rank(); }
 inline void cluster_arrive(EMULATOR_HERE) { emulator_cluster_arrive(file, line); }
 inline void cluster_wait(EMULATOR_HERE) { emulator_cluster_wait(file, line); }
-template <class T>
-inline T *cluster_map(T *shared, unsigned rank, EMULATOR_HERE) {
-  return static_cast<T *>(emulator_cluster_map(shared, rank, file, line));
-}
 
 // ---- registers
 
@@ -104,15 +82,10 @@ inline void setmaxnreg_inc() {
   static_assert(registers >= 24 && registers <= 256 && registers % 8 == 0);
 }
 
-#define EMULATOR_STMATRIX(name, matrices, transposed)                              \
-  inline void name(void *row, const unsigned(&r)[matrices], EMULATOR_HERE) {       \
-    EmulatorStmatrix part{r, row, matrices, transposed};                           \
-    emulator_warp(0xFFFFFFFFu, &emulator_stmatrix, &part, file, line);             \
-  }
-EMULATOR_STMATRIX(stmatrix_x2, 2, false)
-EMULATOR_STMATRIX(stmatrix_x4, 4, false)
-EMULATOR_STMATRIX(stmatrix_x4_trans, 4, true)
-#undef EMULATOR_STMATRIX
+inline void stmatrix_x4(void *row, const unsigned (&r)[4], EMULATOR_HERE) {
+  EmulatorStmatrix part{r, row};
+  emulator_warp(0xFFFFFFFFu, &emulator_stmatrix, &part, file, line);
+}
 
 // ---- matrix products of a warpgroup
 
@@ -136,6 +109,8 @@ inline void wgmma_wait(EMULATOR_HERE) {
 }
 template <int N>
 inline void wgmma_hold(float (&)[N]) {}
+template <int N>
+inline void wgmma_hold(unsigned (&)[N][4]) {}
 
 #define EMULATOR_WGMMA(n, type)                                                                                 \
   template <int TRANSPOSE_A, int TRANSPOSE_B>                                                                   \

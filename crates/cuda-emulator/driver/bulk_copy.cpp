@@ -155,17 +155,9 @@ void BulkStores::write(const Store &store) {
   });
 }
 
-void BulkStores::wait(unsigned groups_left, bool only_read) {
-  size_t kept = 0;
-  for (Store &store : pending_) {
-    const bool awaited = store.group + groups_left < committed_;
-    if (awaited && store.values.empty()) read(store);
-    if (awaited && !only_read)
-      write(store);
-    else
-      std::swap(pending_[kept++], store);
-  }
-  pending_.resize(kept, {});
+void BulkStores::wait_read(unsigned groups_left) {
+  for (Store &store : pending_)
+    if (store.group + groups_left < committed_ && store.values.empty()) read(store);
 }
 
 void BulkStores::complete_some() {
@@ -227,9 +219,7 @@ DEVICE_API void emulator_tma_store(const void *map, const void *from, const int 
 }
 
 DEVICE_API void emulator_bulk_commit() { gang.current->stores.commit(); }
-DEVICE_API void emulator_bulk_wait(unsigned groups_left, bool only_read) {
-  gang.current->stores.wait(groups_left, only_read);
-}
+DEVICE_API void emulator_bulk_wait_read(unsigned groups_left) { gang.current->stores.wait_read(groups_left); }
 
 DEVICE_API void emulator_fence_proxy_async() {
   Thread &self = *gang.current;

@@ -53,12 +53,12 @@ class CopyEngine {
 extern CopyEngine copy_engine;
 
 // Stores of one thread, in groups. A store first reads shared memory and then writes global memory, both as late as the
-// schedule likes and a wait allows.
+// schedule likes; a wait for the former is all that there is.
 class BulkStores {
  public:
   void issue(const Box &box);
   void commit() { committed_++; }
-  void wait(unsigned groups_left, bool only_read);
+  void wait_read(unsigned groups_left);
   void perhaps_complete_some() {
     if (!pending_.empty()) complete_some();
   }

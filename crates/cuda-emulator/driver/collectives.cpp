@@ -140,9 +140,6 @@ DEVICE_API unsigned emulator_shared_address(const void *p, const char *file, int
   return address;
 }
 DEVICE_API unsigned emulator_cluster_rank() { return gang.current->block->rank; }
-DEVICE_API void *emulator_cluster_map(const void *p, unsigned rank, const char *file, int line) {
-  return gang.shared_at(gang.resident(rank, file, line), emulator_shared_address(p, file, line), 1);
-}
 DEVICE_API void emulator_cluster_arrive(const char *file, int line) { gang.cluster_arrive(file, line); }
 DEVICE_API void emulator_cluster_wait(const char *file, int line) { gang.cluster_wait(file, line); }
 

@@ -36,16 +36,15 @@ void count_conflicts(const uintptr_t (&rows)[8]) {
 }
 
 void stmatrix(void **parts, unsigned lanes) {
-  const auto *first = static_cast<EmulatorStmatrix *>(parts[0]);
   if (lanes != ~0u) fail_collective("stmatrix needs all lanes of the warp");
-  for (int matrix = 0; matrix < first->matrices; matrix++) {
+  for (int matrix = 0; matrix < 4; matrix++) {
     uintptr_t rows[8];
     uint16_t values[8][8];
     for (int lane = 0; lane < 32; lane++) {
       const int g = lane / 4, t = lane % 4;
       const uint32_t pair = static_cast<EmulatorStmatrix *>(parts[lane])->fragments[matrix];
-      (first->transposed ? values[2 * t][g] : values[g][2 * t]) = uint16_t(pair);
-      (first->transposed ? values[2 * t + 1][g] : values[g][2 * t + 1]) = uint16_t(pair >> 16);
+      values[g][2 * t] = uint16_t(pair);
+      values[g][2 * t + 1] = uint16_t(pair >> 16);
     }
     for (unsigned i = 0; i < 8; i++) {
       void *row = static_cast<EmulatorStmatrix *>(parts[8 * matrix + int(i)])->row;
@@ -53,9 +52,8 @@ void stmatrix(void **parts, unsigned lanes) {
       if (rows[i] % 16) fail_collective("stmatrix to a row that is not aligned");
       if (!gang.is_shared(row, 16)) fail_collective("stmatrix to outside shared memory");
       memcpy(row, values[i], 16);
-      // Lanes 4 i … 4 i + 3 hold the row; transposed, each lane holds something of each.
-      gang.current->block->unfenced.add(gang.shared_address(row), gang.current->id / warp_size,
-                                        first->transposed ? ~0u : 0xFu << 4 * i);
+      // Lanes 4 i … 4 i + 3 hold the row.
+      gang.current->block->unfenced.add(gang.shared_address(row), gang.current->id / warp_size, 0xFu << 4 * i);
     }
     count_conflicts(rows);
   }

@@ -94,9 +94,12 @@ void MatrixProducts::issue(EmulatorWgmma *const *parts, Widen widen) {
   for (int lane = 1; lane < 32; lane++)
     if (parts[lane]->b != first.b || parts[lane]->a != first.a || parts[lane]->accumulate != first.accumulate)
       fail_here("lanes disagree on what wgmma multiplies");
-  Product product = {first, {}, widen, committed_, hide(parts)};
+  Product product = {first, {}, {}, widen, committed_, hide(parts)};
   if (first.a_registers)
-    for (int lane = 0; lane < 32; lane++) memcpy(product.a_registers[lane], parts[lane]->a_registers, 16);
+    for (int lane = 0; lane < 32; lane++) {
+      product.a_registers[lane] = parts[lane]->a_registers;
+      memcpy(product.a_values[lane], parts[lane]->a_registers, 16);
+    }
   pending_.push_back(product);
   wgmma_count++;
   if (schedule.asynchrony == Schedule::Asynchrony::Eager) complete_first(), show_finished();
@@ -137,10 +140,13 @@ void MatrixProducts::complete_first() {
   const EmulatorWgmma &how = product.how;
   static float a[rows][depth], b[depth][most_columns], d[rows][most_columns];
   if (how.a_registers) {
-    for (int lane = 0; lane < 32; lane++)
+    for (int lane = 0; lane < 32; lane++) {
+      if (memcmp(product.a_registers[lane], product.a_values[lane], 16))
+        fail_here("registers of a left operand have other contents before wgmma is done with them");
       for (int i = 0; i < 8; i++)
         a[lane / 4 + i / 2 % 2 * 8][lane % 4 * 2 + i % 2 + i / 4 * 8] =
-            product.widen(product.a_registers[lane][i / 2] >> 16 * (i % 2) & 0xFFFF);
+            product.widen(product.a_values[lane][i / 2] >> 16 * (i % 2) & 0xFFFF);
+    }
   } else {
     const int warp = int(gang.current->id / warp_size % 4);
     const Operand operand(how.a, how.transpose_a);

@@ -33,7 +33,9 @@ class MatrixProducts {
   };
   struct Product {
     EmulatorWgmma how;
-    unsigned a_registers[32][4];
+    // Of each lane: where they are, which is read when the product is made, and what they were when it was asked for.
+    const unsigned *a_registers[32];
+    unsigned a_values[32][4];
     Widen widen;
     unsigned group;
     std::shared_ptr<Sums> sums;

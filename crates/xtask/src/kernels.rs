@@ -16,7 +16,8 @@ struct Kernel {
 
 /// Warnings of the assembler that mean a kernel is not what was written: register counts that are ignored, matrix
 /// instructions that are made to wait for each other.
-const REFUSED: [&str; 7] = ["C7507", "C7508", "C7510", "C7511", "C7512", "C7514", "C7515"];
+const REFUSED: [&str; 8] =
+    ["C7507", "C7508", "C7510", "C7511", "C7512", "C7514", "C7515", "wgmma.mma_async instructions are serialized"];
 
 /// Kernels with a few words in local memory for what happens rarely: sine and cosine of large numbers take 2/π to many digits.
 const IN_LOCAL_MEMORY: [&str; 2] = ["FUNCTION=sin_", "FUNCTION=cos_"];
