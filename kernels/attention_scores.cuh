@@ -43,7 +43,9 @@ __device__ __forceinline__ void mask(Scores& s, const Attention& a, const Place&
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
-        for (int n = 0; n < COLUMNS / 8; n++)
+        for (int n = 0; n < COLUMNS / 8; n++) {
+            // Else the places of many numbers are computed ahead, and there are no registers for them.
+            if (!TRANSPOSED) forget(i), forget(j);
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 i64 query = min(i + query_of<TRANSPOSED>(f, n, e), a.tq - 1), key = min(j + key_of<TRANSPOSED>(f, n, e), a.tk - 1);
@@ -52,6 +54,7 @@ __device__ __forceinline__ void mask(Scores& s, const Attention& a, const Place&
                 if (a.kind == Attention::ADDITIVE) s[f][n][e] += added[place];
                 if (a.kind == Attention::BOOLEAN && !seen[place].bits) s[f][n][e] = smallest_of(Real(0));
             }
+        }
 }
 __device__ __forceinline__ bool needs_mask(const Attention& a) { return a.kind != Attention::NONE || a.scale != 1; }
 
