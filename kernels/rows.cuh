@@ -15,9 +15,6 @@
 #endif
 template <class X, int LENGTH> constexpr int CHUNKS_KEPT = KEPT / (LENGTH * sizeof(X) > 4 ? LENGTH * sizeof(X) : 4);
 
-// Elements that are moved at once.
-template <class X, int LENGTH> struct alignas(LENGTH * sizeof(X)) Chunk { X at[LENGTH]; };
-
 // A row's first element, and how far apart they are.
 template <class X> struct Line {
     X* start;
@@ -26,11 +23,11 @@ template <class X> struct Line {
 
 template <int LENGTH, class X> __device__ __forceinline__ Chunk<X, LENGTH> read(const Line<const X>& x, i64 i) {
     if constexpr (LENGTH == 1) return Chunk<X, 1>{{x.start[i * x.stride]}};
-    else return *(const Chunk<X, LENGTH>*)(x.start + i);
+    else return read_chunk<LENGTH>(x.start + i);
 }
 template <int LENGTH, class X> __device__ __forceinline__ void write(const Line<X>& y, i64 i, const Chunk<X, LENGTH>& chunk) {
     if constexpr (LENGTH == 1) y.start[i * y.stride] = chunk.at[0];
-    else *(Chunk<X, LENGTH>*)(y.start + i) = chunk;
+    else write_chunk(y.start + i, chunk);
 }
 
 // ---- who shares a row ---------------------------------------------------------------------------------------------

@@ -30,5 +30,5 @@ pub use var::Var;
 
 pub use ferrograd_tensor::{
     Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, CrossEntropy, Interpolation, Pool1dOptions, Pool2dOptions,
-    Reduction,
+    Reduction, RotaryPairs,
 };

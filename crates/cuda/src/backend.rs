@@ -7,7 +7,7 @@ use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
     attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, gru, index, lstm, matmul,
-    matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, softmax, sort,
+    matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
@@ -20,7 +20,7 @@ use ferrograd_tensor::ops::recurrence::{SequenceArgs, SequenceGradients};
 use ferrograd_tensor::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
-use ferrograd_tensor::{DType, Layout, QuantizedTensor, Shape, Tensor};
+use ferrograd_tensor::{DType, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
 use std::sync::Arc;
 
 fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
@@ -323,6 +323,9 @@ impl Backend for Cuda {
         })
     }
 
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
+        kernel("rope", &[x, cos, sin], 0.0, || Some(rope::rope(self.card(), x, [cos, sin], pairs, inverse)))
+    }
     fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         kernel("lstm", &[args.x, args.h0], recurrence::flops(args), || lstm::lstm(self.card(), args, c0))
     }

@@ -96,6 +96,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "reduce.cu"
     "rms_norm.cu"
     "rms_norm_backward.cu"
+    "rope.cu"
     "select.cu"
     "softmax.cu"
     "softmax_backward.cu"

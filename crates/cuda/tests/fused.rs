@@ -9,7 +9,7 @@ use ferrograd_cuda::CudaDevice;
 use ferrograd_tensor::backend::{Backend, CrossEntropyRows};
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
-use ferrograd_tensor::{DType, Device, Tensor};
+use ferrograd_tensor::{DType, Device, RotaryPairs, Tensor};
 use layouts::Random;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
@@ -241,6 +241,57 @@ fn dropout() {
         let x = Tensor::full([64], f64::NAN).to_dtype(dtype);
         let want = CpuBackend.dropout(&x, 0.5, 1, 2).expect("a kernel");
         close("dropout of NaN", &card().dropout(&there(&x), 0.5, 1, 2).expect("a kernel"), &want, 0.0, 1.0);
+    }
+}
+
+#[test]
+fn rope() {
+    let mut random = Random(9);
+    for dtype in FLOATS {
+        // In vectors with tables for all heads, each head's own, or some of both; single pairs; features that stay; nothing.
+        let cases: [(&[usize], &[usize], usize); 9] = [
+            (&[2, 3, 5, 32], &[5, 16], 16),
+            (&[2, 3, 5, 48], &[2, 3, 5, 16], 16),
+            (&[2, 3, 5, 32], &[2, 1, 5, 16], 16),
+            (&[70, 600, 16], &[600, 8], 8),
+            (&[2, 3, 5, 7], &[5, 3], 3),
+            (&[3, 20], &[3, 5], 5),
+            (&[2, 2], &[2, 1], 1),
+            (&[0, 4, 8], &[4, 4], 4),
+            (&[2, 0, 8], &[0, 2], 2),
+        ];
+        for (shape, angles, p) in cases {
+            assert_eq!(angles.last(), Some(&p));
+            let wide = dtype.accumulator();
+            for way in 0..4 {
+                // In one run; heads between, as a projection leaves them; any strides.
+                let x = match way {
+                    0 => random.values(shape, dtype),
+                    1 if shape.len() > 2 => {
+                        let mut between = shape.to_vec();
+                        between.swap(shape.len() - 2, shape.len() - 3);
+                        random.values(&between, dtype).transpose(-2, -3)
+                    }
+                    _ => random.strided(shape, dtype),
+                };
+                let table = |random: &mut Random| match way {
+                    3 => random.strided(angles, wide),
+                    _ => random.values(angles, wide),
+                };
+                let expanded = [shape[..shape.len() - 1].to_vec(), vec![p]].concat();
+                let [cos, sin] = [table(&mut random), table(&mut random)].map(|t| t.expand(&expanded));
+                let (x2, cos2, sin2) = (there(&x), there(&cos), there(&sin));
+                for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+                    for inverse in [false, true] {
+                        let what = format!("rope of {dtype}{shape:?} by {angles:?}, {pairs:?}, inverse: {inverse}");
+                        let want = CpuBackend.rope(&x, &cos, &sin, pairs, inverse).expect("a kernel");
+                        let got = card().rope(&x2, &cos2, &sin2, pairs, inverse).expect("a kernel");
+                        // Two products of at most 2¼, and their sum.
+                        close(&what, &got, &want, 4.0, 4.5);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 mod golden;
 
 use ferrograd_autograd::ops::RnnNonlinearity;
-use ferrograd_autograd::{CrossEntropy, GradOptions, Reduction, Var, grad_with};
+use ferrograd_autograd::{CrossEntropy, GradOptions, Reduction, RotaryPairs, Var, grad_with};
 use ferrograd_nn::losses::*;
 use ferrograd_nn::*;
 use ferrograd_tensor::{DType, Tensor};
@@ -262,6 +262,30 @@ fn every_layer() {
     assert!(cases.len() >= 88, "{}", cases.len());
     for name in &cases {
         run(&Case { file: &file, name, config: file.config(name) });
+    }
+}
+
+#[test]
+fn rotary_embedding() {
+    let file = Golden::open("transformer");
+    let cases: Vec<String> = file.cases().into_iter().filter(|case| case.starts_with("rope")).collect();
+    assert_eq!(cases.len(), 6);
+    for case in &cases {
+        let (config, positions) = (file.config(case), file.expect(case, "input.positions"));
+        let pairs = match config["pairs"].as_str() {
+            Some("interleaved") => RotaryPairs::Interleaved,
+            _ => RotaryPairs::Halves,
+        };
+        let layer = RotaryEmbedding::new(config["dim"].as_u64().unwrap() as usize, 2048);
+        let layer = layer.base(config["base"].as_f64().unwrap()).pairs(pairs);
+        let x = Var::leaf(file.expect(case, "input.x"));
+        let y = match positions.rank() {
+            1 => layer.forward_from(&x, positions.select(0, 0).item::<i64>() as usize),
+            _ => layer.forward_at(&x, &positions),
+        };
+        close(case, y.tensor(), &file.expect(case, "output.out"));
+        let grads = y.backward_from(&file.expect(case, "grad_output"));
+        close(case, grads.wrt(&x), &file.expect(case, "grad_input.x"));
     }
 }
 

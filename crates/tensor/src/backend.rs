@@ -15,6 +15,7 @@ use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
+use crate::ops::rope::RotaryPairs;
 use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
@@ -367,6 +368,12 @@ pub trait Backend: Send + Sync + 'static {
         d_out: &Tensor,
         mask_gradient: bool,
     ) -> Option<AttentionGradients> {
+        None
+    }
+
+    /// [`Tensor::rope`] of `x` `[…, T, D]` by the angles whose cosines and sines are `[…, T, P]` in the accumulator dtype,
+    /// `0 < 2P ≤ D`; back by them if `inverse`.
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
         None
     }
 

@@ -39,6 +39,7 @@ pub use ops::interpolate::Interpolation;
 pub use ops::matmul::{MatmulPrecision, matmul_precision, set_matmul_precision};
 pub use ops::pad::PadMode;
 pub use ops::pool::{Pool1dOptions, Pool2dOptions};
+pub use ops::rope::RotaryPairs;
 pub use quantized::{BlockFormat, Q8_0, QuantizedTensor};
 pub use shape::{Axes, INFER, Layout, Shape};
 pub use tensor::Tensor;

@@ -34,6 +34,7 @@ mod prod;
 mod recurrence;
 mod rms_norm;
 mod rnn;
+mod rope;
 mod rounding;
 mod section;
 mod selection;

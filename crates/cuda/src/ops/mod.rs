@@ -26,6 +26,7 @@ pub mod recurrence;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rnn;
+pub mod rope;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
@@ -74,6 +75,7 @@ pub fn programs() -> Vec<Program> {
         "q8_0.cu",
         "random.cu",
         "dropout.cu",
+        "rope.cu",
         "gradient_norm.cu",
         "cat.cu",
         "moments.cu",

@@ -26,6 +26,7 @@ suites! {
     pool "../../../autograd/tests/pool.rs"
     recurrent "../../../autograd/tests/recurrent.rs"
     reductions "../../../autograd/tests/reductions.rs"
+    rope "../../../autograd/tests/rope.rs"
     softmax "../../../autograd/tests/softmax.rs"
     views "../../../autograd/tests/views.rs"
 }

@@ -26,6 +26,7 @@ suites! {
     random "../../../tensor/tests/random.rs"
     recurrent "../../../tensor/tests/recurrent.rs"
     reductions "../../../tensor/tests/reductions.rs"
+    rope "../../../tensor/tests/rope.rs"
     sorting "../../../tensor/tests/sorting.rs"
     views "../../../tensor/tests/views.rs"
 }

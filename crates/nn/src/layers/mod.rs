@@ -42,6 +42,7 @@ mod pool;
 mod recurrent;
 mod rms_norm;
 mod rnn;
+mod rotary_embedding;
 mod sequential;
 mod transformer_decoder;
 mod transformer_encoder;
@@ -70,6 +71,7 @@ pub use pool::{
 pub use recurrent::{Last, Recurrent};
 pub use rms_norm::RmsNorm;
 pub use rnn::Rnn;
+pub use rotary_embedding::RotaryEmbedding;
 pub use sequential::Sequential;
 pub use transformer_decoder::{TransformerDecoder, TransformerDecoderLayer};
 pub use transformer_encoder::{TransformerEncoder, TransformerEncoderLayer};

@@ -4,7 +4,7 @@ use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
     along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer,
-    plane, quantized, reduce, sequence_tensor, strided,
+    plane, quantized, reduce, rope, sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
@@ -15,6 +15,7 @@ use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
+use crate::ops::rope::RotaryPairs;
 use crate::profile::kernel;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, dispatch};
@@ -152,6 +153,9 @@ impl Backend for CpuBackend {
         kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention_flops(q, k, v, args), || {
             Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
         })
+    }
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
+        kernel("rope", &[x, cos, sin], 0.0, || Some(rope::rope(x, [cos, sin], pairs, inverse)))
     }
     fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         let flops = recurrent_flops(args.x, args.weights);

@@ -39,6 +39,7 @@ mod recurrence;
 pub mod reduce;
 pub mod rms_norm;
 mod rnn;
+mod rope;
 pub mod rows;
 pub mod scan;
 mod scratch;

@@ -31,6 +31,7 @@ pub mod reduce;
 pub mod repeat;
 pub mod rms_norm;
 pub mod rnn;
+pub mod rope;
 pub mod section;
 pub mod softmax;
 pub mod sort;

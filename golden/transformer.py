@@ -1,0 +1,64 @@
+"""Parts of transformers since Llama: rotary position embedding by Hugging Face's functions. f64."""
+
+import os
+
+import torch
+
+from common import F64, Group, Rng
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded
+from transformers.models.gptj import modeling_gptj as gptj  # noqa: E402
+from transformers.models.llama import modeling_llama as llama  # noqa: E402
+
+G = Group("transformer")
+
+
+def tables(positions, dim, base):
+    """Cosines and sines of the angles position · base^(−2i/dim): [..., dim/2]."""
+    frequencies = base ** (-torch.arange(0, dim, 2, dtype=F64) / dim)
+    angles = positions.to(F64)[..., None] * frequencies
+    return angles.cos(), angles.sin()
+
+
+def halves(x, cos, sin):
+    """Llama's: x [B, H, T, D], tables [T, D/2] or [B, 1, T, D/2]."""
+    cos, sin = (torch.cat((t, t), -1).reshape(-1, x.shape[2], x.shape[3]) for t in (cos, sin))
+    return llama.apply_rotary_pos_emb(x, x, cos, sin)[0]
+
+
+def interleaved(x, cos, sin):
+    """GPT-J's, which has x as [B, T, H, D] and tables [1, T, D/2]."""
+    return gptj.apply_rotary_pos_emb(x.transpose(1, 2), sin[None], cos[None]).transpose(1, 2)
+
+
+def first(turn):
+    """Only the features that the tables are for are turned (GPT-NeoX's rotary_pct, GPT-J's rotary_dim)."""
+
+    def partial(x, cos, sin):
+        r = 2 * cos.shape[-1]
+        return torch.cat((turn(x[..., :r], cos, sin), x[..., r:]), -1)
+
+    return partial
+
+
+def rope():
+    def case(name, fn, positions, dim, pairs, base=10000.0):
+        r = Rng(f"transformer/{name}")
+        cos, sin = tables(positions, dim, base)
+        if positions.dim() == 2:  # of each sequence
+            cos, sin = cos[:, None], sin[:, None]
+        inputs = {"x": r.normal(2, 3, 5, 8), "cos": cos, "sin": sin, "positions": positions}
+        config = {"dim": dim, "base": base, "pairs": pairs}
+        G.op(name, lambda x, cos, sin, positions, **_: fn(x, cos, sin), inputs, config, nograd=["cos", "sin"])
+
+    case("rope_halves", halves, torch.arange(5), 8, "halves")
+    case("rope_offset", halves, torch.arange(1000, 1005), 8, "halves", base=500000.0)
+    case("rope_positions", halves, torch.tensor([[0, 1, 2, 3, 4], [0, 0, 7, 3, 1]]), 8, "halves")
+    case("rope_partial", first(halves), torch.arange(5), 4, "halves")
+    case("rope_interleaved", interleaved, torch.arange(5), 8, "interleaved")
+    case("rope_interleaved_partial", first(interleaved), torch.arange(3, 8), 6, "interleaved")
+
+
+for make in (rope,):
+    make()
+G.save()
