@@ -1,12 +1,14 @@
-"""Parts of transformers since Llama: rotary position embedding by Hugging Face's functions. f64."""
+"""Parts of transformers since Llama: rotary position embedding by Hugging Face's functions, gated activations. f64."""
 
 import os
 
 import torch
+import torch.nn.functional as F
 
 from common import F64, Group, Rng
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded
+from transformers import LlamaConfig  # noqa: E402
 from transformers.models.gptj import modeling_gptj as gptj  # noqa: E402
 from transformers.models.llama import modeling_llama as llama  # noqa: E402
 
@@ -59,6 +61,25 @@ def rope():
     case("rope_interleaved_partial", first(interleaved), torch.arange(3, 8), 6, "interleaved")
 
 
-for make in (rope,):
+def gated():
+    activations = {
+        "glu": torch.sigmoid,
+        "reglu": F.relu,
+        "geglu": F.gelu,
+        "geglu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "swiglu": F.silu,
+    }
+    for name, f in activations.items():
+        r = Rng(f"transformer/{name}")
+        G.op(name, lambda gate, up, f=f: f(gate) * up, {"gate": r.away(2, 3, 5), "up": r.normal(2, 3, 5)})
+    for name, act in {"gated_mlp_silu": "silu", "gated_mlp_gelu_tanh": "gelu_pytorch_tanh"}.items():
+        r = Rng(f"transformer/{name}")
+        config = LlamaConfig(hidden_size=6, num_attention_heads=2, intermediate_size=10, hidden_act=act, mlp_bias=act != "silu")
+        module = llama.LlamaMLP(config).to(F64)
+        r.randomise(module)
+        G.module(name, module, {"input": r.normal(2, 5, 6)}, {"dim": 6, "hidden_dim": 10, "bias": config.mlp_bias})
+
+
+for make in (rope, gated):
     make()
 G.save()

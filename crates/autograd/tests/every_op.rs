@@ -130,6 +130,10 @@ fn products_and_norms() -> Vec<Case> {
             x[0].layer_norm(&[3, 4], Some(&x[1]), Some(&x[2]), 1e-3)
         }),
         case(vec![normal(&[3, 4]), normal(&[4])], |x| x[0].rms_norm(&[4], Some(&x[1]), 1e-3)),
+        case(vec![normal(&[3, 4]), normal(&[3, 4])], |x| {
+            let all = Gate::ALL.map(|f| x[0].gated(&x[1], f));
+            all.into_iter().reduce(|a, b| a + b).unwrap() + x[0].swiglu(&x[1]) * x[1].geglu(&x[0])
+        }),
         case(vec![normal(&[2, 3, 5])], move |x| {
             let [a, b] = [RotaryPairs::Halves, RotaryPairs::Interleaved].map(|p| x[0].rope(&cos, &sin, p).square());
             a + b

@@ -6,8 +6,9 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, gru, index, lstm, matmul,
-    matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope, softmax, sort,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gated, gradient_norm, gru, index, lstm,
+    matmul, matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope, softmax,
+    sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
@@ -20,7 +21,7 @@ use ferrograd_tensor::ops::recurrence::{SequenceArgs, SequenceGradients};
 use ferrograd_tensor::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
-use ferrograd_tensor::{DType, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
+use ferrograd_tensor::{DType, Gate, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
 use std::sync::Arc;
 
 fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
@@ -350,6 +351,14 @@ impl Backend for Cuda {
         saved: &GruOutput,
         gradients: &SequenceGradients,
         input_gradient: bool,
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+        kernel("gated", &[gate, up], 0.0, || Some(gated::gated(self.card(), gate, up, activation)))
+    }
+    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+        kernel("gated_backward", &[gate, up, g], 0.0, || {
+            Some(gated::gated_backward(self.card(), gate, up, activation, g))
+        })
+    }
     ) -> Option<GruGradients> {
         kernel("gru_backward", &[args.x, args.h0], 2.0 * recurrence::flops(args), || {
             Some(gru::gru_backward(self.card(), args, saved, gradients, input_gradient))

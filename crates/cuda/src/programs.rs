@@ -73,6 +73,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "cumsum.cu"
     "dropout.cu"
     "full.cu"
+    "gated.cu"
     "gather.cu"
     "gradient_norm.cu"
     "index_add.cu"

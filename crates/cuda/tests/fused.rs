@@ -9,7 +9,7 @@ use ferrograd_cuda::CudaDevice;
 use ferrograd_tensor::backend::{Backend, CrossEntropyRows};
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
-use ferrograd_tensor::{DType, Device, RotaryPairs, Tensor};
+use ferrograd_tensor::{DType, Device, Gate, RotaryPairs, Tensor};
 use layouts::Random;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
@@ -298,6 +298,41 @@ fn rope() {
 #[test]
 fn cat() {
     let mut random = Random(5);
+#[test]
+fn gated() {
+    let mut random = Random(10);
+    for dtype in FLOATS {
+        for shape in
+            [vec![], vec![0], vec![3, 0], vec![1], vec![5], vec![64], vec![33, 65], vec![7, 48], vec![2, 3, 4, 16]]
+        {
+            for way in 0..3 {
+                let [gate, up] = match shape.split_last() {
+                    // The halves of one product.
+                    Some((&n, lead)) if way == 1 => {
+                        let both = random.values(&[lead, &[2 * n]].concat(), dtype);
+                        [0, n].map(|start| both.narrow(-1, start, n))
+                    }
+                    _ if way == 2 => [0; 2].map(|_| random.strided(&shape, dtype)),
+                    _ => [0; 2].map(|_| random.values(&shape, dtype)),
+                };
+                let g = operand(&mut random, &shape, dtype);
+                let [gate2, up2, g2] = [&gate, &up, &g].map(there);
+                for activation in Gate::ALL {
+                    let what = format!("{activation:?} of {dtype}{shape:?}, way {way}");
+                    let want = CpuBackend.gated(&gate, &up, activation).expect("a kernel");
+                    let got = card().gated(&gate2, &up2, activation).expect("a kernel");
+                    // An exponential or error function, and a handful of products.
+                    close(&what, &got, &want, 24.0, 1.0);
+                    let want = CpuBackend.gated_backward(&gate, &up, activation, &g).expect("a kernel");
+                    let got = card().gated_backward(&gate2, &up2, activation, &g2).expect("a kernel");
+                    close(&format!("dgate, {what}"), &got.0, &want.0, 24.0, 1.0);
+                    close(&format!("dup, {what}"), &got.1, &want.1, 24.0, 1.0);
+                }
+            }
+        }
+    }
+}
+
     for dtype in DType::ALL {
         for (shape, dim) in [(vec![7], 0), (vec![4, 3], 0), (vec![4, 3], 1), (vec![2, 3, 16], 1), (vec![2, 0, 3], 0)] {
             for (count, one_run) in [(2, true), (3, false), (20, true)] {

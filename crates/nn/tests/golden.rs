@@ -4,7 +4,7 @@
 mod golden;
 
 use ferrograd_autograd::ops::RnnNonlinearity;
-use ferrograd_autograd::{CrossEntropy, GradOptions, Reduction, RotaryPairs, Var, grad_with};
+use ferrograd_autograd::{CrossEntropy, Gate, GradOptions, Reduction, RotaryPairs, Var, grad_with};
 use ferrograd_nn::losses::*;
 use ferrograd_nn::*;
 use ferrograd_tensor::{DType, Tensor};
@@ -262,6 +262,16 @@ fn every_layer() {
     assert!(cases.len() >= 88, "{}", cases.len());
     for name in &cases {
         run(&Case { file: &file, name, config: file.config(name) });
+    }
+}
+
+#[test]
+fn gated_mlp() {
+    let file = Golden::open("transformer");
+    for (name, activation) in [("gated_mlp_silu", Gate::Silu), ("gated_mlp_gelu_tanh", Gate::GeluTanh)] {
+        let case = Case { file: &file, name, config: file.config(name) };
+        let layer = GatedMlp::new(case.n("dim"), case.n("hidden_dim")).activation(activation);
+        case.simple(layer.bias(case.flag("bias", false)));
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
 use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
+use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
@@ -371,6 +372,14 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// [`Tensor::gated`], of one shape and dtype.
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+        None
+    }
+    /// [`Tensor::gated_backward`], of one shape and dtype.
+    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
     /// [`Tensor::rope`] of `x` `[…, T, D]` by the angles whose cosines and sines are `[…, T, P]` in the accumulator dtype,
     /// `0 < 2P ≤ D`; back by them if `inverse`.
     fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {

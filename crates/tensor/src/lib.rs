@@ -35,6 +35,7 @@ pub use error::{Error, Result, catch};
 pub use io::{SafetensorsFile, load_safetensors, save_safetensors};
 pub use ops::conv::{Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions};
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
+pub use ops::gated::Gate;
 pub use ops::interpolate::Interpolation;
 pub use ops::matmul::{MatmulPrecision, matmul_precision, set_matmul_precision};
 pub use ops::pad::PadMode;

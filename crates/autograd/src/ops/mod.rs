@@ -13,6 +13,7 @@ mod dropout;
 mod einsum;
 mod exponential;
 mod extremum;
+mod gated;
 mod group_norm;
 mod gru;
 mod identity;

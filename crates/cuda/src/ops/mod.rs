@@ -8,6 +8,7 @@ pub mod conv;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
+pub mod gated;
 pub mod gradient_norm;
 pub mod gru;
 pub mod index;
@@ -83,6 +84,7 @@ pub fn programs() -> Vec<Program> {
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
+    all.extend(gated::programs());
     all.extend(softmax::programs());
     all.extend(layer_norm::PROGRAMS);
     all.extend(cross_entropy::PROGRAMS);

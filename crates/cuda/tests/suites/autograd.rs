@@ -18,6 +18,7 @@ suites! {
     elementwise "../../../autograd/tests/elementwise.rs"
     engine "../../../autograd/tests/engine.rs"
     every_op "../../../autograd/tests/every_op.rs"
+    gated "../../../autograd/tests/gated.rs"
     indexing "../../../autograd/tests/indexing.rs"
     interpolate "../../../autograd/tests/interpolate.rs"
     joining "../../../autograd/tests/joining.rs"

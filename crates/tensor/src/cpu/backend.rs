@@ -3,13 +3,14 @@
 use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
-    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer,
-    plane, quantized, reduce, rope, sequence_tensor, strided,
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, gated, level, matmul, normalising,
+    optimizer, plane, quantized, reduce, rope, sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
+use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
@@ -153,6 +154,12 @@ impl Backend for CpuBackend {
         kernel("attention_backward", &[q, k, v, d_out], 2.5 * attention_flops(q, k, v, args), || {
             Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
         })
+    }
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+        kernel("gated", &[gate, up], 0.0, || Some(gated::gated(gate, up, activation)))
+    }
+    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+        kernel("gated_backward", &[gate, up, g], 0.0, || Some(gated::gated_backward(gate, up, activation, g)))
     }
     fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
         kernel("rope", &[x, cos, sin], 0.0, || Some(rope::rope(x, [cos, sin], pairs, inverse)))

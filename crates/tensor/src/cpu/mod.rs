@@ -16,6 +16,7 @@ pub mod cross_entropy;
 mod distribution;
 mod dropout;
 mod elementwise;
+mod gated;
 pub mod gemm;
 mod gru;
 mod half;

@@ -11,6 +11,7 @@ pub mod cumsum;
 pub mod dropout;
 pub mod einsum;
 pub mod elementwise;
+pub mod gated;
 pub mod group_norm;
 pub mod gru;
 pub mod index;
