@@ -1,9 +1,10 @@
-"""Parts of transformers since Llama: rotary position embedding by Hugging Face's functions, gated activations. f64."""
+"""Parts of transformers since Llama: rotary position embedding by Hugging Face's functions, gated activations, norms of sums, and Llama's block. f64."""
 
 import os
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from common import F64, Group, Rng
 
@@ -80,6 +81,41 @@ def gated():
         G.module(name, module, {"input": r.normal(2, 5, 6)}, {"dim": 6, "hidden_dim": 10, "bias": config.mlp_bias})
 
 
-for make in (rope, gated):
+def norms_of_sums():
+    """A pre-norm transformer wants the sum with the residual too."""
+
+    def add_rms_norm(x, residual, weight, eps):
+        sum = x + residual
+        return {"y": F.rms_norm(sum, [5], weight, eps), "sum": sum}
+
+    def add_layer_norm(x, residual, weight, bias, eps):
+        sum = x + residual
+        return {"y": F.layer_norm(sum, [5], weight, bias, eps), "sum": sum}
+
+    for fn in (add_rms_norm, add_layer_norm):
+        r = Rng(f"transformer/{fn.__name__}")
+        inputs = {"x": r.normal(2, 3, 5), "residual": r.normal(2, 3, 5), "weight": r.normal(5)}
+        G.op(fn.__name__, fn, inputs | ({"bias": r.normal(5)} if fn is add_layer_norm else {}), {"eps": 1e-5})
+
+
+def block():
+    """Llama's decoder layer: two query heads for each head of keys. Its norms compute in f32, so PyTorch's take their place."""
+    r = Rng("transformer/llama_block")
+    config = LlamaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2, attn_implementation="sdpa")
+    module = llama.LlamaDecoderLayer(config, 0)
+    module.input_layernorm = nn.RMSNorm(16, eps=1e-5)
+    module.post_attention_layernorm = nn.RMSNorm(16, eps=1e-5)
+    module = module.to(F64).eval()
+    r.randomise(module)
+    cos, sin = (torch.cat((t, t), -1)[None] for t in tables(torch.arange(7), 4, 10000.0))
+
+    def forward(m, x):
+        out = m(x, position_embeddings=(cos, sin))
+        return out[0] if isinstance(out, tuple) else out
+
+    G.module("llama_block", module, {"x": r.normal(2, 7, 16)}, {"dim": 16, "hidden_dim": 24, "heads": 4, "kv_heads": 2, "eps": 1e-5}, forward)
+
+
+for make in (rope, gated, norms_of_sums, block):
     make()
 G.save()

@@ -130,6 +130,11 @@ fn products_and_norms() -> Vec<Case> {
             x[0].layer_norm(&[3, 4], Some(&x[1]), Some(&x[2]), 1e-3)
         }),
         case(vec![normal(&[3, 4]), normal(&[4])], |x| x[0].rms_norm(&[4], Some(&x[1]), 1e-3)),
+        case(vec![normal(&[3, 4]), normal(&[3, 4]), normal(&[4]), normal(&[4])], |x| {
+            let (y, sum) = x[0].add_layer_norm(&x[1], &[4], Some(&x[2]), Some(&x[3]), 1e-3);
+            let (z, sum) = y.add_rms_norm(&sum, &[4], Some(&x[2]), 1e-3);
+            z * sum
+        }),
         case(vec![normal(&[3, 4]), normal(&[3, 4])], |x| {
             let all = Gate::ALL.map(|f| x[0].gated(&x[1], f));
             all.into_iter().reduce(|a, b| a + b).unwrap() + x[0].swiglu(&x[1]) * x[1].geglu(&x[0])

@@ -417,6 +417,23 @@ fn rotary_embedding_keeps_its_tables_and_says_what_does_not_fit() {
 }
 
 #[test]
+fn norms_of_sums_are_norms_and_sums() {
+    let (x, residual) = (constant(&[2, 3, 4], 41), constant(&[2, 3, 4], 42));
+    let (layer, rms) = (LayerNorm::new(4), RmsNorm::new([3, 4]));
+    for ((y, sum), norm) in
+        [(layer.forward_add(&x, &residual), &layer as &dyn Layer), (rms.forward_add(&x, &residual), &rms as &dyn Layer)]
+    {
+        assert!(sum.tensor().all_close((&x + &residual).tensor(), 0.0, 0.0));
+        assert!(y.tensor().all_close(norm.forward(&sum).tensor(), 1e-6, 1e-6));
+    }
+    // The epsilon is that of the dtype which the sum has.
+    let tiny = Var::constant(Tensor::full([1, 4], 1e-3).to_dtype(DType::BF16));
+    let (y, sum) = RmsNorm::new(4).forward_add(&tiny, &tiny.to_dtype(DType::F32));
+    assert_eq!(sum.dtype(), DType::F32);
+    assert!((y.tensor().to_vec::<f32>()[0] - 0.985).abs() < 0.01);
+}
+
+#[test]
 fn rms_norm_adds_the_epsilon_of_the_dtype_that_it_computes_in() {
     let norm = RmsNorm::new(4).elementwise_affine(false);
     let x = Var::from(Tensor::full([2, 4], 0.1).to_dtype(DType::BF16));

@@ -459,7 +459,19 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Option<(Tensor, Tensor, Tensor)> {
         None
     }
-    /// `(dx [R, N], (dweight [N], dbias [N]) if parameters)`.
+    /// [`layer_norm`](Backend::layer_norm) of `sum = x + residual`, which is rounded first: `(y, sum [R, N], mean, rstd)`.
+    fn add_layer_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], (dweight [N], dbias [N]) if parameters)`. `others`, if given, is added to dx: the gradient of x from where
+    /// else it is used.
     fn layer_norm_backward(
         &self,
         x: &Tensor,
@@ -467,6 +479,7 @@ pub trait Backend: Send + Sync + 'static {
         mean: &Tensor,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
         None
@@ -475,13 +488,24 @@ pub trait Backend: Send + Sync + 'static {
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
         None
     }
-    /// `(dx [R, N], dweight [N] if parameters)`.
+    /// [`rms_norm`](Backend::rms_norm) of `sum = x + residual`, which is rounded first: `(y, sum [R, N], rstd)`.
+    fn add_rms_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], dweight [N] if parameters)`. `others`, if given, is added to dx.
     fn rms_norm_backward(
         &self,
         x: &Tensor,
         weight: Option<&Tensor>,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<Tensor>)> {
         None

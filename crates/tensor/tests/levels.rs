@@ -210,6 +210,11 @@ fn rows(r: &mut Results) {
                 r.push(format!("rms norm {name} {at}"), y, 200.0);
             }
             let residual = r.x(&[6, n], dtype);
+            let (y, sum, rstd) = x.add_rms_norm_with_stats(&residual, &[n], Some(&w), 0.1);
+            let (dx, dw) = sum.add_rms_norm_backward(&[n], Some(&w), &rstd, &g, &x, true);
+            for (name, y) in [("y", y), ("sum", sum), ("dx", dx), ("dw", dw.expect("parameters"))] {
+                r.push(format!("add rms norm {name} {at}"), y, 200.0 + 4.0 * saved(dtype));
+            }
             for activation in Gate::ALL {
                 r.push(format!("{activation:?} gate {at}"), x.gated(&residual, activation), 16.0);
                 let (dgate, dup) = x.gated_backward(&residual, activation, &g);

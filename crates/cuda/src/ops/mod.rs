@@ -86,7 +86,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(elementwise::programs());
     all.extend(gated::programs());
     all.extend(softmax::programs());
-    all.extend(layer_norm::PROGRAMS);
+    all.extend(layer_norm::programs());
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(plane::PROGRAMS);

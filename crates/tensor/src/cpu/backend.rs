@@ -242,6 +242,18 @@ impl Backend for CpuBackend {
     ) -> Option<(Tensor, Tensor, Tensor)> {
         kernel("layer_norm", &[x], 0.0, || Some(normalising::layer_norm(x, weight, bias, eps)))
     }
+    fn add_layer_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor, Tensor)> {
+        kernel("add_layer_norm", &[x, residual], 0.0, || {
+            Some(normalising::add_layer_norm(x, residual, weight, bias, eps))
+        })
+    }
     fn layer_norm_backward(
         &self,
         x: &Tensor,
@@ -249,14 +261,24 @@ impl Backend for CpuBackend {
         mean: &Tensor,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
         kernel("layer_norm_backward", &[x, g], 0.0, || {
-            Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, parameters))
+            Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, others, parameters))
         })
     }
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
         kernel("rms_norm", &[x], 0.0, || Some(normalising::rms_norm(x, weight, eps)))
+    }
+    fn add_rms_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("add_rms_norm", &[x, residual], 0.0, || Some(normalising::add_rms_norm(x, residual, weight, eps)))
     }
     fn rms_norm_backward(
         &self,
@@ -264,10 +286,11 @@ impl Backend for CpuBackend {
         weight: Option<&Tensor>,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<Tensor>)> {
         kernel("rms_norm_backward", &[x, g], 0.0, || {
-            Some(normalising::rms_norm_backward(x, weight, rstd, g, parameters))
+            Some(normalising::rms_norm_backward(x, weight, rstd, g, others, parameters))
         })
     }
     fn group_norm(
