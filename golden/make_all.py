@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ["ops.py", "layers.py", "optim.py", "models.py"]
+SCRIPTS = ["ops.py", "layers.py", "optim.py", "models.py", "transformer.py"]
 
 
 def read(path):

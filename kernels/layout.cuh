@@ -41,3 +41,12 @@ template <int N> struct Layout {
 // The thread's number in the grid, and the grid's size: loops go from the one in strides of the other.
 __device__ __forceinline__ i64 thread_in_grid() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ i64 threads_in_grid() { return (i64)gridDim.x * blockDim.x; }
+
+// Elements that are moved at once.
+template <class X, int LENGTH> struct alignas(LENGTH * sizeof(X)) Chunk { X at[LENGTH]; };
+template <int LENGTH, class X> __device__ __forceinline__ Chunk<X, LENGTH> read_chunk(const X* x) {
+    return *(const Chunk<X, LENGTH>*)x;
+}
+template <int LENGTH, class X> __device__ __forceinline__ void write_chunk(X* y, const Chunk<X, LENGTH>& chunk) {
+    *(Chunk<X, LENGTH>*)y = chunk;
+}

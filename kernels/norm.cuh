@@ -1,10 +1,21 @@
 // Layer norm of each row, y = (x − mean)·rstd·weight + bias with rstd = 1/√(variance + eps); where CENTERED is false, RMS norm: the same
-// with a mean of 0.
+// with a mean of 0. With -DADDED, of the rows of sum = x + residual, which are written as well: a pre-norm transformer's next layer
+// adds to them.
 //
 // One read and one write of each element (rows.cuh): the variance is that of the row in registers, from the mean. Weight and bias
 // come from L1 and L2.
 #pragma once
 #include "rows.cuh"
+
+#ifdef ADDED
+constexpr int OPERANDS = 4;
+#define RESIDUAL const X *residual, X *sum,
+#define ADD_RESIDUAL row.add({residual + at[1], rows.strides[1]}, {sum + at[2], rows.strides[2]});
+#else
+constexpr int OPERANDS = 2;
+#define RESIDUAL
+#define ADD_RESIDUAL
+#endif
 
 // Of one dtype with x; null where there is none.
 template <class X> struct Affine {
@@ -32,12 +43,13 @@ __device__ __forceinline__ void norm(ROW& row, const Affine<X>& affine, const Li
 
 #define KERNEL(name, TEAM, ROW, LENGTH)                                                                                 \
     extern "C" __global__ void __launch_bounds__(ROW<TEAM, X, LENGTH, 1>::THREADS, 1)                                   \
-    name(const X* x, X* y, Rows<2> rows, const X* weight, const X* bias, C* means, C* rstds,                            \
+    name(const X* x, RESIDUAL X* y, Rows<OPERANDS> rows, const X* weight, const X* bias, C* means, C* rstds,            \
          f64 eps) {                                                                                                     \
-        i64 at[2], r = TEAM::row(), n = rows.find(r, at);                                                               \
+        i64 at[OPERANDS], r = TEAM::row(), n = rows.find(r, at);                                                        \
         ROW<TEAM, X, LENGTH, 1> row({{x + at[0], rows.strides[0]}}, n);                                                 \
+        ADD_RESIDUAL                                                                                                    \
         C mean, rstd;                                                                                                   \
-        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[1], rows.strides[1]}, C(rows.share),                          \
+        norm(row, Affine<X>{weight, bias}, Line<X>{y + at[OPERANDS - 1], rows.strides[OPERANDS - 1]}, C(rows.share),    \
              C(eps), mean, rstd);                                                                                       \
         if (!rows.has(r) || TEAM::rank() > 0) return;                                                                   \
         if (CENTERED) means[r] = mean;                                                                                  \

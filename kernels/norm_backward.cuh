@@ -2,7 +2,8 @@
 //
 //     dx = rstd·(g·w − mean(g·w) − x̂·mean(g·w·x̂)),    dweight = Σ g·x̂ and dbias = Σ g over all rows;
 //
-// where CENTERED is false, the mean and mean(g·w) are 0, and there is no bias.
+// where CENTERED is false, the mean and mean(g·w) are 0, and there is no bias. With -DADDED, where x is a sum that others use too, their
+// gradient of it is added to dx.
 //
 // Two reads and one write of each element: a block takes one row after another, and each thread adds up its columns' share of dweight
 // and dbias on the way, in registers. Each block leaves its sums in a row of `sums`, which a reduction adds up; how many blocks
@@ -11,6 +12,16 @@
 // Half of what other kernels keep: the sums take registers too, and are not packed.
 #define KEPT 32
 #include "rows.cuh"
+
+#ifdef ADDED
+constexpr int OPERANDS = 4;
+#define OTHERS const X* others,
+#define OTHERS_ROW Line<const X>{others + at[2], rows.strides[2]}
+#else
+constexpr int OPERANDS = 3;
+#define OTHERS
+#define OTHERS_ROW Line<const X>{nullptr, 1}
+#endif
 
 constexpr int BACKWARD_THREADS = 512;
 
@@ -77,7 +88,7 @@ __device__ __forceinline__ void each_element(ROW& row, const X* weight, C mean, 
 }
 
 template <class ROW, class X = typename ROW::Element, class C = typename ROW::C>
-__device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean, C rstd, C share, const Line<X>& dx, ColumnSums<ROW>& sums) {
+__device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean, C rstd, C share, const Line<const X>& others, const Line<X>& dx, ColumnSums<ROW>& sums) {
     Two<C> means{0, 0};
     each_element(row, weight, mean, rstd, [&](i64, int, int, C, C gw, C normal) {
         means = SumTwo<C>::combine(means, {gw, gw * normal});
@@ -86,7 +97,12 @@ __device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean,
     C a = CENTERED ? means.a * share : C(0), b = means.b * share;
     typename ROW::Chunk out;
     each_element(row, weight, mean, rstd, [&](i64 i, int j, int place, C g, C gw, C normal) {
-        out.at[j] = store<X>(rstd * (gw - a - normal * b));
+        C d = rstd * (gw - a - normal * b);
+#ifdef ADDED
+        if (j == 0) out = read<ROW::LENGTH>(others, i);
+        d += load(out.at[j]);
+#endif
+        out.at[j] = store<X>(d);
         if (j == ROW::LENGTH - 1) write<ROW::LENGTH>(dx, i, out);
         sums.add(i + j, place, {g * normal, g});
     });
@@ -94,16 +110,16 @@ __device__ __forceinline__ void norm_backward(ROW& row, const X* weight, C mean,
 
 #define BACKWARD_KERNEL(name, TEAM, ROW, LENGTH)                                                                        \
     extern "C" __global__ void __launch_bounds__(BACKWARD_THREADS, 1)                                                   \
-    name(const X* x, const X* g, X* dx, Rows<3> rows, const X* weight, const C* means,                                  \
+    name(const X* x, const X* g, OTHERS X* dx, Rows<OPERANDS> rows, const X* weight, const C* means,                    \
          const C* rstds, Two<C>* sums) {                                                                                \
         typedef ROW<TEAM, X, LENGTH, 2> Row;                                                                            \
         if (sums != nullptr) sums += blockIdx.x * rows.n;                                                               \
         ColumnSums<Row> columns(sums, rows.n);                                                                          \
         for (i64 r = TEAM::row(); rows.has(r); r += (i64)gridDim.x * (blockDim.x / TEAM::size())) {                     \
-            i64 at[3], n = rows.find(r, at);                                                                            \
+            i64 at[OPERANDS], n = rows.find(r, at);                                                                     \
             Row row({{x + at[0], rows.strides[0]}, {g + at[1], rows.strides[1]}}, n);                                   \
             norm_backward(row, weight, CENTERED ? means[r] : C(0), rstds[r], C(rows.share),                             \
-                          Line<X>{dx + at[2], rows.strides[2]}, columns);                                               \
+                          OTHERS_ROW, Line<X>{dx + at[OPERANDS - 1], rows.strides[OPERANDS - 1]}, columns);             \
         }                                                                                                               \
         if (sums != nullptr) columns.finish(sums, rows.n);                                                              \
     }

@@ -15,9 +15,6 @@
 #endif
 template <class X, int LENGTH> constexpr int CHUNKS_KEPT = KEPT / (LENGTH * sizeof(X) > 4 ? LENGTH * sizeof(X) : 4);
 
-// Elements that are moved at once.
-template <class X, int LENGTH> struct alignas(LENGTH * sizeof(X)) Chunk { X at[LENGTH]; };
-
 // A row's first element, and how far apart they are.
 template <class X> struct Line {
     X* start;
@@ -26,11 +23,11 @@ template <class X> struct Line {
 
 template <int LENGTH, class X> __device__ __forceinline__ Chunk<X, LENGTH> read(const Line<const X>& x, i64 i) {
     if constexpr (LENGTH == 1) return Chunk<X, 1>{{x.start[i * x.stride]}};
-    else return *(const Chunk<X, LENGTH>*)(x.start + i);
+    else return read_chunk<LENGTH>(x.start + i);
 }
 template <int LENGTH, class X> __device__ __forceinline__ void write(const Line<X>& y, i64 i, const Chunk<X, LENGTH>& chunk) {
     if constexpr (LENGTH == 1) y.start[i * y.stride] = chunk.at[0];
-    else *(Chunk<X, LENGTH>*)(y.start + i) = chunk;
+    else write_chunk(y.start + i, chunk);
 }
 
 // ---- who shares a row ---------------------------------------------------------------------------------------------
@@ -98,6 +95,16 @@ template <class ROW, class TEAM, class X, int ELEMENTS, int N> struct Passes {
     __device__ __forceinline__ C max() {
         return fold<Max<C>>([](C x) { return x; });
     }
+    // The one operand becomes its sum with another, rounded as it is written.
+    __device__ __forceinline__ void add(const Line<const X>& other, const Line<X>& sum) {
+        ((ROW*)this)->each([&](i64 i, Chunk(&chunks)[N], int) {
+            Chunk more = read<LENGTH>(other, i);
+#pragma unroll
+            for (int j = 0; j < LENGTH; j++) chunks[0].at[j] = store<X>(load(chunks[0].at[j]) + load(more.at[j]));
+            write<LENGTH>(sum, i, chunks[0]);
+        });
+        ((ROW*)this)->lies_in(sum);
+    }
     // y = f(x)
     template <class F> __device__ __forceinline__ void map(const Line<X>& y, F f) {
         ((ROW*)this)->each([&](i64 i, const Chunk(&chunks)[N], int) {
@@ -134,6 +141,7 @@ struct InRegisters : Passes<InRegisters<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N>
                 f((i64)place(k), chunks[k], k);
             }
     }
+    __device__ __forceinline__ void lies_in(const Line<X>&) {}
 };
 
 template <class TEAM, class X, int LENGTH, int N>
@@ -153,6 +161,8 @@ struct InMemory : Passes<InMemory<TEAM, X, LENGTH, N>, TEAM, X, LENGTH, N> {
             f(i, chunks, k);
         }
     }
+    // What is read from now on. An element is always the same thread's, which may have just written it.
+    __device__ __forceinline__ void lies_in(const Line<X>& line) { from[0] = {line.start, line.stride}; }
 };
 
 // ---- which rows there are -----------------------------------------------------------------------------------------

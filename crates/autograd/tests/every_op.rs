@@ -118,6 +118,8 @@ fn products_and_norms() -> Vec<Case> {
     let targets = Tensor::new([1i64, 0, 2]);
     let options = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
     let (mean, variance) = (normal(&[3]), positive(&[3]));
+    let angles = normal(&[3, 2]);
+    let (cos, sin) = (angles.cos(), angles.sin());
     vec![
         case(vec![normal(&[2, 3, 4]), normal(&[4, 2])], |x| x[0].matmul(&x[1]).square()),
         case(vec![normal(&[2, 1, 3]), normal(&[2, 3, 2])], |x| x[0].matmul(&x[1])),
@@ -128,6 +130,19 @@ fn products_and_norms() -> Vec<Case> {
             x[0].layer_norm(&[3, 4], Some(&x[1]), Some(&x[2]), 1e-3)
         }),
         case(vec![normal(&[3, 4]), normal(&[4])], |x| x[0].rms_norm(&[4], Some(&x[1]), 1e-3)),
+        case(vec![normal(&[3, 4]), normal(&[3, 4]), normal(&[4]), normal(&[4])], |x| {
+            let (y, sum) = x[0].add_layer_norm(&x[1], &[4], Some(&x[2]), Some(&x[3]), 1e-3);
+            let (z, sum) = y.add_rms_norm(&sum, &[4], Some(&x[2]), 1e-3);
+            z * sum
+        }),
+        case(vec![normal(&[3, 4]), normal(&[3, 4])], |x| {
+            let all = Gate::ALL.map(|f| x[0].gated(&x[1], f));
+            all.into_iter().reduce(|a, b| a + b).unwrap() + x[0].swiglu(&x[1]) * x[1].geglu(&x[0])
+        }),
+        case(vec![normal(&[2, 3, 5])], move |x| {
+            let [a, b] = [RotaryPairs::Halves, RotaryPairs::Interleaved].map(|p| x[0].rope(&cos, &sin, p).square());
+            a + b
+        }),
         case(vec![normal(&[2, 4, 3]), normal(&[4]), normal(&[4])], |x| {
             x[0].group_norm(2, Some(&x[1]), Some(&x[2]), 1e-3)
         }),

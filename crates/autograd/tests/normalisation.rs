@@ -32,6 +32,32 @@ fn rms_norm_first_and_second_order() {
 }
 
 #[test]
+fn norms_of_sums_first_and_second_order() {
+    let (x, residual, w, b) = (values(&[3, 5], 1), values(&[3, 5], 4), values(&[5], 2), values(&[5], 3));
+    let all = [x.clone(), residual.clone(), w.clone(), b];
+    // Both outputs, and each alone.
+    derivatives(|v| both(v[0].add_layer_norm(&v[1], &[5], Some(&v[2]), Some(&v[3]), EPS)), &all);
+    derivatives(|v| v[0].add_layer_norm(&v[1], &[5], Some(&v[2]), Some(&v[3]), EPS).0, &all);
+    derivatives(
+        |v| v[0].add_layer_norm(&v[1], &[5], None, Some(&v[2]), EPS).0,
+        &[x.clone(), residual.clone(), w.clone()],
+    );
+    derivatives(|v| v[0].add_layer_norm(&v[1], &[3, 5], None, None, EPS).1.square(), &all[..2]);
+    derivatives(|v| both(v[0].add_rms_norm(&v[1], &[5], Some(&v[2]), EPS)), &all[..3]);
+    derivatives(|v| v[0].add_rms_norm(&v[1], &[5], Some(&v[2]), EPS).0, &all[..3]);
+    derivatives(|v| v[0].add_rms_norm(&v[1], &[3, 5], None, EPS).1.square(), &all[..2]);
+    // Only some of the inputs are variables; one value is both terms.
+    let (xc, wc) = (Var::constant(x.clone()), Var::constant(w));
+    derivatives(|v| both(xc.add_layer_norm(&v[0], &[5], Some(&wc), None, EPS)), &[residual]);
+    derivatives(|v| both(v[0].add_rms_norm(&v[0], &[5], Some(&wc), EPS)), &[x]);
+}
+
+/// A function of the norm and the sum that has both in every derivative.
+fn both((y, sum): (Var, Var)) -> Var {
+    y * sum.sin()
+}
+
+#[test]
 fn group_norm_first_and_second_order() {
     let (x, w, b) = (values(&[2, 4, 3], 1), values(&[4], 2), values(&[4], 3));
     derivatives(|v| v[0].group_norm(2, Some(&v[1]), Some(&v[2]), EPS), &[x.clone(), w, b]);
@@ -104,6 +130,51 @@ fn golden_gradients() {
         }
     }
     assert_eq!(seen, 14);
+}
+
+#[test]
+fn golden_gradients_of_norms_of_sums() {
+    let file = Golden::open("transformer");
+    let mut seen = 0;
+    for case in file.cases().iter().filter(|case| case.starts_with("add_")) {
+        let leaf = |name: &str| file.get(case, &format!("input.{name}")).map(Var::leaf);
+        let [x, residual, weight] = ["x", "residual", "weight"].map(|name| leaf(name).expect("an input"));
+        let (bias, eps) = (leaf("bias"), file.config(case)["eps"].as_f64().unwrap());
+        let (y, sum) = match case.starts_with("add_rms") {
+            true => x.add_rms_norm(&residual, &[5], Some(&weight), eps),
+            false => x.add_layer_norm(&residual, &[5], Some(&weight), bias.as_ref(), eps),
+        };
+        let (want_y, want_sum) = (file.expect(case, "output.y"), file.expect(case, "output.sum"));
+        assert!(y.tensor().all_close(&want_y, 1e-12, 1e-13) && sum.tensor().all_close(&want_sum, 0.0, 0.0), "{case}");
+        let [g_y, g_sum] = ["y", "sum"].map(|name| file.expect(case, &format!("grad_output.{name}")));
+        let grads = ((y * &g_y).sum() + (sum * &g_sum).sum()).backward();
+        let inputs =
+            [("x", Some(&x)), ("residual", Some(&residual)), ("weight", Some(&weight)), ("bias", bias.as_ref())];
+        for (name, v) in inputs {
+            if let Some(v) = v {
+                let want = file.expect(case, &format!("grad_input.{name}"));
+                assert!(grads.wrt(v).all_close(&want, 1e-10, 1e-12), "{case} {name}");
+            }
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn norms_of_sums_keep_the_sum_alone() {
+    for dtype in [DType::BF16, DType::F32] {
+        let [x, residual] = [1, 2].map(|seed| Var::leaf(values(&[4, 6], seed).to_dtype(dtype)));
+        let (y, sum) = autocast(DType::BF16, || x.add_rms_norm(&residual, &[6], None, EPS));
+        assert_eq!((y.dtype(), sum.dtype()), (DType::F32, DType::F32));
+        assert_eq!((y + sum).sum().backward().wrt(&x).dtype(), dtype);
+    }
+    let [mut x, mut residual] = [3, 4].map(|seed| values(&[4, 6], seed));
+    let (y, sum) = Var::leaf(x.clone()).add_rms_norm(&Var::leaf(residual.clone()), &[6], None, EPS);
+    assert!(y.requires_grad() && sum.requires_grad() && x.is_unique() && residual.is_unique());
+    let x = Var::leaf(Tensor::zeros([0, 3]));
+    let (y, sum) = x.add_layer_norm(&x, &[3], None, None, EPS);
+    assert_eq!((y + sum).sum().backward().wrt(&x).dims(), [0, 3]);
 }
 
 #[test]

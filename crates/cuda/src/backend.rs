@@ -3,11 +3,12 @@
 use crate::cuda::Cuda;
 use crate::graph;
 use crate::memory::CudaBuffer;
-use crate::ops::layer_norm::LAYER_NORM;
+use crate::ops::layer_norm::{LAYER_NORM, Normed, RMS_NORM};
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, gru, index, lstm, matmul,
-    matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, softmax, sort,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gated, gradient_norm, gru, index, lstm,
+    matmul, matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope, softmax,
+    sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
@@ -20,7 +21,7 @@ use ferrograd_tensor::ops::recurrence::{SequenceArgs, SequenceGradients};
 use ferrograd_tensor::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
-use ferrograd_tensor::{DType, Layout, QuantizedTensor, Shape, Tensor};
+use ferrograd_tensor::{DType, Gate, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
 use std::sync::Arc;
 
 fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
@@ -196,8 +197,21 @@ impl Backend for Cuda {
         eps: f64,
     ) -> Option<(Tensor, Tensor, Tensor)> {
         kernel("layer_norm", &[x], 0.0, || {
-            let (y, mean, rstd) = LAYER_NORM.forward(self.card(), x, weight, bias, eps);
+            let Normed { y, mean, rstd, .. } = LAYER_NORM.forward(self.card(), x, None, weight, bias, eps);
             Some((y, mean?, rstd))
+        })
+    }
+    fn add_layer_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor, Tensor)> {
+        kernel("add_layer_norm", &[x, residual], 0.0, || {
+            let Normed { y, sum, mean, rstd } = LAYER_NORM.forward(self.card(), x, Some(residual), weight, bias, eps);
+            Some((y, sum?, mean?, rstd))
         })
     }
     fn layer_norm_backward(
@@ -207,14 +221,27 @@ impl Backend for Cuda {
         mean: &Tensor,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
         kernel("layer_norm_backward", &[x, g], 0.0, || {
-            Some(LAYER_NORM.backward(self.card(), x, weight, Some(mean), rstd, g, parameters))
+            Some(LAYER_NORM.backward(self.card(), x, weight, Some(mean), rstd, g, others, parameters))
         })
     }
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
         kernel("rms_norm", &[x], 0.0, || Some(rms_norm::rms_norm(self.card(), x, weight, eps)))
+    }
+    fn add_rms_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("add_rms_norm", &[x, residual], 0.0, || {
+            let Normed { y, sum, rstd, .. } = RMS_NORM.forward(self.card(), x, Some(residual), weight, None, eps);
+            Some((y, sum?, rstd))
+        })
     }
     fn rms_norm_backward(
         &self,
@@ -222,10 +249,11 @@ impl Backend for Cuda {
         weight: Option<&Tensor>,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<Tensor>)> {
         kernel("rms_norm_backward", &[x, g], 0.0, || {
-            Some(rms_norm::rms_norm_backward(self.card(), x, weight, rstd, g, parameters))
+            Some(rms_norm::rms_norm_backward(self.card(), x, weight, rstd, g, others, parameters))
         })
     }
 
@@ -323,6 +351,17 @@ impl Backend for Cuda {
         })
     }
 
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+        kernel("gated", &[gate, up], 0.0, || Some(gated::gated(self.card(), gate, up, activation)))
+    }
+    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+        kernel("gated_backward", &[gate, up, g], 0.0, || {
+            Some(gated::gated_backward(self.card(), gate, up, activation, g))
+        })
+    }
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
+        kernel("rope", &[x, cos, sin], 0.0, || Some(rope::rope(self.card(), x, [cos, sin], pairs, inverse)))
+    }
     fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         kernel("lstm", &[args.x, args.h0], recurrence::flops(args), || lstm::lstm(self.card(), args, c0))
     }

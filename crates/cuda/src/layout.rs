@@ -18,7 +18,22 @@ pub struct Layout<const N: usize> {
     strides: [[i64; DIMS]; N],
 }
 
+/// Does the last dimension lie in runs of a multiple of `length` elements, each of which begins where as many can be moved at once?
+pub fn in_chunks(x: &Tensor, length: usize) -> bool {
+    let Some((&n, outer)) = x.dims().split_last() else { return length == 1 };
+    let (stride, strides) = x.layout().strides.split_last().expect("a stride for each dimension");
+    let whole = |(&extent, &stride): (&usize, &isize)| extent == 1 || stride.unsigned_abs().is_multiple_of(length);
+    (*stride == 1 || n == 1)
+        && n.is_multiple_of(length)
+        && outer.iter().zip(strides).all(whole)
+        && crate::memory::address(x).is_multiple_of((length * x.dtype().size()) as u64)
+}
+
 impl<const N: usize> Layout<N> {
+    /// Elements of each operand.
+    pub fn numel(&self) -> usize {
+        self.numel as usize
+    }
     /// Dimensions that are left.
     pub fn rank(&self) -> usize {
         self.rank as usize

@@ -9,7 +9,7 @@ use ferrograd_cuda::CudaDevice;
 use ferrograd_tensor::backend::{Backend, CrossEntropyRows};
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
-use ferrograd_tensor::{DType, Device, Tensor};
+use ferrograd_tensor::{DType, Device, Gate, RotaryPairs, Tensor};
 use layouts::Random;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
@@ -160,8 +160,8 @@ fn check_norms(what: &str, x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g
     close(&format!("mean of {what}"), &got.1, &mean, one, 1.0);
     close(&format!("rstd of {what}"), &got.2, &rstd, 10.0 * one, 1.0);
     for parameters in [false, true] {
-        let (dx, sums) = CpuBackend.layer_norm_backward(x, w, &mean, &rstd, g, parameters).expect("a kernel");
-        let got = card().layer_norm_backward(&x2, w2.as_ref(), &there(&mean), &there(&rstd), &g2, parameters);
+        let (dx, sums) = CpuBackend.layer_norm_backward(x, w, &mean, &rstd, g, None, parameters).expect("a kernel");
+        let got = card().layer_norm_backward(&x2, w2.as_ref(), &there(&mean), &there(&rstd), &g2, None, parameters);
         let (got, got_sums) = got.expect("a kernel");
         close(&format!("layer_norm_backward of {what}"), &got, &dx, one, 100.0);
         assert_eq!(got_sums.is_some(), parameters);
@@ -175,14 +175,68 @@ fn check_norms(what: &str, x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, g
     close(&format!("rms_norm of {what}"), &got.0, &y, 10.0 * one, 1.0);
     close(&format!("rms_norm's rstd of {what}"), &got.1, &rstd, 10.0 * one, 1.0);
     for parameters in [false, true] {
-        let (dx, dw) = CpuBackend.rms_norm_backward(x, w, &rstd, g, parameters).expect("a kernel");
-        let got = card().rms_norm_backward(&x2, w2.as_ref(), &there(&rstd), &g2, parameters).expect("a kernel");
+        let (dx, dw) = CpuBackend.rms_norm_backward(x, w, &rstd, g, None, parameters).expect("a kernel");
+        let got = card().rms_norm_backward(&x2, w2.as_ref(), &there(&rstd), &g2, None, parameters).expect("a kernel");
         close(&format!("rms_norm_backward of {what}"), &got.0, &dx, one, 100.0);
         assert_eq!(got.1.is_some(), parameters);
         if let (Some(dw), Some(got)) = (dw, got.1) {
             close(&format!("rms_norm's dweight of {what}"), &got, &dw, all, 10.0);
         }
     }
+}
+
+#[test]
+fn norms_of_sums() {
+    let mut random = Random(11);
+    for dtype in FLOATS {
+        let long = long_row(dtype);
+        for shape in [[0, 3], [3, 0], [1, 1], [70, 16], [37, 100], [20, 1100], [2, 5000], [2, long], [1, long + 1]] {
+            let operands = [0; 4].map(|_| operand(&mut random, &shape, dtype));
+            let [w, b] = [0; 2].map(|_| operand(&mut random, &shape[1..], dtype));
+            check_norms_of_sums(operands.each_ref(), Some(&w), Some(&b));
+        }
+        // Rows side by side, and without parameters.
+        let operands = [0; 4].map(|_| random.values(&[40, 33], dtype).t());
+        check_norms_of_sums(operands.each_ref(), None, None);
+    }
+}
+
+/// Of `x + residual`, with the gradients of the norm and of the sum.
+fn check_norms_of_sums([x, residual, g, others]: [&Tensor; 4], w: Option<&Tensor>, b: Option<&Tensor>) {
+    const EPS: f64 = 1e-2;
+    let what = format!("{}{}", x.dtype(), x.shape());
+    // As in `check_norms`; sums are eighths, and exact.
+    let (rows, n) = (x.dims()[0] as f64, x.dims()[1] as f64);
+    let [one, all] = [32.0 + n.sqrt(), 64.0 + rows + n.sqrt()];
+    let [x2, residual2, g2, others2] = [x, residual, g, others].map(there);
+    let (w2, b2) = (w.map(there), b.map(there));
+    let (w2, b2) = (w2.as_ref(), b2.as_ref());
+
+    let (y, sum, mean, rstd) = CpuBackend.add_layer_norm(x, residual, w, b, EPS).expect("a kernel");
+    let got = card().add_layer_norm(&x2, &residual2, w2, b2, EPS).expect("a kernel");
+    close(&format!("layer norm of a sum, {what}"), &got.0, &y, 10.0 * one, 1.0);
+    close(&format!("sum, {what}"), &got.1, &sum, 0.0, 1.0);
+    close(&format!("mean of a sum, {what}"), &got.2, &mean, one, 1.0);
+    close(&format!("rstd of a sum, {what}"), &got.3, &rstd, 10.0 * one, 1.0);
+    let (mean2, rstd2) = (there(&mean), there(&rstd));
+    let (dx, parameters) =
+        CpuBackend.layer_norm_backward(&sum, w, &mean, &rstd, g, Some(others), true).expect("a kernel");
+    let got = card().layer_norm_backward(&there(&sum), w2, &mean2, &rstd2, &g2, Some(&others2), true);
+    let (got_dx, got_parameters) = got.expect("a kernel");
+    close(&format!("gradient of a sum and its layer norm, {what}"), &got_dx, &dx, one, 100.0);
+    let ((dw, db), (got_dw, got_db)) = (parameters.expect("sums"), got_parameters.expect("sums"));
+    close(&format!("dweight of a sum, {what}"), &got_dw, &dw, all, 10.0);
+    close(&format!("dbias of a sum, {what}"), &got_db, &db, all, 1.0);
+
+    let (y, sum, rstd) = CpuBackend.add_rms_norm(x, residual, w, EPS).expect("a kernel");
+    let got = card().add_rms_norm(&x2, &residual2, w2, EPS).expect("a kernel");
+    close(&format!("RMS norm of a sum, {what}"), &got.0, &y, 10.0 * one, 1.0);
+    close(&format!("RMS norm's sum, {what}"), &got.1, &sum, 0.0, 1.0);
+    close(&format!("RMS norm's rstd of a sum, {what}"), &got.2, &rstd, 10.0 * one, 1.0);
+    let rstd2 = there(&rstd);
+    let (dx, _) = CpuBackend.rms_norm_backward(&sum, w, &rstd, g, Some(others), false).expect("a kernel");
+    let got = card().rms_norm_backward(&there(&sum), w2, &rstd2, &g2, Some(&others2), false).expect("a kernel");
+    close(&format!("gradient of a sum and its RMS norm, {what}"), &got.0, &dx, one, 100.0);
 }
 
 #[test]
@@ -241,6 +295,92 @@ fn dropout() {
         let x = Tensor::full([64], f64::NAN).to_dtype(dtype);
         let want = CpuBackend.dropout(&x, 0.5, 1, 2).expect("a kernel");
         close("dropout of NaN", &card().dropout(&there(&x), 0.5, 1, 2).expect("a kernel"), &want, 0.0, 1.0);
+    }
+}
+
+#[test]
+fn gated() {
+    let mut random = Random(10);
+    for dtype in FLOATS {
+        for shape in
+            [vec![], vec![0], vec![3, 0], vec![1], vec![5], vec![64], vec![33, 65], vec![7, 48], vec![2, 3, 4, 16]]
+        {
+            for way in 0..3 {
+                let [gate, up] = match shape.split_last() {
+                    // The halves of one product.
+                    Some((&n, lead)) if way == 1 => {
+                        let both = random.values(&[lead, &[2 * n]].concat(), dtype);
+                        [0, n].map(|start| both.narrow(-1, start, n))
+                    }
+                    _ if way == 2 => [0; 2].map(|_| random.strided(&shape, dtype)),
+                    _ => [0; 2].map(|_| random.values(&shape, dtype)),
+                };
+                let g = operand(&mut random, &shape, dtype);
+                let [gate2, up2, g2] = [&gate, &up, &g].map(there);
+                for activation in Gate::ALL {
+                    let what = format!("{activation:?} of {dtype}{shape:?}, way {way}");
+                    let want = CpuBackend.gated(&gate, &up, activation).expect("a kernel");
+                    let got = card().gated(&gate2, &up2, activation).expect("a kernel");
+                    // An exponential or error function, and a handful of products.
+                    close(&what, &got, &want, 24.0, 1.0);
+                    let want = CpuBackend.gated_backward(&gate, &up, activation, &g).expect("a kernel");
+                    let got = card().gated_backward(&gate2, &up2, activation, &g2).expect("a kernel");
+                    close(&format!("dgate, {what}"), &got.0, &want.0, 24.0, 1.0);
+                    close(&format!("dup, {what}"), &got.1, &want.1, 24.0, 1.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rope() {
+    let mut random = Random(9);
+    for dtype in FLOATS {
+        // In vectors with tables for all heads, each head's own, or some of both; single pairs; features that stay; nothing.
+        let cases: [(&[usize], &[usize], usize); 9] = [
+            (&[2, 3, 5, 32], &[5, 16], 16),
+            (&[2, 3, 5, 48], &[2, 3, 5, 16], 16),
+            (&[2, 3, 5, 32], &[2, 1, 5, 16], 16),
+            (&[70, 600, 16], &[600, 8], 8),
+            (&[2, 3, 5, 7], &[5, 3], 3),
+            (&[3, 20], &[3, 5], 5),
+            (&[2, 2], &[2, 1], 1),
+            (&[0, 4, 8], &[4, 4], 4),
+            (&[2, 0, 8], &[0, 2], 2),
+        ];
+        for (shape, angles, p) in cases {
+            assert_eq!(angles.last(), Some(&p));
+            let wide = dtype.accumulator();
+            for way in 0..4 {
+                // In one run; heads between, as a projection leaves them; any strides.
+                let x = match way {
+                    0 => random.values(shape, dtype),
+                    1 if shape.len() > 2 => {
+                        let mut between = shape.to_vec();
+                        between.swap(shape.len() - 2, shape.len() - 3);
+                        random.values(&between, dtype).transpose(-2, -3)
+                    }
+                    _ => random.strided(shape, dtype),
+                };
+                let table = |random: &mut Random| match way {
+                    3 => random.strided(angles, wide),
+                    _ => random.values(angles, wide),
+                };
+                let expanded = [shape[..shape.len() - 1].to_vec(), vec![p]].concat();
+                let [cos, sin] = [table(&mut random), table(&mut random)].map(|t| t.expand(&expanded));
+                let (x2, cos2, sin2) = (there(&x), there(&cos), there(&sin));
+                for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+                    for inverse in [false, true] {
+                        let what = format!("rope of {dtype}{shape:?} by {angles:?}, {pairs:?}, inverse: {inverse}");
+                        let want = CpuBackend.rope(&x, &cos, &sin, pairs, inverse).expect("a kernel");
+                        let got = card().rope(&x2, &cos2, &sin2, pairs, inverse).expect("a kernel");
+                        // Two products of at most 2¼, and their sum.
+                        close(&what, &got, &want, 4.0, 4.5);
+                    }
+                }
+            }
+        }
     }
 }
 

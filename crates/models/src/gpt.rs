@@ -199,8 +199,8 @@ impl Block {
         }
     }
     fn forward(&self, x: &Var, cache: Option<&mut LayerCache>) -> Var {
-        let x = x + self.attn.forward(&self.ln_1.forward(x), cache);
-        &x + self.mlp.forward(&self.ln_2.forward(&x))
+        let (normed, x) = self.ln_2.forward_add(&self.attn.forward(&self.ln_1.forward(x), cache), x);
+        x + self.mlp.forward(&normed)
     }
 }
 

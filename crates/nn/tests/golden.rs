@@ -4,11 +4,12 @@
 mod golden;
 
 use ferrograd_autograd::ops::RnnNonlinearity;
-use ferrograd_autograd::{CrossEntropy, GradOptions, Reduction, Var, grad_with};
+use ferrograd_autograd::{AttentionOptions, CrossEntropy, Gate, GradOptions, Reduction, RotaryPairs, Var, grad_with};
 use ferrograd_nn::losses::*;
 use ferrograd_nn::*;
 use ferrograd_tensor::{DType, Tensor};
 use golden::Golden;
+extern crate ferrograd_nn as ferrograd;
 use serde_json::Value;
 
 /// Everything is f64; sums of at most a few hundred terms of order 1, in another order.
@@ -262,6 +263,106 @@ fn every_layer() {
     assert!(cases.len() >= 88, "{}", cases.len());
     for name in &cases {
         run(&Case { file: &file, name, config: file.config(name) });
+    }
+}
+
+#[test]
+fn gated_mlp() {
+    let file = Golden::open("transformer");
+    for (name, activation) in [("gated_mlp_silu", Gate::Silu), ("gated_mlp_gelu_tanh", Gate::GeluTanh)] {
+        let case = Case { file: &file, name, config: file.config(name) };
+        let layer = GatedMlp::new(case.n("dim"), case.n("hidden_dim")).activation(activation);
+        case.simple(layer.bias(case.flag("bias", false)));
+    }
+}
+
+/// Llama's attention: fewer heads of keys and values than of queries, which are turned by their positions.
+#[derive(Module)]
+struct LlamaAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    rotary: RotaryEmbedding,
+    heads: usize,
+    kv_heads: usize,
+}
+impl LlamaAttention {
+    fn forward(&self, x: &Var) -> Var {
+        let [b, t, c] = x.dims_of("LlamaAttention");
+        let split = |y: Var, heads: usize| y.reshape([b, t, heads, c / self.heads]).transpose(1, 2);
+        let q = self.rotary.forward(&split(self.q_proj.forward(x), self.heads));
+        let k = self.rotary.forward(&split(self.k_proj.forward(x), self.kv_heads));
+        let v = split(self.v_proj.forward(x), self.kv_heads);
+        let causal = AttentionOptions { causal: true, ..AttentionOptions::default() };
+        let y = q.scaled_dot_product_attention(&k, &v, &causal);
+        self.o_proj.forward(&y.transpose(1, 2).reshape([b, t, c]))
+    }
+}
+
+/// `h = x + attention(norm x)`, `y = h + mlp(norm h)`.
+#[derive(Module)]
+struct LlamaBlock {
+    input_layernorm: RmsNorm,
+    self_attn: LlamaAttention,
+    post_attention_layernorm: RmsNorm,
+    mlp: GatedMlp,
+}
+impl LlamaBlock {
+    fn new(case: &Case) -> LlamaBlock {
+        let (dim, heads, kv_heads) = (case.n("dim"), case.n("heads"), case.n("kv_heads"));
+        let projection = |outputs| Linear::new(dim, outputs).bias(false);
+        let norm = || RmsNorm::new(dim).eps(case.number("eps", 0.0));
+        LlamaBlock {
+            input_layernorm: norm(),
+            self_attn: LlamaAttention {
+                q_proj: projection(dim),
+                k_proj: projection(dim / heads * kv_heads),
+                v_proj: projection(dim / heads * kv_heads),
+                o_proj: projection(dim),
+                rotary: RotaryEmbedding::new(dim / heads, 16),
+                heads,
+                kv_heads,
+            },
+            post_attention_layernorm: norm(),
+            mlp: GatedMlp::new(dim, case.n("hidden_dim")),
+        }
+    }
+    fn forward(&self, x: &Var) -> Var {
+        let attended = self.self_attn.forward(&self.input_layernorm.forward(x));
+        let (normed, sum) = self.post_attention_layernorm.forward_add(&attended, x);
+        sum + self.mlp.forward(&normed)
+    }
+}
+
+#[test]
+fn llama_block() {
+    let file = Golden::open("transformer");
+    let case = Case { file: &file, name: "llama_block", config: file.config("llama_block") };
+    case.check(LlamaBlock::new(&case), |block, input| vec![("out", block.forward(&input("x")))]);
+}
+
+#[test]
+fn rotary_embedding() {
+    let file = Golden::open("transformer");
+    let cases: Vec<String> = file.cases().into_iter().filter(|case| case.starts_with("rope")).collect();
+    assert_eq!(cases.len(), 6);
+    for case in &cases {
+        let (config, positions) = (file.config(case), file.expect(case, "input.positions"));
+        let pairs = match config["pairs"].as_str() {
+            Some("interleaved") => RotaryPairs::Interleaved,
+            _ => RotaryPairs::Halves,
+        };
+        let layer = RotaryEmbedding::new(config["dim"].as_u64().unwrap() as usize, 2048);
+        let layer = layer.base(config["base"].as_f64().unwrap()).pairs(pairs);
+        let x = Var::leaf(file.expect(case, "input.x"));
+        let y = match positions.rank() {
+            1 => layer.forward_from(&x, positions.select(0, 0).item::<i64>() as usize),
+            _ => layer.forward_at(&x, &positions),
+        };
+        close(case, y.tensor(), &file.expect(case, "output.out"));
+        let grads = y.backward_from(&file.expect(case, "grad_output"));
+        close(case, grads.wrt(&x), &file.expect(case, "grad_input.x"));
     }
 }
 

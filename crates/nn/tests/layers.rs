@@ -383,6 +383,57 @@ fn pooling_and_convolution_shapes() {
 }
 
 #[test]
+fn rotary_embedding_keeps_its_tables_and_says_what_does_not_fit() {
+    let layer = RotaryEmbedding::new(4, 6);
+    let x = constant(&[2, 3, 6, 5], 31);
+    let y = layer.forward(&x);
+    // The same from a cache's end on, and at positions of each sequence's own.
+    let tail = layer.forward_from(&x.narrow(2, 4, 2), 4);
+    assert!(y.narrow(2, 4, 2).tensor().all_close(tail.tensor(), 0.0, 0.0));
+    let positions = Tensor::new([[5i64, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]]);
+    let z = layer.forward_at(&x, &positions);
+    assert!(z.select(0, 1).tensor().all_close(y.select(0, 1).tensor(), 0.0, 0.0));
+    let turned = layer.forward(&x.flip(2)).flip(2);
+    assert!(z.select(0, 0).tensor().all_close(turned.select(0, 0).tensor(), 0.0, 0.0));
+    // Half types are turned by angles of f32.
+    let half = layer.forward(&x.to_dtype(DType::BF16));
+    let rounded = layer.forward(&x.to_dtype(DType::BF16).to_dtype(DType::F32)).to_dtype(DType::BF16);
+    assert_eq!(half.tensor().to_bytes(), rounded.tensor().to_bytes());
+    assert!(layer.state_dict().is_empty());
+    assert_eq!(format!("{layer}"), "RotaryEmbedding(4, max_positions=6, pairs=Halves)");
+
+    let message = |f: &dyn Fn() -> Var| catch(|| drop(f())).unwrap_err().to_string();
+    assert_eq!(message(&|| layer.forward_from(&x, 3)), "RotaryEmbedding: position 8 is not below 6");
+    assert_eq!(
+        message(&|| layer.forward(&constant(&[6, 3], 1))),
+        "RotaryEmbedding: expected floats […, T, 4 or more], got f32[6, 3]"
+    );
+    assert_eq!(
+        message(&|| layer.forward_at(&x, &positions.narrow(1, 0, 2))),
+        "RotaryEmbedding: positions [2, 2] are not [B, T] of x [2, 3, 6, 5]"
+    );
+    let odd = catch(|| drop(RotaryEmbedding::new(5, 2))).unwrap_err().to_string();
+    assert_eq!(odd, "RotaryEmbedding: dim 5 is odd, but features are turned in pairs");
+}
+
+#[test]
+fn norms_of_sums_are_norms_and_sums() {
+    let (x, residual) = (constant(&[2, 3, 4], 41), constant(&[2, 3, 4], 42));
+    let (layer, rms) = (LayerNorm::new(4), RmsNorm::new([3, 4]));
+    for ((y, sum), norm) in
+        [(layer.forward_add(&x, &residual), &layer as &dyn Layer), (rms.forward_add(&x, &residual), &rms as &dyn Layer)]
+    {
+        assert!(sum.tensor().all_close((&x + &residual).tensor(), 0.0, 0.0));
+        assert!(y.tensor().all_close(norm.forward(&sum).tensor(), 1e-6, 1e-6));
+    }
+    // The epsilon is that of the dtype which the sum has.
+    let tiny = Var::constant(Tensor::full([1, 4], 1e-3).to_dtype(DType::BF16));
+    let (y, sum) = RmsNorm::new(4).forward_add(&tiny, &tiny.to_dtype(DType::F32));
+    assert_eq!(sum.dtype(), DType::F32);
+    assert!((y.tensor().to_vec::<f32>()[0] - 0.985).abs() < 0.01);
+}
+
+#[test]
 fn rms_norm_adds_the_epsilon_of_the_dtype_that_it_computes_in() {
     let norm = RmsNorm::new(4).elementwise_affine(false);
     let x = Var::from(Tensor::full([2, 4], 0.1).to_dtype(DType::BF16));

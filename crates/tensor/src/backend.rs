@@ -10,11 +10,13 @@ use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
 use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
+use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
+use crate::ops::rope::RotaryPairs;
 use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
@@ -370,6 +372,20 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// [`Tensor::gated`], of one shape and dtype.
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+        None
+    }
+    /// [`Tensor::gated_backward`], of one shape and dtype.
+    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+        None
+    }
+    /// [`Tensor::rope`] of `x` `[…, T, D]` by the angles whose cosines and sines are `[…, T, P]` in the accumulator dtype,
+    /// `0 < 2P ≤ D`; back by them if `inverse`.
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
+        None
+    }
+
     /// A fused LSTM, its first cell `c0`. See [`lstm`](crate::ops::lstm::lstm).
     fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         None
@@ -443,7 +459,19 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Option<(Tensor, Tensor, Tensor)> {
         None
     }
-    /// `(dx [R, N], (dweight [N], dbias [N]) if parameters)`.
+    /// [`layer_norm`](Backend::layer_norm) of `sum = x + residual`, which is rounded first: `(y, sum [R, N], mean, rstd)`.
+    fn add_layer_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], (dweight [N], dbias [N]) if parameters)`. `others`, if given, is added to dx: the gradient of x from where
+    /// else it is used.
     fn layer_norm_backward(
         &self,
         x: &Tensor,
@@ -451,6 +479,7 @@ pub trait Backend: Send + Sync + 'static {
         mean: &Tensor,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
         None
@@ -459,13 +488,24 @@ pub trait Backend: Send + Sync + 'static {
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
         None
     }
-    /// `(dx [R, N], dweight [N] if parameters)`.
+    /// [`rms_norm`](Backend::rms_norm) of `sum = x + residual`, which is rounded first: `(y, sum [R, N], rstd)`.
+    fn add_rms_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        None
+    }
+    /// `(dx [R, N], dweight [N] if parameters)`. `others`, if given, is added to dx.
     fn rms_norm_backward(
         &self,
         x: &Tensor,
         weight: Option<&Tensor>,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<Tensor>)> {
         None

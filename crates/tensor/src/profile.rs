@@ -272,6 +272,11 @@ impl<A: Moved, B: Moved, C: Moved> Moved for (A, B, C) {
         self.0.moved() + self.1.moved() + self.2.moved()
     }
 }
+impl<A: Moved, B: Moved, C: Moved, D: Moved> Moved for (A, B, C, D) {
+    fn moved(&self) -> f64 {
+        self.0.moved() + self.1.moved() + self.2.moved() + self.3.moved()
+    }
+}
 /// Of a struct: the sum over these fields.
 macro_rules! moved {
     ($($t:path: $($field:ident)*;)*) => {$(

@@ -15,7 +15,8 @@ use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, Sequence
 use ferrograd_tensor::ops::rnn::{RnnNonlinearity, rnn, rnn_backward};
 use ferrograd_tensor::random::with_seed;
 use ferrograd_tensor::{
-    Conv2dOptions, CrossEntropy, DType, Device, Q8_0, QuantizedTensor, Tensor, load_safetensors, save_safetensors,
+    Conv2dOptions, CrossEntropy, DType, Device, Gate, Q8_0, QuantizedTensor, RotaryPairs, Tensor, load_safetensors,
+    save_safetensors,
 };
 use layouts::Random;
 use std::collections::BTreeMap;
@@ -207,6 +208,22 @@ fn rows(r: &mut Results) {
             let (dx, dw) = x.rms_norm_backward(&[n], Some(&w), &rstd, &g, true);
             for (name, y) in [("y", y), ("rstd", rstd), ("dx", dx), ("dw", dw.expect("parameters"))] {
                 r.push(format!("rms norm {name} {at}"), y, 200.0);
+            }
+            let residual = r.x(&[6, n], dtype);
+            let (y, sum, rstd) = x.add_rms_norm_with_stats(&residual, &[n], Some(&w), 0.1);
+            let (dx, dw) = sum.add_rms_norm_backward(&[n], Some(&w), &rstd, &g, &x, true);
+            for (name, y) in [("y", y), ("sum", sum), ("dx", dx), ("dw", dw.expect("parameters"))] {
+                r.push(format!("add rms norm {name} {at}"), y, 200.0 + 4.0 * saved(dtype));
+            }
+            for activation in Gate::ALL {
+                r.push(format!("{activation:?} gate {at}"), x.gated(&residual, activation), 16.0);
+                let (dgate, dup) = x.gated_backward(&residual, activation, &g);
+                r.push(format!("{activation:?} gate's gradient {at}"), dgate, 16.0);
+                r.push(format!("{activation:?} gated gradient {at}"), dup, 16.0);
+            }
+            let (features, angles) = (r.x(&[2, 3, 2 * n + 1], dtype), r.x(&[3, n], dtype.accumulator()));
+            for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+                r.push(format!("rope {pairs:?} {at}"), features.rope(&angles.cos(), &angles.sin(), pairs), 4.0);
             }
             let (x, w, b) = (r.x(&[2, 4, n], dtype), r.x(&[4], dtype), r.x(&[4], dtype));
             r.push(format!("group norm {at}"), x.group_norm(2, Some(&w), Some(&b), 0.1), 200.0);

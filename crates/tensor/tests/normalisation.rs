@@ -2,10 +2,12 @@
 
 #[path = "../../../golden/reader.rs"]
 mod golden;
+mod plain;
 
 use ferrograd_tensor::ops::{batch_norm, group_norm, layer_norm, rms_norm, softmax};
-use ferrograd_tensor::{DType, Tensor, catch};
+use ferrograd_tensor::{DType, Device, Tensor, catch};
 use golden::Golden;
+use plain::device as plain;
 use proptest::prelude::*;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::BF16, DType::F16];
@@ -112,7 +114,7 @@ proptest! {
             close(&mean, &wmean.reshape(&shape[..lead]), stats, 16.0);
             close(&rstd, &wrstd.reshape(&shape[..lead]), stats, 1024.0);
             let (dx, dp) = x.layer_norm_backward(normalized, w.as_ref(), &mean, &rstd, &g, true);
-            let (wdx, wdp) = layer_norm::composed_backward(&fx, fw.as_ref(), &wmean, &wrstd, &fg, true);
+            let (wdx, wdp) = layer_norm::composed_backward(&fx, fw.as_ref(), &wmean, &wrstd, &fg, None, true);
             close(&dx, &wdx.reshape(&shape[..]), dtype, 65536.0);
             let ((dw, db), (wdw, wdb)) = (dp.unwrap(), wdp.unwrap());
             close(&dw, &wdw.reshape(normalized), dtype, 8192.0);
@@ -126,9 +128,60 @@ proptest! {
             close(&y, &wy.reshape(&shape[..]), dtype, 1024.0);
             close(&rstd, &wrstd.reshape(&shape[..lead]), stats, 1024.0);
             let (dx, dw) = x.rms_norm_backward(normalized, w.as_ref(), &rstd, &g, true);
-            let (wdx, wdw) = rms_norm::composed_backward(&fx, fw.as_ref(), &wrstd, &fg, true);
+            let (wdx, wdw) = rms_norm::composed_backward(&fx, fw.as_ref(), &wrstd, &fg, None, true);
             close(&dx, &wdx.reshape(&shape[..]), dtype, 65536.0);
             close(&dw.unwrap(), &wdw.unwrap().reshape(normalized), dtype, 8192.0);
+        }
+    }
+
+    #[test]
+    fn norms_of_sums_are_their_compositions(
+        shape in shapes(), pick: usize, seed: u64, kind in 0u8..16, weight: bool, bias: bool,
+    ) {
+        let lead = pick % shape.len();
+        let normalized = &shape[lead..];
+        let (rows, n) = (shape[..lead].iter().product::<usize>(), normalized.iter().product::<usize>());
+        for dtype in FLOATS {
+            let (x, residual) = (tensor(&shape, dtype, seed, kind), tensor(&shape, dtype, seed ^ 3, kind ^ 6));
+            let (g, g_sum) = (tensor(&shape, dtype, !seed, kind ^ 5), tensor(&shape, dtype, seed ^ 4, kind ^ 3));
+            let w = weight.then(|| tensor(normalized, dtype, seed ^ 1, kind));
+            let b = bias.then(|| tensor(normalized, dtype, seed ^ 2, kind));
+            let (w, b) = (w.as_ref(), b.as_ref());
+            let flat = |t: &Tensor| f64s(t).reshape(n);
+            let (fw, fb) = (w.map(flat), b.map(flat));
+            let matrix = |t: &Tensor| f64s(t).reshape([rows, n]);
+            let want_sum = &x + &residual;
+            let (fsum, fg, fgs) = (matrix(&want_sum), matrix(&g), matrix(&g_sum));
+            let down = (rows.min(1024) + 16) as f64 * fg.abs().sum_dims(0).to_f64_vec().into_iter().fold(0.0, f64::max);
+
+            let (y, sum, mean, rstd) = x.add_layer_norm_with_stats(&residual, normalized, w, b, EPS);
+            assert_eq!(sum.to_bytes(), want_sum.to_bytes());
+            let (wy, wmean, wrstd) = layer_norm::composed(&fsum, fw.as_ref(), fb.as_ref(), EPS);
+            close(&y, &wy.reshape(&shape[..]), dtype, 1024.0);
+            let (dx, dp) = sum.add_layer_norm_backward(normalized, w, &mean, &rstd, &g, &g_sum, true);
+            let (wdx, wdp) = layer_norm::composed_backward(&fsum, fw.as_ref(), &wmean, &wrstd, &fg, Some(&fgs), true);
+            close(&dx, &wdx.reshape(&shape[..]), dtype, 65536.0);
+            let ((dw, db), (wdw, wdb)) = (dp.unwrap(), wdp.unwrap());
+            close(&dw, &wdw.reshape(normalized), dtype, 8192.0);
+            close(&db, &wdb.reshape(normalized), dtype, down);
+
+            let (y, sum, rstd) = x.add_rms_norm_with_stats(&residual, normalized, w, EPS);
+            assert_eq!(sum.to_bytes(), want_sum.to_bytes());
+            let (wy, wrstd) = rms_norm::composed(&fsum, fw.as_ref(), EPS);
+            close(&y, &wy.reshape(&shape[..]), dtype, 1024.0);
+            let (dx, dw) = sum.add_rms_norm_backward(normalized, w, &rstd, &g, &g_sum, true);
+            let (wdx, wdw) = rms_norm::composed_backward(&fsum, fw.as_ref(), &wrstd, &fg, Some(&fgs), true);
+            close(&dx, &wdx.reshape(&shape[..]), dtype, 65536.0);
+            close(&dw.unwrap(), &wdw.unwrap().reshape(normalized), dtype, 8192.0);
+
+            // The same where there is no kernel for it.
+            let [px, pr, pg, ps] = [&x, &residual, &g, &g_sum].map(|t| t.to_device(&plain()));
+            let pw = w.map(|w| w.to_device(&plain()));
+            let here = |t: Tensor| f64s(&t.to_device(&Device::default()));
+            let (py, psum, prstd) = px.add_rms_norm_with_stats(&pr, normalized, pw.as_ref(), EPS);
+            close(&y, &here(py), dtype, 1024.0);
+            let (pdx, _) = psum.add_rms_norm_backward(normalized, pw.as_ref(), &prstd, &pg, &ps, false);
+            close(&dx, &here(pdx), dtype, 65536.0);
         }
     }
 
@@ -205,6 +258,21 @@ fn large_enough_for_threads() {
     // Dimension 1 of a transposed tensor, and many rows.
     let y = x.transpose(0, 2).softmax(1);
     close(&y, &softmax::composed(&f64s(&x.transpose(0, 2)), 1), DType::F32, 8.0);
+}
+
+#[test]
+fn norms_of_sums_large_enough_for_threads() {
+    let (x, residual) = (tensor(&[700, 65], DType::F32, 1, 0), tensor(&[700, 65], DType::F32, 2, 1));
+    let sum = &x + &residual;
+    let (y, s, mean, rstd) = x.add_layer_norm_with_stats(&residual, &[65], None, None, EPS);
+    assert_eq!(s.to_bytes(), sum.to_bytes());
+    close(&y, &f64s(&sum.layer_norm(&[65], None, None, EPS)), DType::F32, 64.0);
+    let (dx, _) = s.add_layer_norm_backward(&[65], None, &mean, &rstd, &x, &residual, false);
+    let (own, _) = s.layer_norm_backward(&[65], None, &mean, &rstd, &x, false);
+    close(&dx, &f64s(&(own + &residual)), DType::F32, 64.0);
+    let (y, s) = x.add_rms_norm(&residual, &[65], None, EPS);
+    assert_eq!(s.to_bytes(), sum.to_bytes());
+    close(&y, &f64s(&sum.rms_norm(&[65], None, EPS)), DType::F32, 64.0);
 }
 
 #[test]
@@ -285,7 +353,12 @@ fn dtypes_are_promoted() {
 fn errors_say_what_is_wrong() {
     let message = |f: &dyn Fn() -> Tensor| catch(f).unwrap_err().to_string();
     let (x, v) = (Tensor::zeros([2, 3]), Tensor::zeros([3]));
-    let cases: [(&dyn Fn() -> Tensor, &str); 13] = [
+    let cases: [(&dyn Fn() -> Tensor, &str); 15] = [
+        (&|| x.add_rms_norm(&v, &[3], None, 1e-5).0, "add_rms_norm: x [2, 3] and the residual [3] differ"),
+        (
+            &|| x.add_layer_norm(&x, &[2], None, None, 1e-5).1,
+            "add_layer_norm: the last dimensions of [2, 3] are not normalized_shape [2]",
+        ),
         (&|| x.softmax(2), "softmax: dimension 2 is out of range for a tensor of 2 dimensions"),
         (&|| Tensor::new([1i64]).softmax(0), "softmax: needs a float tensor, got i64 (cast with to_dtype)"),
         (

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation: the gradients of the input and the weight in one pass.
 
-use super::layer_norm::{Operands, gradients, parameters, widened};
+use super::layer_norm::{Operands, backward_of_sum, gradients, pair, parameters, save_sum, widened};
 use crate::{Function, Saved, Var};
 use ferrograd_tensor::Tensor;
 
@@ -41,6 +41,34 @@ impl Function for RmsNorm {
     }
 }
 
+/// `sum = x + residual` and its norm; inputs x, residual, then weight if there is one.
+struct AddRmsNorm(RmsNorm);
+impl Function for AddRmsNorm {
+    fn name(&self) -> &'static str {
+        "add_rms_norm"
+    }
+    fn forward(&self, inputs: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
+        let RmsNorm { normalized_shape, eps, weight } = &self.0;
+        let (weight, _) = parameters(&inputs[1..], *weight, false);
+        let (y, sum, rstd) = inputs[0].add_rms_norm_with_stats(&inputs[1], normalized_shape, weight, *eps);
+        save_sum(saved);
+        saved.save(rstd);
+        vec![y, sum]
+    }
+    fn backward(&self, saved: &Saved, g: &[Option<Var>]) -> Vec<Option<Var>> {
+        let (Some(g_y), false) = (&g[0], saved.create_graph()) else { return backward_of_sum(&self.0, saved, g) };
+        let RmsNorm { normalized_shape, weight, .. } = &self.0;
+        let (sum, w) = (saved.output(1).into_tensor(), weight.then(|| saved.input(2).into_tensor()));
+        let (rstd, g_y) = (saved.tensor(0), g_y.tensor());
+        let (dx, dw) = match &g[1] {
+            Some(g_sum) => sum.add_rms_norm_backward(normalized_shape, w.as_ref(), rstd, g_y, g_sum.tensor(), *weight),
+            None => sum.rms_norm_backward(normalized_shape, w.as_ref(), rstd, g_y, *weight),
+        };
+        let dx = Some(Var::constant(dx));
+        [dx.clone(), dx].into_iter().chain(dw.map(|dw| Some(Var::constant(dw)))).collect()
+    }
+}
+
 impl Var {
     /// `y = x / √(mean x² + eps) · weight` over the last dimensions, which are `normalized_shape`; see [`Tensor::rms_norm`].
     /// f32 under autocast.
@@ -48,5 +76,19 @@ impl Var {
     pub fn rms_norm(&self, normalized_shape: &[usize], weight: Option<&Var>, eps: f64) -> Var {
         let operands = Operands::new(self, weight, None);
         RmsNorm { normalized_shape: normalized_shape.to_vec(), eps, weight: operands.weight }.apply1(&operands.refs())
+    }
+    /// `sum = x + residual` and `y = rms_norm(sum)`, fused: `(y, sum)`; see [`Tensor::add_rms_norm`]. Keeps the sum for the
+    /// gradient, and neither of its terms. f32 under autocast.
+    #[track_caller]
+    pub fn add_rms_norm(
+        &self,
+        residual: &Var,
+        normalized_shape: &[usize],
+        weight: Option<&Var>,
+        eps: f64,
+    ) -> (Var, Var) {
+        let operands = Operands::of(&[self, residual], weight, None);
+        let norm = RmsNorm { normalized_shape: normalized_shape.to_vec(), eps, weight: operands.weight };
+        pair(AddRmsNorm(norm).apply(&operands.refs()))
     }
 }

@@ -8,6 +8,7 @@ pub mod conv;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
+pub mod gated;
 pub mod gradient_norm;
 pub mod gru;
 pub mod index;
@@ -26,6 +27,7 @@ pub mod recurrence;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rnn;
+pub mod rope;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
@@ -74,6 +76,7 @@ pub fn programs() -> Vec<Program> {
         "q8_0.cu",
         "random.cu",
         "dropout.cu",
+        "rope.cu",
         "gradient_norm.cu",
         "cat.cu",
         "moments.cu",
@@ -81,8 +84,9 @@ pub fn programs() -> Vec<Program> {
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
+    all.extend(gated::programs());
     all.extend(softmax::programs());
-    all.extend(layer_norm::PROGRAMS);
+    all.extend(layer_norm::programs());
     all.extend(cross_entropy::PROGRAMS);
     all.extend(optimizer::PROGRAMS);
     all.extend(plane::PROGRAMS);

@@ -18,6 +18,7 @@ suites! {
     elementwise "../../../autograd/tests/elementwise.rs"
     engine "../../../autograd/tests/engine.rs"
     every_op "../../../autograd/tests/every_op.rs"
+    gated "../../../autograd/tests/gated.rs"
     indexing "../../../autograd/tests/indexing.rs"
     interpolate "../../../autograd/tests/interpolate.rs"
     joining "../../../autograd/tests/joining.rs"
@@ -26,6 +27,7 @@ suites! {
     pool "../../../autograd/tests/pool.rs"
     recurrent "../../../autograd/tests/recurrent.rs"
     reductions "../../../autograd/tests/reductions.rs"
+    rope "../../../autograd/tests/rope.rs"
     softmax "../../../autograd/tests/softmax.rs"
     views "../../../autograd/tests/views.rs"
 }

@@ -15,6 +15,7 @@ suites! {
     cross_entropy "../../../tensor/tests/cross_entropy.rs"
     einsum "../../../tensor/tests/einsum.rs"
     elementwise "../../../tensor/tests/elementwise.rs"
+    gated "../../../tensor/tests/gated.rs"
     golden "../../../tensor/tests/golden.rs"
     indexing "../../../tensor/tests/indexing.rs"
     interpolate "../../../tensor/tests/interpolate.rs"
@@ -26,6 +27,7 @@ suites! {
     random "../../../tensor/tests/random.rs"
     recurrent "../../../tensor/tests/recurrent.rs"
     reductions "../../../tensor/tests/reductions.rs"
+    rope "../../../tensor/tests/rope.rs"
     sorting "../../../tensor/tests/sorting.rs"
     views "../../../tensor/tests/views.rs"
 }

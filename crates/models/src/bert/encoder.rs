@@ -82,7 +82,7 @@ impl BertSublayerOutput {
     }
     #[track_caller]
     fn forward(&self, x: &Var, residual: &Var) -> Var {
-        self.layer_norm.forward(&(residual + self.dropout.forward(&self.dense.forward(x))))
+        self.layer_norm.forward_add(&self.dropout.forward(&self.dense.forward(x)), residual).0
     }
 }
 

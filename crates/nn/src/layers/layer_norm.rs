@@ -61,6 +61,17 @@ impl LayerNorm {
         let (weight, bias) = (self.weight.as_ref().map(Param::var), self.bias.as_ref().map(Param::var));
         x.layer_norm(&self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps)
     }
+    /// `sum = x + residual` and its norm, in one pass: `(norm of the sum, sum)`. What a pre-norm block's next layer takes, and what
+    /// that layer's output is added to.
+    ///
+    /// # Panics
+    /// As [`forward`](LayerNorm::forward), and if the shapes differ.
+    #[track_caller]
+    pub fn forward_add(&self, x: &Var, residual: &Var) -> (Var, Var) {
+        check_last("LayerNorm", x, &self.normalized_shape, self);
+        let (weight, bias) = (self.weight.as_ref().map(Param::var), self.bias.as_ref().map(Param::var));
+        x.add_layer_norm(residual, &self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps)
+    }
     fn extra_repr(&self) -> String {
         let (shape, eps, affine) = (&self.normalized_shape, self.eps, self.weight.is_some());
         let bias = if affine && self.bias.is_none() { ", bias=false" } else { "" };

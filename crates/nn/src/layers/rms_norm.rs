@@ -46,14 +46,28 @@ impl RmsNorm {
     #[track_caller]
     pub fn forward(&self, x: &Var) -> Var {
         check_last("RmsNorm", x, &self.normalized_shape, self);
-        let eps = self.eps.unwrap_or(match x.dtype() {
+        let eps = self.eps_for(x.dtype());
+        x.rms_norm(&self.normalized_shape, self.weight.as_ref().map(Param::var).as_ref(), eps)
+    }
+    /// `sum = x + residual` and its norm, in one pass: `(norm of the sum, sum)`. What a pre-norm block's next layer takes, and what
+    /// that layer's output is added to.
+    ///
+    /// # Panics
+    /// As [`forward`](RmsNorm::forward), and if the shapes differ.
+    #[track_caller]
+    pub fn forward_add(&self, x: &Var, residual: &Var) -> (Var, Var) {
+        check_last("RmsNorm", x, &self.normalized_shape, self);
+        let eps = self.eps_for(x.dtype().promote(residual.dtype()));
+        x.add_rms_norm(residual, &self.normalized_shape, self.weight.as_ref().map(Param::var).as_ref(), eps)
+    }
+    fn eps_for(&self, dtype: DType) -> f64 {
+        self.eps.unwrap_or(match dtype {
             _ if autocast_dtype().is_some() => f32::EPSILON as f64,
             DType::F64 => f64::EPSILON,
             DType::F16 => 9.765625e-4,
             DType::BF16 => 7.8125e-3,
             _ => f32::EPSILON as f64,
-        });
-        x.rms_norm(&self.normalized_shape, self.weight.as_ref().map(Param::var).as_ref(), eps)
+        })
     }
     fn extra_repr(&self) -> String {
         let eps = self.eps.map_or("None".to_string(), |e| e.to_string());

@@ -100,13 +100,13 @@ impl TransformerDecoderLayer {
     #[track_caller]
     pub fn forward(&self, tgt: &Var, memory: &Var, tgt_masks: &AttentionMasks, memory_masks: &AttentionMasks) -> Var {
         if self.norm_first {
-            let x = tgt + self.attend(&self.norm1.forward(tgt), tgt_masks);
-            let x = &x + self.look(&self.norm2.forward(&x), memory, memory_masks);
-            &x + self.feed_forward(&self.norm3.forward(&x))
+            let (normed, x) = self.norm2.forward_add(&self.attend(&self.norm1.forward(tgt), tgt_masks), tgt);
+            let (normed, x) = self.norm3.forward_add(&self.look(&normed, memory, memory_masks), &x);
+            x + self.feed_forward(&normed)
         } else {
-            let x = self.norm1.forward(&(tgt + self.attend(tgt, tgt_masks)));
-            let x = self.norm2.forward(&(&x + self.look(&x, memory, memory_masks)));
-            self.norm3.forward(&(&x + self.feed_forward(&x)))
+            let (x, _) = self.norm1.forward_add(&self.attend(tgt, tgt_masks), tgt);
+            let (x, _) = self.norm2.forward_add(&self.look(&x, memory, memory_masks), &x);
+            self.norm3.forward_add(&self.feed_forward(&x), &x).0
         }
     }
     #[track_caller]

@@ -89,11 +89,11 @@ impl TransformerEncoderLayer {
     #[track_caller]
     pub fn forward(&self, src: &Var, masks: &AttentionMasks) -> Var {
         if self.norm_first {
-            let x = src + self.attend(&self.norm1.forward(src), masks);
-            &x + self.feed_forward(&self.norm2.forward(&x))
+            let (normed, x) = self.norm2.forward_add(&self.attend(&self.norm1.forward(src), masks), src);
+            x + self.feed_forward(&normed)
         } else {
-            let x = self.norm1.forward(&(src + self.attend(src, masks)));
-            self.norm2.forward(&(&x + self.feed_forward(&x)))
+            let (x, _) = self.norm1.forward_add(&self.attend(src, masks), src);
+            self.norm2.forward_add(&self.feed_forward(&x), &x).0
         }
     }
     #[track_caller]

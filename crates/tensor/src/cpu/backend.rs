@@ -3,18 +3,20 @@
 use super::index::tensors as index;
 use super::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use super::{
-    along, attention_tensor, cat, conv, distribution, dropout, elementwise, level, matmul, normalising, optimizer,
-    plane, quantized, reduce, sequence_tensor, strided,
+    along, attention_tensor, cat, conv, distribution, dropout, elementwise, gated, level, matmul, normalising,
+    optimizer, plane, quantized, reduce, rope, sequence_tensor, strided,
 };
 use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
+use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
 use crate::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
+use crate::ops::rope::RotaryPairs;
 use crate::profile::kernel;
 use crate::storage::{Buffer, CpuBuffer};
 use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, dispatch};
@@ -153,6 +155,15 @@ impl Backend for CpuBackend {
             Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
         })
     }
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+        kernel("gated", &[gate, up], 0.0, || Some(gated::gated(gate, up, activation)))
+    }
+    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+        kernel("gated_backward", &[gate, up, g], 0.0, || Some(gated::gated_backward(gate, up, activation, g)))
+    }
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
+        kernel("rope", &[x, cos, sin], 0.0, || Some(rope::rope(x, [cos, sin], pairs, inverse)))
+    }
     fn lstm(&self, args: &SequenceArgs, c0: &Tensor) -> Option<LstmOutput> {
         let flops = recurrent_flops(args.x, args.weights);
         kernel("lstm", &[args.x, args.weights.w_ih, args.weights.w_hh], flops, || Some(sequence_tensor::lstm(args, c0)))
@@ -231,6 +242,18 @@ impl Backend for CpuBackend {
     ) -> Option<(Tensor, Tensor, Tensor)> {
         kernel("layer_norm", &[x], 0.0, || Some(normalising::layer_norm(x, weight, bias, eps)))
     }
+    fn add_layer_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor, Tensor)> {
+        kernel("add_layer_norm", &[x, residual], 0.0, || {
+            Some(normalising::add_layer_norm(x, residual, weight, bias, eps))
+        })
+    }
     fn layer_norm_backward(
         &self,
         x: &Tensor,
@@ -238,14 +261,24 @@ impl Backend for CpuBackend {
         mean: &Tensor,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<(Tensor, Tensor)>)> {
         kernel("layer_norm_backward", &[x, g], 0.0, || {
-            Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, parameters))
+            Some(normalising::layer_norm_backward(x, weight, mean, rstd, g, others, parameters))
         })
     }
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> Option<(Tensor, Tensor)> {
         kernel("rms_norm", &[x], 0.0, || Some(normalising::rms_norm(x, weight, eps)))
+    }
+    fn add_rms_norm(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        eps: f64,
+    ) -> Option<(Tensor, Tensor, Tensor)> {
+        kernel("add_rms_norm", &[x, residual], 0.0, || Some(normalising::add_rms_norm(x, residual, weight, eps)))
     }
     fn rms_norm_backward(
         &self,
@@ -253,10 +286,11 @@ impl Backend for CpuBackend {
         weight: Option<&Tensor>,
         rstd: &Tensor,
         g: &Tensor,
+        others: Option<&Tensor>,
         parameters: bool,
     ) -> Option<(Tensor, Option<Tensor>)> {
         kernel("rms_norm_backward", &[x, g], 0.0, || {
-            Some(normalising::rms_norm_backward(x, weight, rstd, g, parameters))
+            Some(normalising::rms_norm_backward(x, weight, rstd, g, others, parameters))
         })
     }
     fn group_norm(

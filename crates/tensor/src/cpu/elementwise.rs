@@ -29,7 +29,7 @@ fn half1<H: Half>(x: &Tensor, kernel: impl Fn(&[f32], &mut [f32]) + Sync) -> Cpu
         }
     })
 }
-fn half2<H: Half>(a: &Tensor, b: &Tensor, kernel: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) -> CpuBuffer {
+pub(super) fn half2<H: Half>(a: &Tensor, b: &Tensor, kernel: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) -> CpuBuffer {
     map2::<H, H>(a, b, |a, b, out| {
         let (mut wide_a, mut wide_b, mut result) = ([0f32; WIDE], [0f32; WIDE], [0f32; WIDE]);
         for ((a, b), out) in a.chunks(WIDE).zip(b.chunks(WIDE)).zip(out.chunks_mut(WIDE)) {

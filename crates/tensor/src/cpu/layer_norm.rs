@@ -4,7 +4,7 @@ use super::lanes;
 use super::level::{Level, level};
 use super::math::Real;
 use super::reduce::{Partials, partial_sums};
-use super::rows::for_rows_stats;
+use super::rows::{for_rows_stats, for_sums_stats};
 use super::simd::simd_fn;
 
 simd_fn! {
@@ -113,7 +113,22 @@ fn layer_norm_at<T: Real>(
     });
 }
 
-/// With `x̂ = (x − mean)·rstd`: `dx = rstd·(g·w − mean(g·w) − x̂·mean(g·w·x̂))`, `dweight = Σ_rows g·x̂`,
+/// [`layer_norm`] of `sum = x + residual`, which it writes first.
+pub fn add_layer_norm<T: Real>(
+    operands: [&[T]; 2],
+    weight: Option<&[T]>,
+    bias: Option<&[T]>,
+    eps: T,
+    sum: &mut [T],
+    outputs: [&mut [T]; 3],
+    n: usize,
+) {
+    for_sums_stats(operands, sum, outputs, n, |sum, y, mean, rstd| {
+        layer_norm_at(level(), sum, weight, bias, eps, y, mean, rstd, n);
+    });
+}
+
+/// With `x̂ = (x − mean)·rstd`: `dx = rstd·(g·w − mean(g·w) − x̂·mean(g·w·x̂)) + others`, `dweight = Σ_rows g·x̂`,
 /// `dbias = Σ_rows g`. `dweight` and `dbias` are overwritten, and summed in an order that depends on the shape alone.
 pub fn layer_norm_backward<T: Real>(
     x: &[T],
@@ -121,6 +136,7 @@ pub fn layer_norm_backward<T: Real>(
     mean: &[T],
     rstd: &[T],
     g: &[T],
+    others: Option<&[T]>,
     dx: &mut [T],
     dweight: Option<&mut [T]>,
     dbias: Option<&mut [T]>,
@@ -139,11 +155,14 @@ pub fn layer_norm_backward<T: Real>(
             weight,
             &mean[stats.clone()],
             &rstd[stats],
-            &g[part],
+            &g[part.clone()],
             dx,
             &mut sums,
             n,
         );
+        if let Some(others) = others {
+            dx.iter_mut().zip(&others[part]).for_each(|(dx, &more)| *dx += more);
+        }
     });
 }
 
@@ -191,12 +210,12 @@ mod tests {
         };
         let (_, mean, rstd) = stats(&x, &w, &b);
         let (mut dx, mut dw, mut db) = (vec![0.0; rows * n], vec![0.0; n], vec![0.0; n]);
-        layer_norm_backward(&x, Some(&w), &mean, &rstd, &g, &mut dx, Some(&mut dw), Some(&mut db), n);
+        layer_norm_backward(&x, Some(&w), &mean, &rstd, &g, None, &mut dx, Some(&mut dw), Some(&mut db), n);
         check_gradient(&x, &dx, |x| stats(x, &w, &b).0);
         check_gradient(&w, &dw, |w| stats(&x, w, &b).0);
         check_gradient(&b, &db, |b| stats(&x, &w, b).0);
         let mut dx2 = vec![0.0; rows * n];
-        layer_norm_backward(&x, Some(&w), &mean, &rstd, &g, &mut dx2, None, None, n);
+        layer_norm_backward(&x, Some(&w), &mean, &rstd, &g, None, &mut dx2, None, None, n);
         assert_eq!(dx, dx2);
     }
 
@@ -208,7 +227,7 @@ mod tests {
             let (mut mean, mut rstd) = (vec![0.0; rows], vec![0.0; rows]);
             let (mut dx, mut dw, mut db) = (vec![0.0; rows * n], vec![0.0; n], vec![0.0; n]);
             layer_norm(&x, None, None, 1e-5, &mut dx, &mut mean, &mut rstd, n);
-            layer_norm_backward(&x, None, &mean, &rstd, &g, &mut dx, Some(&mut dw), Some(&mut db), n);
+            layer_norm_backward(&x, None, &mean, &rstd, &g, None, &mut dx, Some(&mut dw), Some(&mut db), n);
             (dx, dw, db)
         };
         assert_eq!(on_threads(1, run), on_threads(4, run));
@@ -218,7 +237,7 @@ mod tests {
     fn nothing() {
         layer_norm::<f32>(&[], None, None, 1e-5, &mut [], &mut [], &mut [], 4);
         let (mut dw, mut db) = ([1.0f32; 4], [1.0f32; 4]);
-        layer_norm_backward(&[], None, &[], &[], &[], &mut [], Some(&mut dw), Some(&mut db), 4);
+        layer_norm_backward(&[], None, &[], &[], &[], None, &mut [], Some(&mut dw), Some(&mut db), 4);
         assert_eq!((dw, db), ([0.0; 4], [0.0; 4]));
         let (mut mean, mut rstd) = ([0.0f32; 2], [0.0; 2]);
         layer_norm(&[], None, None, 1e-5, &mut [], &mut mean, &mut rstd, 0);

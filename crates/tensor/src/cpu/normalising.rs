@@ -2,9 +2,10 @@
 //! widened to f32 and the results narrowed; statistics stay in f32.
 
 use super::channel_norm::{Backward, affine_planes, channel_moments};
+use super::elementwise::binary;
 use super::math::Real;
 use super::{cross_entropy, layer_norm, rms_norm, softmax};
-use crate::backend::CrossEntropyRows;
+use crate::backend::{Binary, CrossEntropyRows};
 use crate::storage::CpuBuffer;
 use crate::{DType, Shape, Tensor};
 use bytemuck::Pod;
@@ -96,15 +97,44 @@ pub fn layer_norm(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, ep
     })
 }
 
+pub fn add_layer_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> (Tensor, Tensor, Tensor, Tensor) {
+    if x.dtype().is_half() {
+        // The sum is rounded before it is normalised.
+        let sum = binary(Binary::Add, x, residual);
+        let (y, mean, rstd) = layer_norm(&sum, weight, bias, eps);
+        return (y, sum, mean, rstd);
+    }
+    let (x, residual, weight, bias) = (wide(x), wide(residual), weight.map(wide), bias.map(wide));
+    let (dtype, rows, n) = (x.dtype(), x.dims()[0], x.dims()[1]);
+    real!(dtype, T => {
+        let [mut mean, mut rstd] = [0; 2].map(|_| CpuBuffer::scratch::<T>(rows));
+        let mut y = CpuBuffer::scratch::<T>(rows * n);
+        let sum = filled::<T>(x.shape(), dtype, |sum| {
+            let operands = [x.contiguous_slice(), residual.contiguous_slice()];
+            let outputs = [y.as_mut_slice(), mean.as_mut_slice(), rstd.as_mut_slice()];
+            layer_norm::add_layer_norm(operands, slice(&weight), slice(&bias), T::from_f64(eps), sum, outputs, n);
+        });
+        let y = Tensor::from_cpu(y, x.shape(), dtype);
+        (y, sum, vector::<T>(mean, rows, dtype), vector::<T>(rstd, rows, dtype))
+    })
+}
+
 pub fn layer_norm_backward(
     x: &Tensor,
     weight: Option<&Tensor>,
     mean: &Tensor,
     rstd: &Tensor,
     g: &Tensor,
+    others: Option<&Tensor>,
     parameters: bool,
 ) -> (Tensor, Option<(Tensor, Tensor)>) {
-    let (wx, weight, g) = (wide(x), weight.map(wide), wide(g));
+    let (wx, weight, g, others) = (wide(x), weight.map(wide), wide(g), others.map(wide));
     let (mean, rstd) = (mean.contiguous(), rstd.contiguous());
     let (dtype, n) = (wx.dtype(), x.dims()[1]);
     real!(dtype, T => {
@@ -116,6 +146,7 @@ pub fn layer_norm_backward(
                 mean.contiguous_slice(),
                 rstd.contiguous_slice(),
                 g.contiguous_slice(),
+                slice(&others),
                 dx,
                 parameters.then(|| dw.as_mut_slice()),
                 parameters.then(|| db.as_mut_slice()),
@@ -139,14 +170,36 @@ pub fn rms_norm(x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tenso
     })
 }
 
+pub fn add_rms_norm(x: &Tensor, residual: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor, Tensor) {
+    if x.dtype().is_half() {
+        // The sum is rounded before it is normalised.
+        let sum = binary(Binary::Add, x, residual);
+        let (y, rstd) = rms_norm(&sum, weight, eps);
+        return (y, sum, rstd);
+    }
+    let (x, residual, weight) = (wide(x), wide(residual), weight.map(wide));
+    let (dtype, rows, n) = (x.dtype(), x.dims()[0], x.dims()[1]);
+    real!(dtype, T => {
+        let [mut rstd, mut y] = [rows, rows * n].map(CpuBuffer::scratch::<T>);
+        let sum = filled::<T>(x.shape(), dtype, |sum| {
+            let operands = [x.contiguous_slice(), residual.contiguous_slice()];
+            let outputs = [y.as_mut_slice(), rstd.as_mut_slice()];
+            rms_norm::add_rms_norm(operands, slice(&weight), T::from_f64(eps), sum, outputs, n);
+        });
+        (Tensor::from_cpu(y, x.shape(), dtype), sum, vector::<T>(rstd, rows, dtype))
+    })
+}
+
 pub fn rms_norm_backward(
     x: &Tensor,
     weight: Option<&Tensor>,
     rstd: &Tensor,
     g: &Tensor,
+    others: Option<&Tensor>,
     parameters: bool,
 ) -> (Tensor, Option<Tensor>) {
-    let (wx, weight, g, rstd) = (wide(x), weight.map(wide), wide(g), rstd.contiguous());
+    let (wx, weight, g, others) = (wide(x), weight.map(wide), wide(g), others.map(wide));
+    let rstd = rstd.contiguous();
     let (dtype, n) = (wx.dtype(), x.dims()[1]);
     real!(dtype, T => {
         let mut dw = CpuBuffer::zeroed::<T>(n);
@@ -156,6 +209,7 @@ pub fn rms_norm_backward(
                 slice(&weight),
                 rstd.contiguous_slice(),
                 g.contiguous_slice(),
+                slice(&others),
                 dx,
                 parameters.then(|| dw.as_mut_slice()),
                 n,

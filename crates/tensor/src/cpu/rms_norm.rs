@@ -4,7 +4,7 @@ use super::lanes;
 use super::level::{Level, level};
 use super::math::Real;
 use super::reduce::{Partials, partial_sums};
-use super::rows::{PARALLEL_FROM, rows_per_task};
+use super::rows::{PARALLEL_FROM, for_sums_stats, rows_per_task};
 use super::simd::simd_fn;
 use crate::cpu::parallel::*;
 
@@ -77,13 +77,30 @@ fn rms_norm_at<T: Real>(level: Level, x: &[T], weight: Option<&[T]>, eps: T, y: 
     }
 }
 
-/// With `x̂ = x·rstd`: `dx = rstd·(g·w − x̂·mean(g·w·x̂))`, `dweight = Σ_rows g·x̂` (overwritten, summed in an order that
+/// [`rms_norm`] of `sum = x + residual`, which it writes first.
+pub fn add_rms_norm<T: Real>(
+    operands: [&[T]; 2],
+    weight: Option<&[T]>,
+    eps: T,
+    sum: &mut [T],
+    [y, rstd]: [&mut [T]; 2],
+    n: usize,
+) {
+    // There is no mean.
+    let mut nothing = vec![T::ZERO; rstd.len()];
+    for_sums_stats(operands, sum, [y, rstd, &mut nothing], n, |sum, y, rstd, _| {
+        rms_norm_at(level(), sum, weight, eps, y, rstd, n);
+    });
+}
+
+/// With `x̂ = x·rstd`: `dx = rstd·(g·w − x̂·mean(g·w·x̂)) + others`, `dweight = Σ_rows g·x̂` (overwritten, summed in an order that
 /// depends on the shape alone).
 pub fn rms_norm_backward<T: Real>(
     x: &[T],
     weight: Option<&[T]>,
     rstd: &[T],
     g: &[T],
+    others: Option<&[T]>,
     dx: &mut [T],
     dweight: Option<&mut [T]>,
     n: usize,
@@ -94,7 +111,10 @@ pub fn rms_norm_backward<T: Real>(
     partial_sums(dx, n, dweight, None, |row, dx, mut sums| {
         let part = row * n..row * n + dx.len();
         let stats = &rstd[row..row + dx.len() / n];
-        backward_kernel(level, &x[part.clone()], weight, stats, &g[part], dx, &mut sums, n);
+        backward_kernel(level, &x[part.clone()], weight, stats, &g[part.clone()], dx, &mut sums, n);
+        if let Some(others) = others {
+            dx.iter_mut().zip(&others[part]).for_each(|(dx, &more)| *dx += more);
+        }
     });
 }
 
@@ -133,7 +153,7 @@ mod tests {
             (y.iter().zip(&g).map(|(y, g)| y * g).sum::<f64>(), rstd)
         };
         let (mut dx, mut dw) = (vec![0.0; rows * n], vec![0.0; n]);
-        rms_norm_backward(&x, Some(&w), &run(&x, &w).1, &g, &mut dx, Some(&mut dw), n);
+        rms_norm_backward(&x, Some(&w), &run(&x, &w).1, &g, None, &mut dx, Some(&mut dw), n);
         check_gradient(&x, &dx, |x| run(x, &w).0);
         check_gradient(&w, &dw, |w| run(&x, w).0);
     }
@@ -145,7 +165,7 @@ mod tests {
         let run = || {
             let (mut rstd, mut dx, mut dw) = (vec![0.0; rows], vec![0.0; rows * n], vec![0.0; n]);
             rms_norm(&x, None, 1e-5, &mut dx, &mut rstd, n);
-            rms_norm_backward(&x, None, &rstd, &g, &mut dx, Some(&mut dw), n);
+            rms_norm_backward(&x, None, &rstd, &g, None, &mut dx, Some(&mut dw), n);
             (dx, dw)
         };
         assert_eq!(on_threads(1, run), on_threads(4, run));

@@ -1,5 +1,6 @@
 //! Splitting work over threads in a way that does not show in the result: the pieces depend on the sizes alone.
 
+use super::math::Real;
 use crate::cpu::parallel::*;
 
 /// Fewer elements than this run on the calling thread: waking another costs more.
@@ -45,6 +46,32 @@ pub fn for_rows_stats<T: Send>(
         .zip(b.par_chunks_mut(rows))
         .enumerate()
         .for_each(|(i, ((y, a), b))| f(i * rows, y, a, b));
+}
+
+/// `sum = x + residual`, then [`for_rows_stats`] with the rows of the sum, which are still in the cache: `f(rows of the sum, rows of
+/// y, a, b)`.
+pub fn for_sums_stats<T: Real>(
+    [x, residual]: [&[T]; 2],
+    sum: &mut [T],
+    [y, a, b]: [&mut [T]; 3],
+    n: usize,
+    f: impl Fn(&[T], &mut [T], &mut [T], &mut [T]) + Sync + Send,
+) {
+    let count = a.len();
+    assert!(x.len() == count * n && residual.len() == x.len() && sum.len() == x.len(), "operands of different sizes");
+    assert!(b.len() == count && y.len() == x.len(), "outputs disagree on the number of rows");
+    let added = |row: usize, sum: &mut [T], y: &mut [T], a: &mut [T], b: &mut [T]| {
+        let operands = x[row * n..].iter().zip(&residual[row * n..]);
+        sum.iter_mut().zip(operands).for_each(|(sum, (&x, &residual))| *sum = x + residual);
+        f(sum, y, a, b);
+    };
+    if n == 0 || y.len() < PARALLEL_FROM {
+        return added(0, sum, y, a, b);
+    }
+    let rows = rows_per_task(n);
+    let statistics = a.par_chunks_mut(rows).zip(b.par_chunks_mut(rows));
+    let outputs = sum.par_chunks_mut(rows * n).zip(y.par_chunks_mut(rows * n)).zip(statistics);
+    outputs.enumerate().for_each(|(i, ((sum, y), (a, b)))| added(i * rows, sum, y, a, b));
 }
 
 /// Calls `f(start, piece)` over pieces of about [`TASK`] elements of a slice whose elements are independent.

@@ -151,7 +151,7 @@ pub fn composed_backward(
     let (wide, g) = (widened(x), widened(g));
     let rows = wide.reshape([sets, n]);
     let gw = weight.map_or(g.clone(), |w| &g * column(w)).reshape([sets, n]);
-    let (dx, _) = super::layer_norm::composed_backward(&rows, None, mean, rstd, &gw, false);
+    let (dx, _) = super::layer_norm::composed_backward(&rows, None, mean, rstd, &gw, None, false);
     let normal = ((rows - mean.unsqueeze(1)) * rstd.unsqueeze(1)).reshape(x.shape());
     let narrow = |t: Tensor| t.to_dtype(x.dtype());
     (narrow(dx.reshape(x.shape())), narrow((&g * normal).sum_dims([0, 2])), narrow(g.sum_dims([0, 2])))

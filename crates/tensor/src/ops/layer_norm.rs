@@ -120,16 +120,106 @@ impl Tensor {
         g: &Tensor,
         parameters: bool,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
-        const OP: &str = "layer_norm_backward";
-        check_gradient(OP, self, g);
-        let Rows { x, weight, lead, .. } = rows(OP, self, normalized_shape, weight, None);
-        let weight = weight.as_ref();
-        let (mean, rstd, g) = (mean.reshape(lead.numel()), rstd.reshape(lead.numel()), g.reshape(x.shape()));
-        let fused = self.device.backend().layer_norm_backward(&x, weight, &mean, &rstd, &g, parameters);
-        let (dx, dp) = fused.unwrap_or_else(|| composed_backward(&x, weight, &mean, &rstd, &g, parameters));
-        let shaped = |p: Tensor| p.reshape(normalized_shape);
-        (dx.reshape(self.shape()), dp.map(|(w, b)| (shaped(w), shaped(b))))
+        backward("layer_norm_backward", self, normalized_shape, weight, [mean, rstd], g, None, parameters)
     }
+
+    /// `sum = x + residual`, of one shape, and `y = layer_norm(sum)`, in one pass: `(y, sum)`. A pre-norm transformer wants both:
+    /// the next layer takes y, and what it gives is added to the sum. dtypes are promoted to one, which both have; half
+    /// types compute in f32, from the sum as it is rounded.
+    ///
+    /// # Panics
+    /// As [`layer_norm`](Tensor::layer_norm), and with a Shape error if the shapes of x and the residual differ.
+    #[track_caller]
+    pub fn add_layer_norm(
+        &self,
+        residual: &Tensor,
+        normalized_shape: &[usize],
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> (Tensor, Tensor) {
+        let (y, sum, ..) = self.add_layer_norm_with_stats(residual, normalized_shape, weight, bias, eps);
+        (y, sum)
+    }
+    /// [`add_layer_norm`](Tensor::add_layer_norm) and the statistics of [`layer_norm_with_stats`](Tensor::layer_norm_with_stats):
+    /// `(y, sum, mean, rstd)`.
+    #[track_caller]
+    pub fn add_layer_norm_with_stats(
+        &self,
+        residual: &Tensor,
+        normalized_shape: &[usize],
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> (Tensor, Tensor, Tensor, Tensor) {
+        const OP: &str = "add_layer_norm";
+        check_eps(OP, eps);
+        let [x, residual] = summands(OP, self, residual, [weight, bias]);
+        let Rows { x, weight, bias, lead } = rows(OP, &x, normalized_shape, weight, bias);
+        let (residual, weight, bias) = (residual.reshape(x.shape()), weight.as_ref(), bias.as_ref());
+        let fused = self.device.backend().add_layer_norm(&x, &residual, weight, bias, eps);
+        let (y, sum, mean, rstd) = fused.unwrap_or_else(|| {
+            let sum = &x + &residual;
+            let (y, mean, rstd) = composed(&sum, weight, bias, eps);
+            (y, sum, mean, rstd)
+        });
+        (y.reshape(self.shape()), sum.reshape(self.shape()), mean.reshape(&lead), rstd.reshape(&lead))
+    }
+    /// The gradients `(∂L/∂x = ∂L/∂residual, (∂L/∂weight, ∂L/∂bias) if parameters)` of
+    /// [`add_layer_norm`](Tensor::add_layer_norm) that gave this sum, from the statistics, `g = ∂L/∂y` and `g_sum = ∂L/∂sum`:
+    /// those of [`layer_norm_backward`](Tensor::layer_norm_backward), and `g_sum` added to the first.
+    #[track_caller]
+    pub fn add_layer_norm_backward(
+        &self,
+        normalized_shape: &[usize],
+        weight: Option<&Tensor>,
+        mean: &Tensor,
+        rstd: &Tensor,
+        g: &Tensor,
+        g_sum: &Tensor,
+        parameters: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        const OP: &str = "add_layer_norm_backward";
+        check_gradient(OP, self, g_sum);
+        backward(OP, self, normalized_shape, weight, [mean, rstd], g, Some(g_sum), parameters)
+    }
+}
+
+/// Both in one dtype, which is also the parameters'.
+#[track_caller]
+pub(super) fn summands(
+    op: &'static str,
+    x: &Tensor,
+    residual: &Tensor,
+    parameters: [Option<&Tensor>; 2],
+) -> [Tensor; 2] {
+    ensure!(x.shape() == residual.shape(), Shape, op, "x {} and the residual {} differ", x.shape(), residual.shape());
+    let dtype = common_dtype(op, x, parameters).promote(common_dtype(op, residual, [Some(x), None]));
+    [x, residual].map(|x| x.to_dtype(dtype))
+}
+
+/// The gradients of the norm of `x`, with `others` added to its own.
+#[track_caller]
+fn backward(
+    op: &'static str,
+    like: &Tensor,
+    normalized_shape: &[usize],
+    weight: Option<&Tensor>,
+    [mean, rstd]: [&Tensor; 2],
+    g: &Tensor,
+    others: Option<&Tensor>,
+    parameters: bool,
+) -> (Tensor, Option<(Tensor, Tensor)>) {
+    check_gradient(op, like, g);
+    let Rows { x, weight, lead, .. } = rows(op, like, normalized_shape, weight, None);
+    let weight = weight.as_ref();
+    let (mean, rstd, g) = (mean.reshape(lead.numel()), rstd.reshape(lead.numel()), g.reshape(x.shape()));
+    let others = others.map(|others| others.reshape(x.shape()));
+    let others = others.as_ref();
+    let fused = like.device.backend().layer_norm_backward(&x, weight, &mean, &rstd, &g, others, parameters);
+    let (dx, dp) = fused.unwrap_or_else(|| composed_backward(&x, weight, &mean, &rstd, &g, others, parameters));
+    let shaped = |p: Tensor| p.reshape(normalized_shape);
+    (dx.reshape(like.shape()), dp.map(|(w, b)| (shaped(w), shaped(b))))
 }
 
 /// Layer norm of the rows of `[R, N]` in elementwise operations and reductions: `(y, mean [R], rstd [R])`, what a backend
@@ -149,13 +239,14 @@ pub fn composed(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps:
     (y.to_dtype(x.dtype()), mean.squeeze(1), rstd.squeeze(1))
 }
 
-/// [`Tensor::layer_norm_backward`] of the rows of `[R, N]`, likewise.
+/// [`Tensor::layer_norm_backward`] of the rows of `[R, N]`, likewise; with `others` added to dx.
 pub fn composed_backward(
     x: &Tensor,
     weight: Option<&Tensor>,
     mean: &Tensor,
     rstd: &Tensor,
     g: &Tensor,
+    others: Option<&Tensor>,
     parameters: bool,
 ) -> (Tensor, Option<(Tensor, Tensor)>) {
     let (wide, g) = (widened(x), widened(g));
@@ -163,6 +254,7 @@ pub fn composed_backward(
     let normal = (wide - mean.unsqueeze(1)) * &rstd;
     let gw = weight.map_or(g.clone(), |w| &g * w);
     let dx = rstd * (&gw - gw.mean_keepdims(1) - &normal * (&gw * &normal).mean_keepdims(1));
+    let dx = others.map_or(dx.clone(), |others| &dx + others);
     let narrow = |t: Tensor| t.to_dtype(x.dtype());
     let dp = parameters.then(|| (narrow((&g * normal).sum_dims(0)), narrow(g.sum_dims(0))));
     (narrow(dx), dp)
