@@ -1,9 +1,11 @@
-// What the kernels of matrix products share: the sizes, and which tile of C a block makes.
+// What the kernels of matrix products share: the sizes, which tile of C a block makes, and where its sums go.
 #pragma once
 #include "layout.cuh"
 
 struct Shape {
     i64 m, n, k;
+    // Of K, how much a block adds up: all of it, or a part (see split_k.cu).
+    i64 part;
     // Of A and B: to the next row and column.
     i64 a_row, a_column, b_row, b_column;
     i64 batches;
@@ -23,4 +25,32 @@ __device__ __forceinline__ Place place(const Shape& s, u32 number) {
     u32 first = tile / (BAND * columns) * BAND, within = tile % (BAND * columns);
     u32 height = rows - first < BAND ? rows - first : BAND;
     return {matrix, (first + within % height) * ROWS, within / height * COLUMNS};
+}
+
+// What there is along K of the part of this number.
+struct Part {
+    i64 start;
+    int depth;
+
+    __device__ __forceinline__ Part(const Shape& s, u32 number) : start(number * s.part) {
+        i64 left = s.k - start;
+        depth = (int)(left < s.part ? left : s.part);
+    }
+};
+
+// Where sums go: rounded, with the bias, to C [B, M, N]; or, if K is cut into S parts, as they are to `parts` [S, B, M, N].
+template <class T> struct Output {
+    T* c;
+    const T* bias;
+    compute_t<T>* parts;
+};
+
+// Two neighbours in a row of parts, as far as there are columns `left` for them: at once, unless rows begin at odd places.
+__device__ __forceinline__ void store_sums(f32* to, i64 columns, int left, f32 low, f32 high) {
+    if (columns % 2 == 0) {
+        if (left > 0) *reinterpret_cast<float2*>(to) = make_float2(low, high);
+    } else {
+        if (left > 0) to[0] = low;
+        if (left > 1) to[1] = high;
+    }
 }

@@ -183,6 +183,22 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
         }
     }
 
+    // Sums of a part of K go to memory as they are.
+    __device__ static __forceinline__ void store_sums(f32* parts, const Sums& d, const Shape& s, const Place& at) {
+        i64 row = (i64)at.row + first_row() + lane_id() / 4, column = (i64)at.column + first_column() + lane_id() % 4 * 2;
+        int left = (int)(s.n - column);
+        parts += (at.matrix * s.m + row) * s.n + column;
+#pragma unroll
+        for (int i = 0; i < 2 * A_FRAGMENTS; i++, row += 8, parts += 8 * s.n) {
+            if (row >= s.m) break;
+#pragma unroll
+            for (int j = 0; j < 2 * B_FRAGMENTS; j++) {
+                const f32* sums = &d[i / 2][j][i % 2 * 2];
+                ::store_sums(parts + j * 8, s.n, left - j * 8, sums[0], sums[1]);
+            }
+        }
+    }
+
     // Where a chunk of C lies in shared memory: eight rows are written, and chunks of one row read, at a time.
     __device__ static __forceinline__ int offset(int row, int chunk) { return row * COLUMNS + (chunk ^ row % 8) * CHUNK; }
 

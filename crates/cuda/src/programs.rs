@@ -100,6 +100,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "softmax.cu"
     "softmax_backward.cu"
     "sort.cu"
+    "split_k.cu"
     "unary.cu"
     "ladder/attention/01_naive.cu"
     "ladder/attention/02_online.cu"

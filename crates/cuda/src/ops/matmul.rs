@@ -3,6 +3,7 @@
 use super::elementwise::region;
 use super::matmul_wgmma::matmul_wgmma;
 use super::matvec::matvec;
+use super::split_k::{SHORTEST, Split, add_parts};
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::layout::Layout;
@@ -17,9 +18,27 @@ pub struct Sizes {
     pub m: i64,
     pub n: i64,
     pub k: i64,
+    pub part: i64,
     pub a: [i64; 2],
     pub b: [i64; 2],
     pub batches: i64,
+}
+
+/// The same as `Output` in `matmul.cuh`: addresses, 0 of what there is not.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Output {
+    c: u64,
+    bias: u64,
+    parts: u64,
+}
+
+impl Output {
+    /// `c` is row-major, and so is the bias; `parts` is there if K is cut.
+    pub fn new(c: &Tensor, bias: Option<&Tensor>, parts: Option<&Tensor>) -> Output {
+        let or_none = |x: Option<&Tensor>| x.map_or(0, address);
+        Output { c: address(c), bias: or_none(bias), parts: or_none(parts) }
+    }
 }
 
 /// What a block makes of C, and its threads.
@@ -34,6 +53,12 @@ impl Tile {
     /// How many it takes for `batches` matrices `[m, n]`.
     pub fn count(self, m: usize, n: usize, batches: usize) -> usize {
         m.div_ceil(self.rows) * n.div_ceil(self.columns) * batches
+    }
+    /// How K is cut for products of these extents: M, N, K and the matrices of the batch. A multiprocessor has room for blocks of 512
+    /// threads together, which is what the kernels' registers leave.
+    pub fn split(self, [m, n, k, batches]: [usize; 4], multiprocessors: usize) -> Split {
+        let room = multiprocessors * (512 / self.threads as usize);
+        Split::of(k, self.count(m, n, batches), room, SHORTEST)
     }
 }
 
@@ -81,7 +106,8 @@ impl<'a> Product<'a> {
         let strides = |x: &Tensor| [2, 1].map(|d| x.layout().strides[x.rank() - d] as i64);
         let (m, n) = (size(c, -2), size(c, -1));
         let batches = c.numel() as i64 / (m * n);
-        let sizes = Sizes { m, n, k: size(a, -1), a: strides(a), b: strides(b), batches };
+        let k = size(a, -1);
+        let sizes = Sizes { m, n, k, part: k, a: strides(a), b: strides(b), batches };
         Product { cuda, a, b, bias, c, sizes }
     }
 
@@ -91,34 +117,38 @@ impl<'a> Product<'a> {
         [m, n, k, batches].map(|extent| extent as usize)
     }
 
-    /// The arguments behind the operands.
-    pub fn bias_and_result(&self, arguments: Arguments) -> Arguments {
-        let arguments = match &self.bias {
-            Some(bias) => arguments.tensor(bias),
-            None => arguments.value(0u64),
-        };
-        arguments.tensor(self.c)
+    /// Launches what makes the product, `launch`, given where the sums go and what of K a block adds up, and adds up the parts of K if
+    /// there are several.
+    #[track_caller]
+    pub fn in_parts(&self, split: Split, launch: impl FnOnce(Output, Sizes)) {
+        let (bias, parts) = (self.bias.as_ref(), split.memory(self.cuda, self.c));
+        launch(Output::new(self.c, bias, parts.as_ref()), Sizes { part: split.part as i64, ..self.sizes });
+        if let Some(parts) = parts {
+            add_parts(self.cuda, &parts, bias, self.c);
+        }
     }
 
-    /// Launches a kernel whose blocks make a tile each.
+    /// Launches a kernel whose blocks make a tile, of a part of K, each.
     ///
     /// # Safety
     /// The kernel is one of those of `matmul.cuh`, of this dtype, tile and amount of shared memory, and can read the
     /// operands as they lie.
     #[track_caller]
-    unsafe fn launch(&self, file: &'static str, define: &'static str, name: &'static str, tile: Tile, shared: u32) {
+    unsafe fn launch(&self, (file, define): Program, name: &'static str, tile: Tile, split: Split, shared: u32) {
         let [m, n, _, batches] = self.extents();
         let batch = match self.sizes.k {
             // Without terms there is nothing that could be read.
             0 => Layout::of([&matrices(self.c), &matrices(self.c)]),
             _ => Layout::of([&matrices(self.a), &matrices(self.b)]),
         };
-        let arguments = self.bias_and_result(Arguments::default().tensor(self.a).tensor(self.b));
-        let arguments = arguments.value(self.sizes).value(batch);
-        let blocks = tile.count(m, n, batches) as u32;
+        let grid = [tile.count(m, n, batches) as u32, split.parts as u32, 1];
         let id = KernelId { file, define, name, dtype: Some(self.c.dtype()) };
-        // SAFETY: sizes and strides are those of the operands, whose dtype is one; the rest is the caller's promise.
-        unsafe { self.cuda.launch(id, [blocks, 1, 1], tile.threads, shared, arguments) };
+        self.in_parts(split, |output, sizes| {
+            let operands = Arguments::default().tensor(self.a).tensor(self.b);
+            let arguments = operands.value(output).value(sizes).value(batch);
+            // SAFETY: sizes and strides are those of the operands, whose dtype is one; the rest is the caller's promise.
+            unsafe { self.cuda.launch(id, grid, tile.threads, shared, arguments) };
+        });
     }
 }
 
@@ -132,23 +162,23 @@ pub fn matrices(x: &Tensor) -> Tensor {
 /// `kernels/matmul_simt.cu`: f32 and f64, any strides.
 #[track_caller]
 fn in_full_precision(product: &Product) {
-    let [m, n, _, batches] = product.extents();
-    let small = Tile { threads: 256, ..SMALL };
+    let (extents, multiprocessors) = (product.extents(), product.cuda.multiprocessors as usize);
     let tile = match product.c.dtype() {
-        DType::F32 => tile(m, n, batches, product.cuda.multiprocessors as usize),
-        _ => small,
+        DType::F32 => tile(SIMT_SMALL, extents, multiprocessors),
+        _ => SIMT_SMALL,
     };
-    let (name, tile) = if tile == LARGE { ("matmul_large", LARGE) } else { ("matmul_small", small) };
+    let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
     // SAFETY: the kernel reads operands of any strides; it has no dynamic shared memory.
-    unsafe { product.launch("matmul_simt.cu", "", name, tile, 0) };
+    unsafe { product.launch(("matmul_simt.cu", ""), name, tile, tile.split(extents, multiprocessors), 0) };
 }
 
 /// `kernels/matmul.cu`: any strides and types.
 #[track_caller]
 fn of_any_kind(product: &Product) {
     let tile = Tile { rows: 64, columns: 64, threads: 256 };
+    let split = Split::none(product.sizes.k as usize);
     // SAFETY: the kernel reads operands of any strides; it has no dynamic shared memory.
-    unsafe { product.launch("matmul.cu", "", "matmul", tile, 0) };
+    unsafe { product.launch(("matmul.cu", ""), "matmul", tile, split, 0) };
 }
 
 /// A matrix whose rows or columns are runs of memory.
@@ -200,11 +230,16 @@ impl InRuns {
 /// the blocks.
 pub const LARGE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
 pub const SMALL: Tile = Tile { rows: 64, columns: 64, threads: 128 };
+/// SMALL, as it is made without tensor cores.
+pub const SIMT_SMALL: Tile = Tile { threads: 256, ..SMALL };
 
-/// The tile for `batches` matrices `[m, n]`: the larger one, if every multiprocessor has one to make.
-pub fn tile(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
-    let wasteful = m <= SMALL.rows || n <= SMALL.columns;
-    if !wasteful && LARGE.count(m, n, batches) >= multiprocessors { LARGE } else { SMALL }
+/// The tile for products of these extents (M, N, K and the matrices of the batch), LARGE or `small`: the larger one, if every
+/// multiprocessor has one to make, or a part of K of one.
+pub fn tile(small: Tile, extents: [usize; 4], multiprocessors: usize) -> Tile {
+    let [m, n, _, batches] = extents;
+    let wasteful = m <= small.rows || n <= small.columns;
+    let blocks = LARGE.count(m, n, batches) * LARGE.split(extents, multiprocessors).parts;
+    if !wasteful && blocks >= multiprocessors { LARGE } else { small }
 }
 
 /// Are products of these made by tensor cores? Those of f32 are where TF32 will do.
@@ -246,14 +281,16 @@ pub fn programs() -> impl Iterator<Item = Program> {
 /// `kernels/matmul_mma.cu`: the half types, and f32 as TF32.
 #[track_caller]
 fn on_tensor_cores(product: &Product, a: &InRuns, b: &InRuns) {
-    let [m, n, _, batches] = product.extents();
-    let tile = tile(m, n, batches, product.cuda.multiprocessors as usize);
+    let (extents, multiprocessors) = (product.extents(), product.cuda.multiprocessors as usize);
+    let tile = tile(SMALL, extents, multiprocessors);
     let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
     let define = DEFINES[4 * a.along_k as usize + 2 * b.along_k as usize + (a.aligned && b.aligned) as usize];
     let size = product.c.dtype().size();
     let shared = STAGES * (slice(tile.rows, a.along_k, size) + slice(tile.columns, b.along_k, size)) * size;
     // SAFETY: the program reads operands that lie so.
-    unsafe { product.launch("matmul_mma.cu", define, name, tile, shared as u32) };
+    unsafe {
+        product.launch(("matmul_mma.cu", define), name, tile, tile.split(extents, multiprocessors), shared as u32)
+    };
 }
 
 #[cfg(test)]
@@ -262,11 +299,15 @@ mod tests {
 
     #[test]
     fn large_tiles_for_products_that_fill_the_card() {
-        assert_eq!(tile(4096, 4096, 1, 132), LARGE);
-        assert_eq!(tile(1024, 1024, 1, 132), SMALL);
-        assert_eq!(tile(1024, 1024, 3, 132), LARGE);
+        let tile = |m, n, k, batches| tile(SMALL, [m, n, k, batches], 132);
+        assert_eq!(tile(4096, 4096, 64, 1), LARGE);
+        assert_eq!(tile(1024, 1024, 64, 1), SMALL);
+        assert_eq!(tile(1024, 1024, 64, 3), LARGE);
+        // They do if K is cut.
+        assert_eq!(tile(768, 768, 768, 1), SMALL);
+        assert_eq!(tile(768, 768, 32768, 1), LARGE);
         // Half of each large tile would be empty.
-        assert_eq!(tile(64, 1 << 20, 1, 132), SMALL);
-        assert_eq!(tile(1 << 20, 33, 1, 132), SMALL);
+        assert_eq!(tile(64, 1 << 20, 64, 1), SMALL);
+        assert_eq!(tile(1 << 20, 33, 64, 1), SMALL);
     }
 }

@@ -29,6 +29,7 @@ pub mod rnn;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
+pub mod split_k;
 pub mod tensors;
 
 use crate::cuda::Cuda;
@@ -78,6 +79,7 @@ pub fn programs() -> Vec<Program> {
         "cat.cu",
         "moments.cu",
         "channel_norm.cu",
+        "split_k.cu",
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
