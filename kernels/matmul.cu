@@ -37,7 +37,7 @@ __device__ __forceinline__ void matmul(const T* a, const T* b, const Output<T>& 
         for (int j = 0; j < EACH; j++) {
             i64 y = (i64)at.row + row + i, x = (i64)at.column + column + j;
             if (y < s.m && x < s.n) {
-                A sum = out.bias ? sums[i][j] + A(load(out.bias[x])) : sums[i][j];
+                A sum = out.epilogue.bias ? sums[i][j] + A(load(out.epilogue.bias[x])) : sums[i][j];
                 c[y * s.n + x] = store<T>(sum);
             }
         }

@@ -1,5 +1,6 @@
 // What the kernels of matrix products share: the sizes, which tile of C a block makes, and where its sums go.
 #pragma once
+#include "epilogue.cuh"
 #include "layout.cuh"
 
 struct Shape {
@@ -38,12 +39,36 @@ struct Part {
     }
 };
 
-// Where sums go: rounded, with the bias, to C [B, M, N]; or, if K is cut into S parts, as they are to `parts` [S, B, M, N].
+// Where sums go: through the epilogue to C [B, M, N]; or, if K is cut into S parts, as they are to `parts` [S, B, M, N].
 template <class T> struct Output {
     T* c;
-    const T* bias;
     compute_t<T>* parts;
+    Epilogue<T> epilogue;
 };
+
+// The epilogue of a tile of ROWS × COLUMNS sums in shared memory, by so many threads of which this is one; `find` says where
+// sum (i, j) lies, with j + 1 behind it if j is even. So it is there once, in a loop, and not unrolled for each register of sums.
+template <int ROWS, int COLUMNS, int THREADS, int N, class T, class FIND>
+__device__ __forceinline__ void finish_groups(const Output<T>& out, const Shape& s, const Place& at, int thread, FIND find) {
+#pragma unroll 1
+    for (int t = thread; t < ROWS * COLUMNS / N; t += THREADS) {
+        int i = t / (COLUMNS / N), j = t % (COLUMNS / N) * N;
+        i64 row = (i64)at.row + i, column = (i64)at.column + j;
+        if (row >= s.m) break;
+        if (column >= s.n) continue;
+        f32 sums[N];
+        for (int n = 0; n < N; n++) sums[n] = find(i, j)[n];
+        out.epilogue.finish(out.c, sums, (at.matrix * s.m + row) * s.n + column, column);
+    }
+}
+// Two neighbours at a time, unless rows begin at odd places.
+template <int ROWS, int COLUMNS, int THREADS, class T, class FIND>
+__device__ __forceinline__ void finish_tile(const Output<T>& out, const Shape& s, const Place& at, int thread, FIND find) {
+    if (s.n % 2 == 0)
+        finish_groups<ROWS, COLUMNS, THREADS, 2>(out, s, at, thread, find);
+    else
+        finish_groups<ROWS, COLUMNS, THREADS, 1>(out, s, at, thread, find);
+}
 
 // Two neighbours in a row of parts, as far as there are columns `left` for them: at once, unless rows begin at odd places.
 __device__ __forceinline__ void store_sums(f32* to, i64 columns, int left, f32 low, f32 high) {

@@ -1,4 +1,4 @@
-// C = A · B + bias on tensor cores, with f32 sums: of bf16, of f16, and of f32 whose last 13 bits are rounded off (TF32), -DTYPE.
+// C = A · B and its epilogue (epilogue.cuh) on tensor cores, with f32 sums: of bf16, of f16, and of f32 whose last 13 bits are rounded off (TF32), -DTYPE.
 // One program for each way in which the operands lie in memory: -DA_ALONG_K=1 if A's rows are runs of memory, 0 if its columns
 // are; -DB_ALONG_K=1 if B's columns are, 0 if its rows are; -DALIGNED=1 if every run begins and ends at a multiple of 16 bytes.
 //
@@ -24,7 +24,8 @@ __device__ __forceinline__ void matmul(const T* a, const T* b, const Output<T>& 
     if (out.parts) return Block::store_sums(out.parts + blockIdx.y * s.batches * s.m * s.n, d, s, at);
     // What is loaded from behind the last slice is not used; but it is read, and not while the ring becomes the tile.
     __syncthreads();
-    Block::round(ring, d, out.bias, s, at);
+    if (!out.epilogue.is_bias()) return Block::finish(out, reinterpret_cast<f32*>(ring), d, s, at);
+    Block::round(ring, d, out.epilogue.bias, s, at);
     __syncthreads();
     Block::store(out.c, ring, s, at);
 }

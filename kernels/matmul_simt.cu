@@ -1,4 +1,4 @@
-// C = A · B + bias in f32 and f64 without tensor cores: every product and sum is of the full type. For any strides.
+// C = A · B and its epilogue (epilogue.cuh) in f32 and f64 without tensor cores: every product and sum is of the full type. For any strides.
 //
 // A block of 256 threads makes a tile of C, 16 × EACH rows by as many columns, each thread EACH × EACH of it, so that it does
 // EACH²  multiplications for 2 EACH numbers from shared memory; while it works on one slice of DEPTH along K, the copies of the
@@ -18,8 +18,10 @@ __device__ __forceinline__ void matmul(const T* a, const T* b, const Output<T>& 
     Block::product(sums, feed_a, feed_b, part.depth);
     if (out.parts)
         Block::store(out.parts + blockIdx.y * s.batches * s.m * s.n, sums, nullptr, s, at);
+    else if (out.epilogue.is_bias())
+        Block::store(out.c, sums, out.epilogue.bias, s, at);
     else
-        Block::store(out.c, sums, out.bias, s, at);
+        Block::finish(out, sums, s, at);
 }
 
 #define KERNEL(name, T, EACH)                                                                                     \

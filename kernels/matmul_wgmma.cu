@@ -1,5 +1,6 @@
-// C = A · B + bias on Hopper's tensor cores: 16-bit numbers, f32 sums. One program for each way in which the operands lie in
-// memory: -DA_ALONG_K=1 if A's rows are runs of memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows.
+// C = A · B and its epilogue (epilogue.cuh) on Hopper's tensor cores: 16-bit numbers, -DTYPE=bf16 or
+// -DTYPE=f16, and f32 sums. One program for each way in which the operands lie in memory: -DA_ALONG_K=1 if A's rows are runs of
+// memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows.
 //
 // Two machines do the work and threads only keep them busy. The copy engine brings slices of DEPTH numbers along K into a
 // ring in shared memory; one warpgroup of the block, the producer, has a single thread that asks for them and needs hardly
@@ -179,6 +180,33 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
         }
     }
 
+    // The same with an epilogue of more than a bias: 64 columns at a time, as they are, go through shared memory, the one of two panels.
+    __device__ static __forceinline__ void finish(
+            const Sums& d, T (&panels)[2][PANEL], const Output<T>& out, const Shape& s, const Place& at, int consumer) {
+        f32* tile = reinterpret_cast<f32*>(panels);
+        // Groups of 8 columns: four rows of a group are written at a time, and one row of all of them is read.
+        auto find = [&](int i, int j) { return tile + i * 64 + (j / 8 ^ i % 8) * 8 + j % 8; };
+        int line = threadIdx.x % WARPGROUP / WARP * 16 + lane_id() / 4;
+#pragma unroll 1
+        for (u32 p = 0; p < COLUMNS / 64; p++) {
+            // All have done with the 64 before.
+            bar_sync(1 + consumer, WARPGROUP);
+#pragma unroll
+            for (int q = 0; q < COLUMNS / 64; q++) {
+                // Registers have no numbers at run time.
+                if (q != p) continue;
+#pragma unroll
+                for (int j = 0; j < 16; j++) {
+                    const f32* sums = d + 32 * q + 2 * j;
+                    store_pair(find(line + j % 2 * 8, j / 2 * 8 + lane_id() % 4 * 2), sums[0], sums[1]);
+                }
+            }
+            bar_sync(1 + consumer, WARPGROUP);
+            Place part = {at.matrix, at.row + 64 * consumer, at.column + 64 * p};
+            finish_tile<64, 64, WARPGROUP>(out, s, part, threadIdx.x % WARPGROUP, find);
+        }
+    }
+
     // Sums of a part of K go to memory as they are, from registers.
     __device__ static __forceinline__ void store_sums(f32* parts, const Sums& d, const Shape& s, const Place& at, int consumer) {
         i64 row = (i64)at.row + 64 * consumer + threadIdx.x % WARPGROUP / WARP * 16 + lane_id() / 4;
@@ -205,8 +233,10 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
             Place at = own(s, tile);
             if (out.parts)
                 store_sums(out.parts, d, s, at, consumer);
+            else if (out.epilogue.is_bias())
+                finish(d, memory.c[consumer], x.c, out.epilogue.bias, out.c, s, at, consumer);
             else
-                finish(d, memory.c[consumer], x.c, out.bias, out.c, s, at, consumer);
+                finish(d, memory.c[consumer], out, s, at, consumer);
         }
         // Shared memory stays until it has been read.
         if (threadIdx.x % WARPGROUP == 0) bulk_wait_read<0>();
@@ -246,13 +276,11 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
     }
 };
 
-#define KERNEL(name, T, COLUMNS, STAGES, CLUSTER)                                                                     \
+#define KERNEL(name, COLUMNS, STAGES, CLUSTER)                                                                        \
     extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 1) name(                    \
             const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap map, \
-            Output<T> out, Shape s, Batch batch) {                                                                    \
-        Block<T, COLUMNS, STAGES, CLUSTER>::run({&a, &b, &map}, out, s, batch);                                       \
+            Output<TYPE> out, Shape s, Batch batch) {                                                                 \
+        Block<TYPE, COLUMNS, STAGES, CLUSTER>::run({&a, &b, &map}, out, s, batch);                                    \
     }
-KERNEL(matmul_large_f16, f16, 256, 4, 2)
-KERNEL(matmul_large_bf16, bf16, 256, 4, 2)
-KERNEL(matmul_small_f16, f16, 128, 6, 1)
-KERNEL(matmul_small_bf16, bf16, 128, 6, 1)
+KERNEL(matmul_large, 256, 4, 2)
+KERNEL(matmul_small, 128, 6, 1)

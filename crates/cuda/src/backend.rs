@@ -13,6 +13,7 @@ use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Dist
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::conv::Conv2dPlan;
 use ferrograd_tensor::ops::gru::{GruGradients, GruOutput};
+use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::ops::lstm::{LstmGradients, LstmOutput};
 use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
@@ -110,6 +111,22 @@ impl Backend for Cuda {
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul(self.card(), a, b, Some(bias))))
+    }
+    fn matmul_epilogue(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        epilogue: &Epilogue,
+        keep: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul_epilogue", &[a, b], flops, || matmul::matmul_epilogue(self.card(), a, b, epilogue, keep))
+    }
+    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul_activation_grad", &[a, b, z], flops, || {
+            matmul::matmul_activation_grad(self.card(), a, b, activation, z)
+        })
     }
     fn dequantize(&self, weight: &QuantizedTensor) -> Option<Tensor> {
         kernel("dequantize", &[weight.blocks()], 0.0, || matmul_quantized::dequantize(self.card(), weight))

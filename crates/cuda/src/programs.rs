@@ -30,6 +30,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "attention_tiles.cuh"
     "conv.cuh"
     "elementwise.cuh"
+    "epilogue.cuh"
     "exponentials.cuh"
     "functions.cuh"
     "hopper.cuh"
@@ -144,7 +145,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
         "matmul_mma.cu" => &[BF16, F16, F32],
-        "conv_mma.cu" => &[BF16, F16],
+        "conv_mma.cu" | "matmul_wgmma.cu" => &[BF16, F16],
         // A truth value is read as the byte that it is.
         "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],
         _ => &[],

@@ -7,6 +7,7 @@ mod common;
 mod layouts;
 
 use common::{card, in_launches, is_product, there};
+use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::{DType, MatmulPrecision, Tensor, set_matmul_precision};
 use layouts::Random;
 
@@ -40,6 +41,13 @@ fn products_however_the_operands_lie() {
             let bias = matrix(1, n, false, 0).reshape([n]);
             let got = card().matmul_bias(&there(&a), &there(&b), &there(&bias)).expect("a kernel");
             is_product("tf32 with a bias", &got, &a, &b, Some(&bias));
+            // With an epilogue: f32 is not rounded in between.
+            let bias2 = there(&bias);
+            let epilogue = Epilogue { bias: Some(&bias2), activation: Some(Activation::Relu), residual: None };
+            let (y, z) = card().matmul_epilogue(&a2, &b2, &epilogue, true).expect("a kernel");
+            let z = z.expect("what it was asked to keep");
+            is_product("tf32 before an activation", &z, &a, &b, Some(&bias));
+            assert_eq!(y.to_vec::<f32>(), z.relu().to_vec::<f32>());
         }
     }
     for _ in 0..6 {

@@ -2,7 +2,7 @@
 //! `kernels/conv.cuh`.
 
 use super::elementwise::{binary, full, region};
-use super::matmul::{LARGE, SIMT_SMALL, SMALL, STAGES, Sizes, Tile, slice, tile};
+use super::matmul::{After, LARGE, Output, SIMT_SMALL, SMALL, STAGES, Sizes, Tile, slice, tile};
 use super::split_k::add_parts;
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
@@ -455,7 +455,7 @@ pub fn conv2d_weight_grad(cuda: &'static Cuda, plan: &Conv2dPlan, x: &Tensor, dy
         true => sums,
         false => {
             let dw = cuda.empty(&[g.o, n].into(), x.dtype());
-            add_parts(cuda, &sums, None, &dw);
+            add_parts(cuda, Output::new(&dw, &After::default(), Some(&sums)), split.parts, &dw);
             dw
         }
     };

@@ -9,6 +9,7 @@ use crate::launch::Arguments;
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
+use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
 
 /// The same as `Shape` in `matmul.cuh`.
@@ -29,16 +30,59 @@ pub struct Sizes {
 #[derive(Clone, Copy)]
 pub struct Output {
     c: u64,
-    bias: u64,
     parts: u64,
+    bias: u64,
+    residual: u64,
+    slope_at: u64,
+    keep: u64,
+    activation: i32,
 }
 
 impl Output {
-    /// `c` is row-major, and so is the bias; `parts` is there if K is cut.
-    pub fn new(c: &Tensor, bias: Option<&Tensor>, parts: Option<&Tensor>) -> Output {
-        let or_none = |x: Option<&Tensor>| x.map_or(0, address);
-        Output { c: address(c), bias: or_none(bias), parts: or_none(parts) }
+    /// `c` is row-major; `parts` is there if K is cut.
+    pub fn new(c: &Tensor, after: &After, parts: Option<&Tensor>) -> Output {
+        let or_none = |x: &Option<Tensor>| x.as_ref().map_or(0, address);
+        Output {
+            c: address(c),
+            parts: parts.map_or(0, address),
+            bias: or_none(&after.bias),
+            residual: or_none(&after.residual),
+            slope_at: or_none(&after.slope_at),
+            keep: or_none(&after.keep),
+            // `enum Activation` in `epilogue.cuh`.
+            activation: match after.activation {
+                None => 0,
+                Some(Activation::Relu) => 1,
+                Some(Activation::Gelu) => 2,
+                Some(Activation::GeluTanh) => 3,
+                Some(Activation::Silu) => 4,
+            },
+        }
     }
+}
+
+/// What becomes of the sums of a product, as `Epilogue` in `epilogue.cuh` has it: row-major, and but for the bias beginning at multiples of
+/// 16 bytes, since neighbours are read at once.
+#[derive(Default)]
+pub struct After {
+    pub bias: Option<Tensor>,
+    activation: Option<Activation>,
+    residual: Option<Tensor>,
+    slope_at: Option<Tensor>,
+    keep: Option<Tensor>,
+}
+
+impl After {
+    #[track_caller]
+    fn bias(bias: Option<&Tensor>) -> After {
+        After { bias: bias.map(Tensor::contiguous), ..After::default() }
+    }
+}
+
+/// Row-major, the first element at a multiple of 16 bytes: the tensor itself if it lies so, or a copy.
+#[track_caller]
+fn aligned(x: &Tensor) -> Tensor {
+    if x.is_contiguous() && address(x) % 16 == 0 { x.clone() } else { x.copy() }
 }
 
 /// What a block makes of C, and its threads.
@@ -67,7 +111,7 @@ pub struct Product<'a> {
     pub cuda: &'static Cuda,
     pub a: &'a Tensor,
     pub b: &'a Tensor,
-    bias: Option<Tensor>,
+    after: After,
     pub c: &'a Tensor,
     pub sizes: Sizes,
 }
@@ -75,40 +119,90 @@ pub struct Product<'a> {
 /// `[…, M, K] × […, K, N]`, plus a bias `[N]` if there is one; see [`Backend`](ferrograd_tensor::backend::Backend).
 #[track_caller]
 pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let r = a.rank();
-    let (k, n) = (a.dims()[r - 1], b.dims()[r - 1]);
+    let (r, n) = (a.rank(), b.dim(-1));
     let shape: Shape = a.dims()[..r - 1].iter().copied().chain([n]).collect();
     let c = cuda.empty(&shape, a.dtype());
     if c.numel() == 0 {
         return c;
     }
-    let bias = bias.map(Tensor::contiguous);
-    let simple = (1..1 << 30).contains(&k);
-    if a.dtype().is_float() && simple && (c.dim(-2) == 1 || n == 1) {
-        matvec(cuda, a, b, bias.as_ref(), &c);
-    } else if simple && has_tensor_cores(a.dtype()) {
-        let (a, b) = (InRuns::of(a, r - 1), InRuns::of(b, r - 2));
-        let product = Product::new(cuda, &a.matrix, &b.matrix, bias, &c);
-        if !matmul_wgmma(&product, &a, &b) {
-            on_tensor_cores(&product, &a, &b);
-        }
-    } else if a.dtype().is_float() && simple {
-        in_full_precision(&Product::new(cuda, a, b, bias, &c));
-    } else {
-        of_any_kind(&Product::new(cuda, a, b, bias, &c));
+    let after = After::bias(bias);
+    match is_simple(a, b) {
+        true if c.dim(-2) == 1 || n == 1 => matvec(cuda, a, b, &after, &c),
+        true => of_matrices(cuda, a, b, after, &c),
+        false => of_any_kind(&Product::new(cuda, a, b, after, &c)),
     }
     c
 }
 
+/// Is there a kernel for it that is faster than the one for everything?
+fn is_simple(a: &Tensor, b: &Tensor) -> bool {
+    a.dtype().is_float() && (1..1 << 30).contains(&b.dim(-2))
+}
+
+#[track_caller]
+fn of_matrices(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: After, c: &Tensor) {
+    if !has_tensor_cores(a.dtype()) {
+        return in_full_precision(&Product::new(cuda, a, b, after, c));
+    }
+    let (a, b) = (InRuns::of(a, a.rank() - 1), InRuns::of(b, b.rank() - 2));
+    let product = Product::new(cuda, &a.matrix, &b.matrix, after, c);
+    if !matmul_wgmma(&product, &a, &b) {
+        on_tensor_cores(&product, &a, &b);
+    }
+}
+
+/// `[M, N]`, if its product is one of matrices, whose kernels have epilogues.
+#[track_caller]
+fn with_epilogue(cuda: &'static Cuda, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+    let (m, n) = (a.dim(-2), b.dim(-1));
+    (is_simple(a, b) && m > 1 && n > 1).then(|| cuda.empty(&[m, n].into(), a.dtype()))
+}
+
+/// See [`Backend::matmul_epilogue`](ferrograd_tensor::backend::Backend::matmul_epilogue).
+#[track_caller]
+pub fn matmul_epilogue(
+    cuda: &'static Cuda,
+    a: &Tensor,
+    b: &Tensor,
+    epilogue: &Epilogue,
+    keep: bool,
+) -> Option<(Tensor, Option<Tensor>)> {
+    let c = with_epilogue(cuda, a, b)?;
+    let z = keep.then(|| cuda.empty(c.shape(), c.dtype()));
+    let after = After {
+        activation: epilogue.activation,
+        residual: epilogue.residual.map(aligned),
+        keep: z.clone(),
+        ..After::bias(epilogue.bias)
+    };
+    of_matrices(cuda, a, b, after, &c);
+    Some((c, z))
+}
+
+/// See [`Backend::matmul_activation_grad`](ferrograd_tensor::backend::Backend::matmul_activation_grad).
+#[track_caller]
+pub fn matmul_activation_grad(
+    cuda: &'static Cuda,
+    a: &Tensor,
+    b: &Tensor,
+    activation: Activation,
+    z: &Tensor,
+) -> Option<Tensor> {
+    let c = with_epilogue(cuda, a, b)?;
+    let after = After { activation: Some(activation), slope_at: Some(aligned(z)), ..After::default() };
+    of_matrices(cuda, a, b, after, &c);
+    Some(c)
+}
+
 impl<'a> Product<'a> {
-    fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, bias: Option<Tensor>, c: &'a Tensor) -> Self {
+    fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, after: After, c: &'a Tensor) -> Self {
         let size = |x: &Tensor, d| x.dim(d) as i64;
         let strides = |x: &Tensor| [2, 1].map(|d| x.layout().strides[x.rank() - d] as i64);
         let (m, n) = (size(c, -2), size(c, -1));
         let batches = c.numel() as i64 / (m * n);
         let k = size(a, -1);
         let sizes = Sizes { m, n, k, part: k, a: strides(a), b: strides(b), batches };
-        Product { cuda, a, b, bias, c, sizes }
+        Product { cuda, a, b, after, c, sizes }
     }
 
     /// M, N, K and the matrices of the batch.
@@ -121,10 +215,11 @@ impl<'a> Product<'a> {
     /// there are several.
     #[track_caller]
     pub fn in_parts(&self, split: Split, launch: impl FnOnce(Output, Sizes)) {
-        let (bias, parts) = (self.bias.as_ref(), split.memory(self.cuda, self.c));
-        launch(Output::new(self.c, bias, parts.as_ref()), Sizes { part: split.part as i64, ..self.sizes });
-        if let Some(parts) = parts {
-            add_parts(self.cuda, &parts, bias, self.c);
+        let parts = split.memory(self.cuda, self.c);
+        let output = Output::new(self.c, &self.after, parts.as_ref());
+        launch(output, Sizes { part: split.part as i64, ..self.sizes });
+        if parts.is_some() {
+            add_parts(self.cuda, output, split.parts, self.c);
         }
     }
 

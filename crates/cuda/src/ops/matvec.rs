@@ -1,6 +1,6 @@
 //! Products of matrices and vectors, which are as fast as the matrix can be read.
 
-use super::matmul::matrices;
+use super::matmul::{After, Output, matrices};
 use super::split_k::{Split, add_parts};
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
@@ -29,9 +29,9 @@ const BLOCKS: usize = 1 << 9;
 /// Fewest places along K of a part.
 const PART: usize = 1 << 7;
 
-/// `c = a · b + bias`, `[…, M, K] × […, K, N]`, where M or N is 1. All are floats, none is empty.
+/// `c = a · b + bias`, `[…, M, K] × […, K, N]`, where M or N is 1. All are floats, none is empty; nothing but a bias comes after.
 #[track_caller]
-pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) {
+pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: &After, c: &Tensor) {
     // A single row is the transposed of a single column.
     let column = b.dim(-1) == 1;
     let (matrix, x) = if column { (a.clone(), b.clone()) } else { (b.transpose(-2, -1), a.transpose(-2, -1)) };
@@ -47,7 +47,7 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
         batches: (c.numel() / rows) as i64,
     };
     let batch = Layout::of([&matrices(&matrix), &matrices(&x)]);
-    let operands = Arguments::default().tensor(&matrix).tensor(&x).value(bias.map_or(0, address));
+    let operands = Arguments::default().tensor(&matrix).tensor(&x).value(after.bias.as_ref().map_or(0, address));
     let arguments = operands.tensor(c).value(sizes).value(batch);
     let kernel = |name| KernelId { file: "matvec.cu", define: "", name, dtype: Some(c.dtype()) };
 
@@ -74,6 +74,6 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
     // SAFETY: as above; there is a number in `parts` for each part of each result, if there are several.
     unsafe { cuda.launch(kernel(name), [blocks as u32, split.parts as u32, 1], BLOCK, 0, arguments) };
     if let Some(parts) = parts {
-        add_parts(cuda, &parts, bias, c);
+        add_parts(cuda, Output::new(c, after, Some(&parts)), split.parts, c);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::matmul::Output;
 use crate::cuda::Cuda;
-use crate::launch::Arguments;
+use crate::launch::{Arguments, BLOCK};
 use crate::programs::KernelId;
 use ferrograd_tensor::Tensor;
 
@@ -41,9 +41,9 @@ impl Split {
 /// as writing the sums and reading them again. A guess, not a measurement.
 pub const SHORTEST: usize = 512;
 
-/// `c = Σ parts + bias`, rounded: `parts [S, c's elements]` in the accumulator of `c`'s float dtype, `bias [N]`, `c [… , N]`.
+/// `c [… , N] = Σ parts` and what comes after: `output` is that of `c`, with so many parts.
 #[track_caller]
-pub fn add_parts(cuda: &'static Cuda, parts: &Tensor, bias: Option<&Tensor>, c: &Tensor) {
+pub fn add_parts(cuda: &'static Cuda, output: Output, count: usize, c: &Tensor) {
     /// The same as `Extents` in `split_k.cu`.
     #[repr(C)]
     #[derive(Clone, Copy)]
@@ -52,12 +52,10 @@ pub fn add_parts(cuda: &'static Cuda, parts: &Tensor, bias: Option<&Tensor>, c: 
         n: i64,
     }
     let extents = Extents { numel: c.numel() as i64, n: c.dim(-1) as i64 };
-    let count = (parts.numel() / c.numel()) as i64;
-    let arguments = Arguments::default().value(Output::new(c, bias, Some(parts))).value(extents).value(count);
+    let arguments = Arguments::default().value(output).value(extents).value(count as i64);
     let id = KernelId { file: "split_k.cu", define: "", name: "add_parts", dtype: Some(c.dtype()) };
-    debug_assert_eq!(parts.dtype(), c.dtype().accumulator());
-    // SAFETY: the parts are as large as `c`, which is row-major; the bias is as long as its rows.
-    unsafe { cuda.launch(id, cuda.grid_for(c.numel()), crate::launch::BLOCK, 0, arguments) };
+    // SAFETY: each part is as large as `c`, in its accumulator; the rest of the output is made for `c`.
+    unsafe { cuda.launch(id, cuda.grid_for(c.numel()), BLOCK, 0, arguments) };
 }
 
 #[cfg(test)]
