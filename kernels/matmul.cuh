@@ -71,9 +71,9 @@ __device__ __forceinline__ void finish_tile(const Output<T>& out, const Shape& s
 }
 
 // Two neighbours in a row of parts, as far as there are columns `left` for them: at once, unless rows begin at odd places.
-__device__ __forceinline__ void store_sums(f32* to, i64 columns, int left, f32 low, f32 high) {
+template <class S> __device__ __forceinline__ void store_sums(S* to, i64 columns, int left, S low, S high) {
     if (columns % 2 == 0) {
-        if (left > 0) *reinterpret_cast<float2*>(to) = make_float2(low, high);
+        if (left > 0) *reinterpret_cast<Neighbours<S, 2>*>(to) = {{low, high}};
     } else {
         if (left > 0) to[0] = low;
         if (left > 1) to[1] = high;

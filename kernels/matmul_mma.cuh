@@ -117,7 +117,8 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
     // The fragments of a step, and those of the next.
     struct Fragments { u32 a[2][HALF][4], b[2][B_FRAGMENTS][4]; };
     // Each fragment of B is two of what an instruction takes: d[i][2 j] and d[i][2 j + 1].
-    typedef f32 Sums[A_FRAGMENTS][2 * B_FRAGMENTS][4];
+    typedef typename SumOf<T>::type Sum;
+    typedef Sum Sums[A_FRAGMENTS][2 * B_FRAGMENTS][4];
 
     // Of this warp's tile in the block's.
     __device__ static __forceinline__ int first_row() { return threadIdx.x / WARP / WARPS_ALONG * WARP_ROWS; }
@@ -183,8 +184,8 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
         }
     }
 
-    // Sums of a part of K go to memory as they are.
-    __device__ static __forceinline__ void store_sums(f32* parts, const Sums& d, const Shape& s, const Place& at) {
+    // Sums, those of a part of K or of integers, go to memory as they are.
+    __device__ static __forceinline__ void store_sums(Sum* parts, const Sums& d, const Shape& s, const Place& at) {
         i64 row = (i64)at.row + first_row() + lane_id() / 4, column = (i64)at.column + first_column() + lane_id() % 4 * 2;
         int left = (int)(s.n - column);
         parts += (at.matrix * s.m + row) * s.n + column;
@@ -193,7 +194,7 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
             if (row >= s.m) break;
 #pragma unroll
             for (int j = 0; j < 2 * B_FRAGMENTS; j++) {
-                const f32* sums = &d[i / 2][j][i % 2 * 2];
+                const Sum* sums = &d[i / 2][j][i % 2 * 2];
                 ::store_sums(parts + j * 8, s.n, left - j * 8, sums[0], sums[1]);
             }
         }

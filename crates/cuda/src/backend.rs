@@ -6,7 +6,8 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::LAYER_NORM;
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, gru, index, lstm, matmul,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gradient_norm, gru, index, int_mm, lstm,
+    matmul,
     matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
@@ -127,6 +128,10 @@ impl Backend for Cuda {
         kernel("matmul_activation_grad", &[a, b, z], flops, || {
             matmul::matmul_activation_grad(self.card(), a, b, activation, z)
         })
+    }
+    fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("int_mm", &[a, b], flops, || int_mm::int_mm(self.card(), a, b))
     }
     fn dequantize(&self, weight: &QuantizedTensor) -> Option<Tensor> {
         kernel("dequantize", &[weight.blocks()], 0.0, || matmul_quantized::dequantize(self.card(), weight))

@@ -78,6 +78,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "gradient_norm.cu"
     "index_add.cu"
     "index_check.cu"
+    "int_mm.cu"
     "layer_norm.cu"
     "layer_norm_backward.cu"
     "matmul.cu"
@@ -145,6 +146,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
         "matmul_mma.cu" => &[BF16, F16, F32],
+        "int_mm.cu" => &[I8],
         "conv_mma.cu" | "matmul_wgmma.cu" => &[BF16, F16],
         // A truth value is read as the byte that it is.
         "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],

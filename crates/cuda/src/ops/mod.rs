@@ -12,6 +12,7 @@ pub mod gradient_norm;
 pub mod gru;
 pub mod index;
 pub mod index_check;
+pub mod int_mm;
 pub mod layer_norm;
 pub mod lstm;
 pub mod matmul;
@@ -90,6 +91,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(plane::PROGRAMS);
     all.extend(conv::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(int_mm::PROGRAMS);
     all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());
     all.extend(attention_wgmma::programs());
