@@ -11,7 +11,7 @@ __device__ __forceinline__ void conv(const T* w, const T* x, const T* bias, T* y
     i32 width = (i32)p.kernel_width.d, height = (i32)p.kernel_width.quotient(p.taps.d);
     for (i64 o = blockIdx.y; o < s.batches * s.m; o += gridDim.y)
         for (i64 pixel = thread_in_grid(); pixel < s.n; pixel += threads_in_grid()) {
-            Window window(p, (u32)pixel, true);
+            Window window(p, pixel, true);
             const T* channel = x + window.n * p.x.image + o / s.m * p.channels * p.x.channel;
             const T* weight = w + o * s.k;
             C sum = C(0);
@@ -25,19 +25,20 @@ __device__ __forceinline__ void conv(const T* w, const T* x, const T* bias, T* y
         }
 }
 
-// A part of a number of dW = dY · X̂ᵀ, not rounded: the sum over `part` pixels. `s.k` is the number of all of them.
+// A part of a number of dW = dY · X̂ᵀ, not rounded: K are the pixels.
 template <class T, class C = compute_t<T>>
-__device__ __forceinline__ void weight_grad(const T* dy, const T* x, C* parts, const Shape& s, const Patches& p, const Image& from, i64 part) {
+__device__ __forceinline__ void weight_grad(const T* dy, const T* x, C* parts, const Shape& s, const Patches& p, const Image& from) {
     u32 o = blockIdx.x / (u32)s.n, k = blockIdx.x % (u32)s.n, c = p.taps.quotient(k);
     Tap tap(p, k - c * p.taps.d);
     x += (o / s.m * p.channels + c) * p.x.channel;
     dy += o * from.channel;
-    i64 start = blockIdx.y * part, end = start + part < s.k ? start + part : s.k;
+    Part part(s, blockIdx.y);
     C sum = C(0);
-    for (i64 pixel = start + threadIdx.x; pixel < end; pixel += blockDim.x) {
-        Window window(p, (u32)pixel, true);
+    for (int i = threadIdx.x; i < part.depth; i += blockDim.x) {
+        u32 pixel = (u32)part.start + i;
+        Window window(p, pixel, true);
         Seen seen(p, window, tap);
-        if (seen.inside) sum += load(dy[place_of(from, p.plane, p.width, (u32)pixel)]) * load(x[window.n * p.x.image + seen.offset]);
+        if (seen.inside) sum += load(dy[place_of(from, p.plane, p.width, pixel)]) * load(x[window.n * p.x.image + seen.offset]);
     }
     sum = block_reduce<Sum<C>>(sum);
     if (threadIdx.x == 0) parts[(i64)blockIdx.y * gridDim.x + blockIdx.x] = sum;
@@ -47,8 +48,8 @@ __device__ __forceinline__ void weight_grad(const T* dy, const T* x, C* parts, c
     extern "C" __global__ void conv_##T(const T* w, const T* x, const T* bias, T* y, Shape s, Patches p, Image to) {                     \
         conv(w, x, bias, y, s, p, to);                                                                                                   \
     }                                                                                                                                    \
-    extern "C" __global__ void weight_grad_##T(const T* dy, const T* x, compute_t<T>* parts, Shape s, Patches p, Image from, i64 part) { \
-        weight_grad(dy, x, parts, s, p, from, part);                                                                                     \
+    extern "C" __global__ void weight_grad_##T(const T* dy, const T* x, compute_t<T>* parts, Shape s, Patches p, Image from) {           \
+        weight_grad(dy, x, parts, s, p, from);                                                                                           \
     }
 KERNELS(f32)
 KERNELS(f64)

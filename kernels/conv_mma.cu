@@ -120,29 +120,16 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struct Conv {
         store(y, ring, s, at, p, to, whole);
     }
 
-    // A part of dW = dY · X̂ᵀ, not rounded: the sum over `part` pixels, of which there are `s.k` in all. Those of dY are `pitch` apart.
-    __device__ static __forceinline__ void weight_grad(const T* dy, const T* x, f32* parts, const Shape& s, const Patches& p, i64 pitch, i64 group, i64 part) {
+    // A part of dW = dY · X̂ᵀ, not rounded: K are the pixels. Those of dY are `pitch` apart.
+    __device__ static __forceinline__ void weight_grad(const T* dy, const T* x, f32* parts, const Shape& s, const Patches& p, i64 pitch, i64 group) {
         DYNAMIC_SHARED(T, ring);
         Place at = place<ROWS, COLUMNS>(s, blockIdx.x);
-        i64 start = blockIdx.y * part, left = s.k - start < part ? s.k - start : part;
-        Feed<ROWS, false, true, THREADS> feed_dy(dy + start * pitch + at.matrix * group + at.row, pitch, s.m - at.row);
-        TransposedPatchFeed<COLUMNS, THREADS> feed_x(x + at.matrix * p.depth.d, p, at.column, s.n - at.column, start);
+        Part part(s, blockIdx.y);
+        Feed<ROWS, false, true, THREADS> feed_dy(dy + part.start * pitch + at.matrix * group + at.row, pitch, s.m - at.row);
+        TransposedPatchFeed<COLUMNS, THREADS> feed_x(x + at.matrix * p.depth.d, p, at.column, s.n - at.column, part.start);
         typename Gradient::Sums d = {};
-        Gradient::product(d, ring, feed_dy, feed_x, (int)left);
-        parts += (blockIdx.y * s.batches + at.matrix) * s.m * s.n;
-#pragma unroll
-        for (int i = 0; i < 2 * Gradient::A_FRAGMENTS; i++) {
-            i64 o = (i64)at.row + Gradient::first_row() + i * 8 + lane_id() / 4;
-            i64 k = (i64)at.column + Gradient::first_column() + lane_id() % 4 * 2;
-            if (o >= s.m) break;
-#pragma unroll
-            for (int j = 0; j < 2 * Gradient::B_FRAGMENTS; j++) {
-                // Rows of parts have an even length, so that no pair is torn apart.
-                struct alignas(8) Pair { f32 low, high; };
-                const f32* sums = &d[i / 2][j][i % 2 * 2];
-                if (k + j * 8 < s.n) *reinterpret_cast<Pair*>(parts + o * s.n + k + j * 8) = {sums[0], sums[1]};
-            }
-        }
+        Gradient::product(d, ring, feed_dy, feed_x, part.depth);
+        Gradient::store_sums(parts + blockIdx.y * s.batches * s.m * s.n, d, s, at);
     }
 };
 
@@ -152,8 +139,8 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS> struct Conv {
         Conv<ROWS, ROWS, WARP_ROWS, WARP_COLUMNS>::forward(w, x, bias, y, s, p, to, whole);                           \
     }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                                     \
-        weight_grad_##name(const T* dy, const T* x, f32* parts, Shape s, Patches p, i64 pitch, i64 group, i64 part) { \
-        Conv<ROWS, ROWS, WARP_ROWS, WARP_COLUMNS>::weight_grad(dy, x, parts, s, p, pitch, group, part);               \
+        weight_grad_##name(const T* dy, const T* x, f32* parts, Shape s, Patches p, i64 pitch, i64 group) {           \
+        Conv<ROWS, ROWS, WARP_ROWS, WARP_COLUMNS>::weight_grad(dy, x, parts, s, p, pitch, group);                     \
     }
 KERNELS(large, 128, 64, 32, 256, 2)
 KERNELS(small, 64, 32, 32, 128, 4)

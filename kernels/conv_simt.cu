@@ -110,17 +110,17 @@ __device__ __forceinline__ void conv(const T* w, const T* x, const T* bias, T* y
     store(y, sums, bias, s, at, p, to);
 }
 
-// A part of dW = dY · X̂ᵀ: the sum over `part` pixels. `s.k` is the number of all of them.
+// A part of dW = dY · X̂ᵀ: K are the pixels.
 template <class T, int EACH>
-__device__ __forceinline__ void weight_grad(const T* dy, const T* x, T* parts, const Shape& s, const Patches& p, const Image& from, i64 part) {
+__device__ __forceinline__ void weight_grad(const T* dy, const T* x, T* parts, const Shape& s, const Patches& p, const Image& from) {
     typedef Block<T, EACH> Block;
     Place at = place<Block::TILE, Block::TILE>(s, blockIdx.x);
-    i64 start = blockIdx.y * part, left = s.k - start < part ? s.k - start : part;
+    Part part(s, blockIdx.y);
     const T* rows = dy + ((i64)at.matrix * s.m + at.row) * from.channel;
-    PixelFeed<T, Block::TILE> feed_dy(rows, from, p, s.m - at.row, start);
-    TransposedPatchFeed<T, Block::TILE> feed_x(x + at.matrix * p.channels * p.x.channel, p, at.column, s.n - at.column, start);
+    PixelFeed<T, Block::TILE> feed_dy(rows, from, p, s.m - at.row, part.start);
+    TransposedPatchFeed<T, Block::TILE> feed_x(x + at.matrix * p.channels * p.x.channel, p, at.column, s.n - at.column, part.start);
     typename Block::Sums sums = {};
-    Block::product(sums, feed_dy, feed_x, (int)left);
+    Block::product(sums, feed_dy, feed_x, part.depth);
     Block::store(parts + blockIdx.y * s.batches * s.m * s.n, sums, nullptr, s, at);
 }
 
@@ -130,8 +130,8 @@ __device__ __forceinline__ void weight_grad(const T* dy, const T* x, T* parts, c
         conv<T, EACH>(w, x, bias, y, s, p, to);                                                           \
     }                                                                                                     \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                              \
-        weight_grad_##name(const T* dy, const T* x, T* parts, Shape s, Patches p, Image from, i64 part) { \
-        weight_grad<T, EACH>(dy, x, parts, s, p, from, part);                                             \
+        weight_grad_##name(const T* dy, const T* x, T* parts, Shape s, Patches p, Image from) {           \
+        weight_grad<T, EACH>(dy, x, parts, s, p, from);                                                   \
     }
 KERNELS(large_f32, f32, 8)
 KERNELS(small_f32, f32, 4)

@@ -6,14 +6,14 @@
 constexpr int TILE = 64, DEPTH = 16, THREADS = 256, EACH = 4;
 
 template <class T>
-__device__ __forceinline__ void matmul(const T* a, const T* b, const T* bias, T* c, const Shape& s, const Layout<2>& batch) {
+__device__ __forceinline__ void matmul(const T* a, const T* b, const Output<T>& out, const Shape& s, const Layout<2>& batch) {
     typedef compute_t<T> A;
     __shared__ A a_tile[DEPTH][TILE + 1], b_tile[DEPTH][TILE + 1];
     u32 row = threadIdx.x / (TILE / EACH) * EACH, column = threadIdx.x % (TILE / EACH) * EACH;
     Place at = place<TILE, TILE>(s, blockIdx.x);
     i64 starts[2];
     batch.find(at.matrix, starts);
-    a += starts[0], b += starts[1], c += (i64)at.matrix * s.m * s.n;
+    a += starts[0], b += starts[1];
     // Neighbouring threads read neighbours in memory, along whichever dimension those lie.
     bool a_by_rows = s.a_column == 1, b_by_rows = s.b_column == 1;
     A sums[EACH][EACH] = {};
@@ -32,20 +32,21 @@ __device__ __forceinline__ void matmul(const T* a, const T* b, const T* bias, T*
                 for (int j = 0; j < EACH; j++) sums[i][j] += a_tile[p][row + i] * b_tile[p][column + j];
         __syncthreads();
     }
+    T* c = out.c + (i64)at.matrix * s.m * s.n;
     for (int i = 0; i < EACH; i++)
         for (int j = 0; j < EACH; j++) {
             i64 y = (i64)at.row + row + i, x = (i64)at.column + column + j;
             if (y < s.m && x < s.n) {
-                A sum = bias ? sums[i][j] + A(load(bias[x])) : sums[i][j];
+                A sum = out.epilogue.bias ? sums[i][j] + A(load(out.epilogue.bias[x])) : sums[i][j];
                 c[y * s.n + x] = store<T>(sum);
             }
         }
 }
 
 #define KERNEL(name, T)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
-        matmul_##name(const T* a, const T* b, const T* bias, T* c, Shape s, Layout<2> batch) {                    \
-        matmul<T>(a, b, bias, c, s, batch);                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                       \
+        matmul_##name(const T* a, const T* b, Output<T> out, Shape s, Layout<2> batch) {                          \
+        matmul<T>(a, b, out, s, batch);                                                                           \
     }
 KERNEL(f32, f32)
 KERNEL(f64, f64)

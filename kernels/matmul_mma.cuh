@@ -117,7 +117,8 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
     // The fragments of a step, and those of the next.
     struct Fragments { u32 a[2][HALF][4], b[2][B_FRAGMENTS][4]; };
     // Each fragment of B is two of what an instruction takes: d[i][2 j] and d[i][2 j + 1].
-    typedef f32 Sums[A_FRAGMENTS][2 * B_FRAGMENTS][4];
+    typedef typename SumOf<T>::type Sum;
+    typedef Sum Sums[A_FRAGMENTS][2 * B_FRAGMENTS][4];
 
     // Of this warp's tile in the block's.
     __device__ static __forceinline__ int first_row() { return threadIdx.x / WARP / WARPS_ALONG * WARP_ROWS; }
@@ -183,11 +184,30 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
         }
     }
 
-    // Where a chunk of C lies in shared memory: eight rows are written, and chunks of one row read, at a time.
-    __device__ static __forceinline__ int offset(int row, int chunk) { return row * COLUMNS + (chunk ^ row % 8) * CHUNK; }
+    // Sums, those of a part of K or of integers, go to memory as they are.
+    __device__ static __forceinline__ void store_sums(Sum* parts, const Sums& d, const Shape& s, const Place& at) {
+        i64 row = (i64)at.row + first_row() + lane_id() / 4, column = (i64)at.column + first_column() + lane_id() % 4 * 2;
+        int left = (int)(s.n - column);
+        parts += (at.matrix * s.m + row) * s.n + column;
+#pragma unroll
+        for (int i = 0; i < 2 * A_FRAGMENTS; i++, row += 8, parts += 8 * s.n) {
+            if (row >= s.m) break;
+#pragma unroll
+            for (int j = 0; j < 2 * B_FRAGMENTS; j++) {
+                const Sum* sums = &d[i / 2][j][i % 2 * 2];
+                ::store_sums(parts + j * 8, s.n, left - j * 8, sums[0], sums[1]);
+            }
+        }
+    }
+
+    // Where a chunk of 16 bytes of a tile of X lies in shared memory: eight rows are written, and chunks of one row read, at a time.
+    template <class X = T> __device__ static __forceinline__ int offset(int row, int chunk) {
+        return row * COLUMNS + (chunk ^ row % 8) * (16 / sizeof(X));
+    }
 
     // Adds the bias and rounds, into a tile in shared memory: from there whole rows go to C, and not two numbers at a time.
-    __device__ static __forceinline__ void round(T* tile, const Sums& d, const T* bias, const Shape& s, const Place& at) {
+    template <class X> __device__ static __forceinline__ void round(X* tile, const Sums& d, const T* bias, const Shape& s, const Place& at) {
+        constexpr int CHUNK = 16 / sizeof(X);
         int g = lane_id() / 4, t = lane_id() % 4;
 #pragma unroll
         for (int j = 0; j < 2 * B_FRAGMENTS; j++) {
@@ -198,9 +218,17 @@ template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, bool A_RUNS_AL
             for (int i = 0; i < 2 * A_FRAGMENTS; i++) {
                 int row = first_row() + i * 8 + g;
                 const f32* sums = &d[i / 2][j][i % 2 * 2];
-                store_pair(tile + offset(row, column / CHUNK) + column % CHUNK, sums[0] + low, sums[1] + high);
+                store_pair(tile + offset<X>(row, column / CHUNK) + column % CHUNK, sums[0] + low, sums[1] + high);
             }
         }
+    }
+
+    // The epilogue of the sums, which go through a tile in shared memory as they are.
+    __device__ static __forceinline__ void finish(const Output<T>& out, f32* tile, const Sums& d, const Shape& s, const Place& at) {
+        static_assert(ROWS * COLUMNS * sizeof(f32) <= STAGES * STAGE * sizeof(T), "the tile fits into the ring");
+        round(tile, d, nullptr, s, at);
+        __syncthreads();
+        finish_tile<ROWS, COLUMNS, THREADS>(out, s, at, threadIdx.x, [&](int i, int j) { return tile + offset<f32>(i, j / 4) + j % 4; });
     }
 
     __device__ static __forceinline__ void store(T* c, const T* tile, const Shape& s, const Place& at) {

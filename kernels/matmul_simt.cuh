@@ -105,10 +105,36 @@ template <class T, int EACH> struct Block {
         }
     }
 
+    __device__ static __forceinline__ Stage* ring() {
+        __shared__ __align__(16) Stage stages[STAGES];
+        return stages;
+    }
+
+    // The epilogue of a thread's sums. They go through shared memory, as many rows at a time as the ring has room for, so that it is
+    // there in a loop, and not unrolled for each of them.
+    __device__ static __forceinline__ void finish(const Output<T>& out, const Sums& sums, const Shape& s, const Place& at) {
+        constexpr int FIT = STAGES * sizeof(Stage) / (THREADS * EACH * sizeof(T)), ROWS = FIT < EACH ? FIT : EACH;
+        static_assert(EACH % ROWS == 0, "whole rounds");
+        T(*own)[THREADS] = reinterpret_cast<T(*)[THREADS]>(ring());
+        // All have done with the ring.
+        __syncthreads();
+#pragma unroll
+        for (int first = 0; first < EACH; first += ROWS) {
+#pragma unroll
+            for (int e = 0; e < ROWS * EACH; e++) own[e][threadIdx.x] = sums[first + e / EACH][e % EACH];
+#pragma unroll 1
+            for (int e = 0; e < ROWS * EACH; e++) {
+                i64 y = (i64)at.row + row() + step(first + e / EACH, 4), x = (i64)at.column + column() + step(e % EACH, 8);
+                T sum[1] = {own[e][threadIdx.x]};
+                if (y < s.m && x < s.n) out.epilogue.finish(out.c, sum, (at.matrix * s.m + y) * s.n + x, x);
+            }
+        }
+    }
+
     // The tile's rows of A times its columns of B, which `feed_a` and `feed_b` copy slice after slice, `depth` numbers along K.
     template <class FEED_A, class FEED_B>
     __device__ static __forceinline__ void product(Sums& sums, FEED_A& feed_a, FEED_B& feed_b, int depth) {
-        __shared__ __align__(16) Stage ring[STAGES];
+        Stage* ring = Block::ring();
         int slices = (depth + DEPTH - 1) / DEPTH;
         // Past the end of K nothing is copied; the group is counted all the same.
         auto fetch = [&](int slice) {

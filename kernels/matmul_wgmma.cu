@@ -1,5 +1,6 @@
-// C = A · B + bias on Hopper's tensor cores: 16-bit numbers, f32 sums. One program for each way in which the operands lie in
-// memory: -DA_ALONG_K=1 if A's rows are runs of memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows.
+// C = A · B and its epilogue (epilogue.cuh) on Hopper's tensor cores: 16-bit numbers, -DTYPE=bf16 or
+// -DTYPE=f16, and f32 sums. One program for each way in which the operands lie in memory: -DA_ALONG_K=1 if A's rows are runs of
+// memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows.
 //
 // Two machines do the work and threads only keep them busy. The copy engine brings slices of DEPTH numbers along K into a
 // ring in shared memory; one warpgroup of the block, the producer, has a single thread that asks for them and needs hardly
@@ -52,22 +53,26 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
 
     __device__ static __forceinline__ u32 tiles(const Shape& s) {
         constexpr int HEIGHT = ROWS * CLUSTER;
-        return (u32)((s.m + HEIGHT - 1) / HEIGHT * ((s.n + COLUMNS - 1) / COLUMNS) * s.batches);
+        return (u32)((s.m + HEIGHT - 1) / HEIGHT * ((s.n + COLUMNS - 1) / COLUMNS) * s.batches * ((s.k + s.part - 1) / s.part));
     }
-    // This block's part of the tile of this number that the cluster makes.
+    // This block's share of the tile of this number that the cluster makes; matrices are counted through all parts of K.
     __device__ static __forceinline__ Place own(const Shape& s, u32 tile) {
         Place at = place<ROWS * CLUSTER, COLUMNS>(s, tile);
         return {at.matrix, at.row + rank() * ROWS, at.column};
     }
     __device__ static __forceinline__ u32 rank() { return CLUSTER == 1 ? 0 : cluster_rank(); }
 
+    __device__ static __forceinline__ Part part_of(const Shape& s, const Place& at) { return Part(s, at.matrix / (u32)s.batches); }
+
     // One thread: loads slice after slice, as places become empty.
     __device__ static __forceinline__ void produce(Memory& memory, const Operands& x, const Shape& s, const Batch& batch) {
         Turn<STAGES> turn;
         for (u32 tile = blockIdx.x / CLUSTER; tile < tiles(s); tile += gridDim.x / CLUSTER) {
             Place at = own(s, tile);
-            i32 inner = at.matrix % batch.inner, outer = at.matrix / batch.inner;
-            for (i32 k = 0; k < s.k; k += DEPTH, turn.next()) {
+            Part part = part_of(s, at);
+            i32 matrix = at.matrix % (u32)s.batches, inner = matrix % batch.inner, outer = matrix / batch.inner;
+            i32 end = (i32)part.start + part.depth;
+            for (i32 k = (i32)part.start; k < end; k += DEPTH, turn.next()) {
                 Stage& stage = memory.ring[turn.stage];
                 Mbarrier* full = &memory.full[turn.stage];
                 // Of the first round's barriers, the phase before the first is over.
@@ -99,13 +104,13 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
             mbarrier_arrive_cluster(&memory.empty[stage], lane);
     }
 
-    // d = the consumer's 64 rows of A times the block's columns of B.
-    __device__ static __forceinline__ void product(Sums& d, Memory& memory, Turn<STAGES>& turn, int consumer, const Shape& s) {
+    // d = the consumer's 64 rows of A times the block's columns of B, `depth` numbers along K.
+    __device__ static __forceinline__ void product(Sums& d, Memory& memory, Turn<STAGES>& turn, int consumer, i32 depth) {
         // From 16 numbers along K to the next: within the lines, or two groups of lines on.
         constexpr u32 A_STEP = A_ALONG_K ? 2 * STEP : 2 * GROUP_BYTES, B_STEP = B_ALONG_K ? 2 * STEP : 2 * GROUP_BYTES;
         int before = 0;
 #pragma unroll 1
-        for (i32 k = 0; k < s.k; k += DEPTH, turn.next()) {
+        for (i32 k = 0; k < depth; k += DEPTH, turn.next()) {
             Stage& stage = memory.ring[turn.stage];
             mbarrier_wait(&memory.full[turn.stage], turn.parity);
             u64 a = matrix_descriptor(stage.a[consumer], GROUP_BYTES, PANEL_BYTES);
@@ -175,13 +180,63 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
         }
     }
 
+    // The same with an epilogue of more than a bias: 64 columns at a time, as they are, go through shared memory, the one of two panels.
+    __device__ static __forceinline__ void finish(
+            const Sums& d, T (&panels)[2][PANEL], const Output<T>& out, const Shape& s, const Place& at, int consumer) {
+        f32* tile = reinterpret_cast<f32*>(panels);
+        // Groups of 8 columns: four rows of a group are written at a time, and one row of all of them is read.
+        auto find = [&](int i, int j) { return tile + i * 64 + (j / 8 ^ i % 8) * 8 + j % 8; };
+        int line = threadIdx.x % WARPGROUP / WARP * 16 + lane_id() / 4;
+#pragma unroll 1
+        for (u32 p = 0; p < COLUMNS / 64; p++) {
+            // All have done with the 64 before.
+            bar_sync(1 + consumer, WARPGROUP);
+#pragma unroll
+            for (int q = 0; q < COLUMNS / 64; q++) {
+                // Registers have no numbers at run time.
+                if (q != p) continue;
+#pragma unroll
+                for (int j = 0; j < 16; j++) {
+                    const f32* sums = d + 32 * q + 2 * j;
+                    store_pair(find(line + j % 2 * 8, j / 2 * 8 + lane_id() % 4 * 2), sums[0], sums[1]);
+                }
+            }
+            bar_sync(1 + consumer, WARPGROUP);
+            Place part = {at.matrix, at.row + 64 * consumer, at.column + 64 * p};
+            finish_tile<64, 64, WARPGROUP>(out, s, part, threadIdx.x % WARPGROUP, find);
+        }
+    }
+
+    // Sums of a part of K go to memory as they are, from registers.
+    __device__ static __forceinline__ void store_sums(f32* parts, const Sums& d, const Shape& s, const Place& at, int consumer) {
+        i64 row = (i64)at.row + 64 * consumer + threadIdx.x % WARPGROUP / WARP * 16 + lane_id() / 4;
+        i64 column = (i64)at.column + lane_id() % 4 * 2;
+        int left = (int)(s.n - column);
+        parts += (at.matrix * s.m + row) * s.n + column;
+#pragma unroll
+        for (int half = 0; half < 2; half++, row += 8, parts += 8 * s.n) {
+            if (row >= s.m) break;
+#pragma unroll
+            for (int j = 0; j < COLUMNS / 8; j++) {
+                const f32* sums = d + 4 * j + 2 * half;
+                ::store_sums(parts + 8 * j, s.n, left - 8 * j, sums[0], sums[1]);
+            }
+        }
+    }
+
     __device__ static __forceinline__ void consume(
-            Memory& memory, const Operands& x, const T* bias, T* c, const Shape& s, int consumer) {
+            Memory& memory, const Operands& x, const Output<T>& out, const Shape& s, int consumer) {
         Turn<STAGES> turn;
         for (u32 tile = blockIdx.x / CLUSTER; tile < tiles(s); tile += gridDim.x / CLUSTER) {
             Sums d;
-            product(d, memory, turn, consumer, s);
-            finish(d, memory.c[consumer], x.c, bias, c, s, own(s, tile), consumer);
+            product(d, memory, turn, consumer, part_of(s, own(s, tile)).depth);
+            Place at = own(s, tile);
+            if (out.parts)
+                store_sums(out.parts, d, s, at, consumer);
+            else if (out.epilogue.is_bias())
+                finish(d, memory.c[consumer], x.c, out.epilogue.bias, out.c, s, at, consumer);
+            else
+                finish(d, memory.c[consumer], out, s, at, consumer);
         }
         // Shared memory stays until it has been read.
         if (threadIdx.x % WARPGROUP == 0) bulk_wait_read<0>();
@@ -194,7 +249,7 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
         cluster_wait();
     }
 
-    __device__ static __forceinline__ void run(const Operands& x, const T* bias, T* c, const Shape& s, const Batch& batch) {
+    __device__ static __forceinline__ void run(const Operands& x, const Output<T>& out, const Shape& s, const Batch& batch) {
         DYNAMIC_SHARED(Memory, memory);
         // Panels are swizzled by their addresses; elsewhere products would be silently wrong.
         if (shared_address(memory) % 1024 != 0) __trap();
@@ -214,20 +269,18 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
             if (threadIdx.x == 0) produce(*memory, x, s, batch);
         } else {
             setmaxnreg_inc<232>();
-            consume(*memory, x, bias, c, s, consumer);
+            consume(*memory, x, out, s, consumer);
         }
         // Nobody leaves while another block may write to its shared memory.
         if (CLUSTER > 1) meet();
     }
 };
 
-#define KERNEL(name, T, COLUMNS, STAGES, CLUSTER)                                                                     \
+#define KERNEL(name, COLUMNS, STAGES, CLUSTER)                                                                        \
     extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 1) name(                    \
             const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap map, \
-            const T* bias, T* c, Shape s, Batch batch) {                                                              \
-        Block<T, COLUMNS, STAGES, CLUSTER>::run({&a, &b, &map}, bias, c, s, batch);                                   \
+            Output<TYPE> out, Shape s, Batch batch) {                                                                 \
+        Block<TYPE, COLUMNS, STAGES, CLUSTER>::run({&a, &b, &map}, out, s, batch);                                    \
     }
-KERNEL(matmul_large_f16, f16, 256, 4, 2)
-KERNEL(matmul_large_bf16, bf16, 256, 4, 2)
-KERNEL(matmul_small_f16, f16, 128, 6, 1)
-KERNEL(matmul_small_bf16, bf16, 128, 6, 1)
+KERNEL(matmul_large, 256, 4, 2)
+KERNEL(matmul_small, 128, 6, 1)

@@ -48,7 +48,7 @@ __device__ __forceinline__ void by_row(const T* a, const T* x, const T* bias, T*
 }
 
 // For rows that lie side by side: each lane has EACH of them, and each warp of a block every eighth place of the block's part of
-// K. Of several parts each leaves its sums in `parts`.
+// K. Of several parts each leaves its sums in `parts` (see split_k.cu).
 template <class T, int EACH>
 __device__ __forceinline__ void side_by_side(const T* a, const T* x, const T* bias, T* y, compute_t<T>* parts, const Sizes& s,
                                              const Layout<2>& batch, i64 part) {
@@ -83,16 +83,6 @@ __device__ __forceinline__ void side_by_side(const T* a, const T* x, const T* bi
     }
 }
 
-// Adds up the parts.
-template <class T>
-__device__ __forceinline__ void add_parts(const compute_t<T>* parts, const T* bias, T* y, const Sizes& s, i64 count) {
-    i64 row = thread_in_grid(), rows = s.rows * s.batches;
-    if (row >= rows) return;
-    compute_t<T> sum = 0;
-    for (i64 p = 0; p < count; p++) sum += parts[p * rows + row];
-    finish(y, bias, s, row, sum);
-}
-
 #define KERNELS(name, T)                                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
         by_warp_##name(const T* a, const T* x, const T* bias, T* y, Sizes s, Layout<2> batch) {                   \
@@ -111,10 +101,6 @@ __device__ __forceinline__ void add_parts(const compute_t<T>* parts, const T* bi
         by_lane_vectors_##name(const T* a, const T* x, const T* bias, T* y, Sizes s, Layout<2> batch,             \
                                compute_t<T>* parts, i64 part) {                                                   \
         side_by_side<T, Vector<T>::LENGTH>(a, x, bias, y, parts, s, batch, part);                                 \
-    }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
-        add_parts_##name(const compute_t<T>* parts, const T* bias, T* y, Sizes s, i64 count) {                    \
-        add_parts<T>(parts, bias, y, s, count);                                                                   \
     }
 KERNELS(f32, f32)
 KERNELS(f64, f64)

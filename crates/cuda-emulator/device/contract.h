@@ -98,6 +98,10 @@ struct EmulatorMma {
   float *d;
   const unsigned *a, *b;
 };
+struct EmulatorMmaS8 {
+  int *d;
+  const unsigned *a, *b;
+};
 struct EmulatorMmaF64 {
   double *d;
   double a, b;
@@ -119,7 +123,7 @@ extern const EmulatorCollective emulator_stmatrix, emulator_wgmma_bf16, emulator
 // Their parts are null, and a number of groups.
 extern const EmulatorCollective emulator_wgmma_fence, emulator_wgmma_commit, emulator_wgmma_wait;
 extern const EmulatorCollective emulator_ldmatrix, emulator_mma_m16n8k16_bf16, emulator_mma_m16n8k16_f16,
-    emulator_mma_m16n8k8_tf32, emulator_mma_m8n8k4_f64;
+    emulator_mma_m16n8k8_tf32, emulator_mma_m16n8k32_s8, emulator_mma_m8n8k4_f64;
 // Conversions of 16-bit numbers, to nearest, ties to even.
 float emulator_f16_to_f32(unsigned short bits);
 unsigned short emulator_f32_to_f16(float x);

@@ -53,6 +53,10 @@ EMULATOR_MMA(mma_m16n8k16_bf16)
 EMULATOR_MMA(mma_m16n8k16_f16)
 EMULATOR_MMA(mma_m16n8k8_tf32)
 #undef EMULATOR_MMA
+inline void mma_m16n8k32_s8(int (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], EMULATOR_HERE) {
+  EmulatorMmaS8 part{d, a, b};
+  emulator_warp(0xFFFFFFFFu, &emulator_mma_m16n8k32_s8, &part, file, line);
+}
 inline void mma_m8n8k4_f64(double (&d)[2], double a, double b, EMULATOR_HERE) {
   EmulatorMmaF64 part{d, a, b};
   emulator_warp(0xFFFFFFFFu, &emulator_mma_m8n8k4_f64, &part, file, line);

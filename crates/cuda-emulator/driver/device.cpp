@@ -9,7 +9,8 @@
 
 namespace emulator {
 
-Counts counts;
+size_t synchronizations = 0;
+thread_local size_t launches = 0;
 
 namespace {
 
@@ -112,8 +113,8 @@ const Card &card() {
 
 using namespace emulator;
 
-COUNTER_API size_t emulator_count_synchronizations() { return counts.synchronizations; }
-COUNTER_API size_t emulator_count_launches() { return counts.launches; }
+COUNTER_API size_t emulator_count_synchronizations() { return synchronizations; }
+COUNTER_API size_t emulator_count_launches() { return launches; }
 // The last report of a kernel that failed; "" if none did.
 COUNTER_API const char *emulator_report() { return report.c_str(); }
 // Makes the context usable after a kernel failed: only a new process could do that with a real driver.
@@ -274,7 +275,7 @@ DRIVER_API cuCtxSynchronize() {
   Entry entry;
   if (!entry) return entry.error;
   if (CUresult error = refuse_while_capturing()) return error;
-  counts.synchronizations++;
+  synchronizations++;
   if (CUresult error = drain_all()) return error;
   return check_all_memory();
 }

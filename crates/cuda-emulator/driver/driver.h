@@ -64,10 +64,8 @@ constexpr unsigned max_threads_per_block = 1024, max_threads_per_multiprocessor 
 constexpr unsigned default_shared_per_block = 48 << 10, max_shared_per_block = 227 << 10,
                    shared_per_multiprocessor = 228 << 10, reserved_shared_per_block = 1 << 10;
 
-// What tests read.
-struct Counts {
-  size_t synchronizations = 0, launches = 0;
-};
-extern Counts counts;
+// What tests read. Launches are those that the calling thread has asked for: tests run beside each other.
+extern size_t synchronizations;
+extern thread_local size_t launches;
 
 }  // namespace emulator

@@ -48,7 +48,6 @@ CUresult check(const Request &request) {
 
 CUresult run(const Request &request, void **arguments) {
   const Module &module = *request.function->module;
-  counts.launches++;
   std::string report = emulator::run({
       request.function->kernel,
       arguments,
@@ -92,6 +91,7 @@ CUresult launch(Request request, CUstream handle, void **arguments, void **extra
   if (CUresult error = check(request)) return error;
   const Stream *stream = find_stream(handle);
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  launches++;
   if (stream->capture || defers(*stream)) return submit(handle, with_copied_arguments(request, arguments));
   return submit(handle, [&] { return run(request, arguments); });
 }

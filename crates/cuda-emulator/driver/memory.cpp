@@ -188,7 +188,7 @@ DRIVER_API cuMemFree_v2(CUdeviceptr address) {
   if (!entry) return entry.error;
   if (CUresult error = refuse_while_capturing()) return error;
   if (address == 0) return CUDA_SUCCESS;
-  counts.synchronizations++;  // the real one waits for the device
+  synchronizations++;  // the real one waits for the device
   if (CUresult error = drain_all()) return error;
   return begin_free(address) ? free_memory(address) : CUDA_ERROR_INVALID_VALUE;
 }

@@ -115,7 +115,7 @@ DRIVER_API cuStreamSynchronize(CUstream handle) {
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
   if (stream->capture) return invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   if (CUresult error = refuse_submission(*stream)) return error;
-  counts.synchronizations++;
+  synchronizations++;
   return drain(*stream);
 }
 
@@ -186,7 +186,7 @@ DRIVER_API cuEventSynchronize(CUevent event) {
   if (!entry) return entry.error;
   if (!events.has(event)) return CUDA_ERROR_INVALID_HANDLE;
   if (event->capture) return invalidate(*event->capture, CUDA_ERROR_CAPTURED_EVENT);
-  counts.synchronizations++;
+  synchronizations++;
   return event->moment ? reach(*event->moment) : CUDA_SUCCESS;
 }
 

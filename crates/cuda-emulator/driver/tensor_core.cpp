@@ -131,6 +131,30 @@ void mma_k8(void **parts, unsigned lanes) {
   multiply(parts, a, b);
 }
 
+// Eight-bit operands: four integers in each register, next to each other along k. Sums wrap.
+void mma_s8(void **parts, unsigned lanes) {
+  if (lanes != ~0u) fail_collective("mma needs all lanes of the warp");
+  int a[16][32], b[32][8];
+  for (int lane = 0; lane < 32; lane++) {
+    const int g = lane / 4, t = lane % 4;
+    const auto *part = static_cast<EmulatorMmaS8 *>(parts[lane]);
+    for (int byte = 0; byte < 4; byte++) {
+      const int k = 4 * t + byte, shift = 8 * byte;
+      for (int i = 0; i < 4; i++) a[g + 8 * (i % 2)][k + 16 * (i / 2)] = int8_t(part->a[i] >> shift);
+      for (int i = 0; i < 2; i++) b[k + 16 * i][g] = int8_t(part->b[i] >> shift);
+    }
+  }
+  for (int lane = 0; lane < 32; lane++) {
+    int *d = static_cast<EmulatorMmaS8 *>(parts[lane])->d;
+    for (int i = 0; i < 4; i++) {
+      const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
+      int sum = 0;
+      for (int k = 0; k < 32; k++) sum += a[row][k] * b[k][column];
+      d[i] = int(unsigned(d[i]) + unsigned(sum));
+    }
+  }
+}
+
 void mma_f64(void **parts, unsigned lanes) {
   if (lanes != ~0u) fail_collective("mma needs all lanes of the warp");
   double a[8][4], b[4][8];
@@ -159,6 +183,7 @@ DEVICE_API const EmulatorCollective emulator_stmatrix = {"stmatrix", stmatrix};
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k16_bf16 = {"mma.m16n8k16 (bf16)", mma_k16<from_bf16>};
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k16_f16 = {"mma.m16n8k16 (f16)", mma_k16<from_f16>};
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k8_tf32 = {"mma.m16n8k8 (tf32)", mma_k8};
+DEVICE_API const EmulatorCollective emulator_mma_m16n8k32_s8 = {"mma.m16n8k32 (s8)", mma_s8};
 DEVICE_API const EmulatorCollective emulator_mma_m8n8k4_f64 = {"mma.m8n8k4 (f64)", mma_f64};
 
 DEVICE_API float emulator_f16_to_f32(unsigned short bits) {

@@ -70,7 +70,7 @@ DRIVER_API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstre
   // A copy to pageable memory is done when the call returns.
   Stream *stream = find_stream(handle);
   if (stream->capture || is_pinned(to)) return CUDA_SUCCESS;
-  counts.synchronizations++;
+  synchronizations++;
   return drain(*stream);
 }
 
@@ -99,7 +99,7 @@ DRIVER_API cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes) {
   if (!entry) return entry.error;
   if (CUresult error = refuse_while_capturing()) return error;
   if (!is_device_memory(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
-  counts.synchronizations++;
+  synchronizations++;
   return copy_to_host(nullptr, to, from, bytes);
 }
 

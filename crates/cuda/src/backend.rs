@@ -6,14 +6,15 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::{LAYER_NORM, Normed, RMS_NORM};
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gated, gradient_norm, gru, index, lstm,
-    matmul, matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope, softmax,
-    sort,
+    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gated, gradient_norm, gru, index, int_mm,
+    lstm, matmul, matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope,
+    softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::conv::Conv2dPlan;
 use ferrograd_tensor::ops::gru::{GruGradients, GruOutput};
+use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::ops::lstm::{LstmGradients, LstmOutput};
 use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
@@ -111,6 +112,26 @@ impl Backend for Cuda {
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_bias", &[a, b, bias], flops, || Some(matmul::matmul(self.card(), a, b, Some(bias))))
+    }
+    fn matmul_epilogue(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        epilogue: &Epilogue,
+        keep: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul_epilogue", &[a, b], flops, || matmul::matmul_epilogue(self.card(), a, b, epilogue, keep))
+    }
+    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("matmul_activation_grad", &[a, b, z], flops, || {
+            matmul::matmul_activation_grad(self.card(), a, b, activation, z)
+        })
+    }
+    fn int_mm(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
+        kernel("int_mm", &[a, b], flops, || int_mm::int_mm(self.card(), a, b))
     }
     fn dequantize(&self, weight: &QuantizedTensor) -> Option<Tensor> {
         kernel("dequantize", &[weight.blocks()], 0.0, || matmul_quantized::dequantize(self.card(), weight))

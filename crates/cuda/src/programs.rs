@@ -30,6 +30,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "attention_tiles.cuh"
     "conv.cuh"
     "elementwise.cuh"
+    "epilogue.cuh"
     "exponentials.cuh"
     "functions.cuh"
     "hopper.cuh"
@@ -78,6 +79,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "gradient_norm.cu"
     "index_add.cu"
     "index_check.cu"
+    "int_mm.cu"
     "layer_norm.cu"
     "layer_norm_backward.cu"
     "matmul.cu"
@@ -102,6 +104,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "softmax.cu"
     "softmax_backward.cu"
     "sort.cu"
+    "split_k.cu"
     "unary.cu"
     "ladder/attention/01_naive.cu"
     "ladder/attention/02_online.cu"
@@ -145,7 +148,8 @@ fn types((file, _): Program) -> &'static [DType] {
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
         "matmul_mma.cu" => &[BF16, F16, F32],
-        "conv_mma.cu" => &[BF16, F16],
+        "int_mm.cu" => &[I8],
+        "conv_mma.cu" | "matmul_wgmma.cu" => &[BF16, F16],
         // A truth value is read as the byte that it is.
         "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],
         _ => &[],

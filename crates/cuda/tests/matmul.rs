@@ -6,7 +6,7 @@ mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use common::{card, counted, is_product, there};
+use common::{card, counted, in_launches, is_product, there};
 use ferrograd_tensor::backend::Backend;
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::{DType, Tensor};
@@ -46,16 +46,30 @@ fn matrix(random: &mut Random, shape: &[usize], dtype: DType, lie: Lie) -> Tenso
     if lie.transposed { x.transpose(-2, -1) } else { x }
 }
 
+fn named(a: &Tensor, b: &Tensor) -> String {
+    let strides = [a, b].map(|x| &x.layout().strides);
+    format!("{}{} × {} of strides {strides:?}", a.dtype(), a.shape(), b.shape())
+}
+
 #[track_caller]
 fn check(a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
-    let strides = [a, b].map(|x| &x.layout().strides);
-    let what = format!("{}{} × {} of strides {strides:?}", a.dtype(), a.shape(), b.shape());
     let (a2, b2) = (there(a), there(b));
     let got = match bias {
         None => card().matmul(&a2, &b2),
         Some(bias) => card().matmul_bias(&a2, &b2, &there(bias)).expect("a kernel"),
     };
-    is_product(&what, &got, a, b, bias);
+    is_product(&named(a, b), &got, a, b, bias);
+}
+
+/// The same of a product of matrices that no kernel needs a copy of: in one launch, or in two if K is cut into parts.
+#[track_caller]
+fn check_launches(launches: usize, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
+    let (a2, b2, bias2) = (there(a), there(b), bias.map(there));
+    let got = in_launches(launches, &named(a, b), || match &bias2 {
+        None => card().matmul(&a2, &b2),
+        Some(bias) => card().matmul_bias(&a2, &b2, bias).expect("a kernel"),
+    });
+    is_product(&named(a, b), &got, a, b, bias);
 }
 
 #[test]
@@ -140,6 +154,36 @@ fn products_that_fill_the_card() {
     check(&large(&[1, 72, 300], LIES[0]).expand([140, 72, 300]), &large(&[140, 300, 72], LIES[1]), None);
     check(&large(&[1400, 16], LIES[0]), &large(&[16, 1600], LIES[2]), None);
     no_bank_conflicts();
+}
+
+#[test]
+fn sums_over_a_long_k_in_parts() {
+    let mut random = Random(6);
+    for (i, dtype) in FLOATS.into_iter().enumerate() {
+        for (j, (lie_a, lie_b)) in LIES.into_iter().flat_map(|a| LIES.map(|b| (a, b))).enumerate() {
+            // In small tiles and, f64 apart, in large ones, C's rows beginning at odd places and at even ones.
+            let sizes = [(17, 33, 1030), (66, 70, 1100), (130, 129, 1090), (30, 24, 1536)];
+            let (m, n, k) = sizes[if j % 4 == 0 { (i + j / 4) % 4 } else { 3 * (j % 2) }];
+            let (a, b) = (matrix(&mut random, &[m, k], dtype, lie_a), matrix(&mut random, &[k, n], dtype, lie_b));
+            let bias = random.values(&[n], dtype);
+            let in_parts = dtype != DType::F64 || m < 130;
+            check_launches(1 + in_parts as usize, &a, &b, (j % 3 > 0).then_some(&bias));
+        }
+        let a = matrix(&mut random, &[2, 20, 1100], dtype, LIES[i]);
+        let b = matrix(&mut random, &[1, 1100, 35], dtype, LIES[3 - i]).expand([2, 1100, 35]);
+        check_launches(2, &a, &b, None);
+        // Shorter than two parts.
+        check_launches(1, &a.narrow(2, 8, 1023), &b.narrow(1, 8, 1023), None);
+        // One that is not finite in the first part, and one in the last.
+        let mut a = vec![1.0; 5 * 1100];
+        (a[3], a[4 * 1100 + 1099]) = (f64::NAN, f64::INFINITY);
+        check_launches(
+            2,
+            &Tensor::from_vec(a, [5, 1100]).to_dtype(dtype),
+            &Tensor::zeros([1100, 6]).to_dtype(dtype),
+            None,
+        );
+    }
 }
 
 #[test]

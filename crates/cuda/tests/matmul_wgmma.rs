@@ -7,7 +7,7 @@ mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use common::{card, counted, is_product, there};
+use common::{card, counted, in_launches, is_product, there};
 use ferrograd_tensor::{DType, Tensor};
 use layouts::Random;
 
@@ -29,13 +29,19 @@ fn matrix(random: &mut Random, shape: &[usize], dtype: DType, in_columns: bool) 
 /// Is the product right, and was it made by the kernel that this file is about?
 #[track_caller]
 fn check(a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
+    check_launches(1, a, b, bias);
+}
+
+/// The same in two launches, if K is cut into parts.
+#[track_caller]
+fn check_launches(launches: usize, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
     let strides = [a, b].map(|x| &x.layout().strides);
     let what = format!("{}{} × {} of strides {strides:?}", a.dtype(), a.shape(), b.shape());
-    let (a2, b2, before) = (there(a), there(b), counted("emulator_count_wgmma"));
-    let got = match bias {
+    let (a2, b2, bias2, before) = (there(a), there(b), bias.map(there), counted("emulator_count_wgmma"));
+    let got = in_launches(launches, &what, || match &bias2 {
         None => card().matmul(&a2, &b2),
-        Some(bias) => card().matmul_bias(&a2, &b2, &there(bias)).expect("a kernel"),
-    };
+        Some(bias) => card().matmul_bias(&a2, &b2, bias).expect("a kernel"),
+    });
     is_product(&what, &got, a, b, bias);
     assert!(counted("emulator_count_wgmma").is_none_or(|now| Some(now) > before), "{what}: by another kernel");
 }
@@ -103,6 +109,25 @@ fn batches_in_one_dimension_and_in_two() {
         check(&a, &b.narrow(1, 0, 1).expand([2, 3, 48, 80]), None);
         check(&a.narrow(0, 0, 1).narrow(1, 1, 1).expand([2, 3, 72, 48]), &b, None);
     }
+}
+
+#[test]
+fn sums_over_a_long_k_in_parts() {
+    let mut random = Random(5);
+    // In small tiles, in large ones, with rows of C that begin at odd places, and in three parts.
+    for (i, (m, n, k)) in [(66, 72, 1030), (250, 200, 1100), (130, 67, 1090), (70, 66, 1600)].into_iter().enumerate() {
+        for (columns_a, columns_b) in [(false, false), (false, true), (true, false), (true, true)] {
+            let dtype = HALVES[(i + columns_a as usize) % 2];
+            let a = matrix(&mut random, &[m, k], dtype, columns_a);
+            let b = matrix(&mut random, &[k, n], dtype, columns_b);
+            let bias = random.values(&[n], dtype);
+            check_launches(2, &a, &b, (columns_a != columns_b).then_some(&bias));
+        }
+    }
+    // Matrices that move in two dimensions of a batch, and one that stays.
+    let a = matrix(&mut random, &[1, 2, 66, 1040], DType::BF16, true);
+    let b = matrix(&mut random, &[1, 1, 1040, 80], DType::BF16, true).expand([1, 2, 1040, 80]);
+    check_launches(2, &a, &b, None);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 use crate::pretrained;
 use ferrograd_autograd::{AttentionOptions, CrossEntropy, Var, no_grad};
 use ferrograd_nn::{Dropout, Embedding, LayerNorm, LoadReport, Module, Param};
+use ferrograd_tensor::ops::linear::Activation;
 use ferrograd_tensor::{DType, Error, Result, Tensor, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -115,9 +116,13 @@ impl Projection {
             bias: bias.then(|| Param::new(Tensor::zeros([outputs]))),
         }
     }
+    /// The weight, the same matrix seen as `[out, in]` (no copy), and the bias.
+    fn parameters(&self) -> (Var, Option<Var>) {
+        (self.weight.var().t(), self.bias.as_ref().map(Param::var))
+    }
     fn forward(&self, x: &Var) -> Var {
-        // The same matrix seen as [out, in]: no copy.
-        x.linear(&self.weight.var().t(), self.bias.as_ref().map(Param::var).as_ref())
+        let (weight, bias) = self.parameters();
+        x.linear(&weight, bias.as_ref())
     }
 }
 
@@ -165,7 +170,8 @@ struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: &Var) -> Var {
-        self.dropout.forward(&self.c_proj.forward(&self.c_fc.forward(x).gelu_tanh()))
+        let [(w1, b1), (w2, b2)] = [&self.c_fc, &self.c_proj].map(Projection::parameters);
+        self.dropout.forward(&x.feed_forward([&w1, &w2], [b1.as_ref(), b2.as_ref()], Activation::GeluTanh))
     }
 }
 

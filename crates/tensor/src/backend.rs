@@ -12,6 +12,7 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
+use crate::ops::linear::{Activation, Epilogue};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
@@ -338,6 +339,22 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `[M, K] × [K, N] + bias`, the bias `[N]` added to each row before the sum is rounded; all of one float dtype.
     fn matmul_bias(&self, a: &Tensor, b: &Tensor, bias: &Tensor) -> Option<Tensor> {
+        None
+    }
+    /// Provided: `y = f(A B + bias) + residual` of `[M, K] × [K, N]`, the bias `[N]` and the residual `[M, N]`, all of one float dtype;
+    /// and, to `keep`, `z = A B + bias`. Nothing is rounded but y and z. See [`ops::linear::forward`](crate::ops::linear::forward).
+    fn matmul_epilogue(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        epilogue: &Epilogue,
+        keep: bool,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        None
+    }
+    /// Provided: `(A B) ⊙ f'(z)` of `[M, K] × [K, N]` and `z [M, N]`, all of one float dtype; rounded once. See
+    /// [`ops::linear::activation_grad`](crate::ops::linear::activation_grad).
+    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`Tensor::int_mm`], `[M, K] × [K, N]` of i8 in i32, modulo 2³².

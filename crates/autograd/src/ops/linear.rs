@@ -24,11 +24,7 @@ impl Function for Linear {
         let rows = x.dims()[..x.rank() - 1].iter().product();
         let g = g.tensor().reshape([rows, o]);
         let dx = saved.needs_grad(0).then(|| g.matmul(&w).reshape(x.shape()));
-        let dw = saved.needs_grad(1).then(|| {
-            let x = x.reshape([rows, i]);
-            // In the order in which the weight lies: a gradient in another would be copied before it is used.
-            if w.is_contiguous() { g.t().matmul(&x) } else { x.t().matmul(&g).t() }
-        });
+        let dw = saved.needs_grad(1).then(|| weight_grad(&g, &x.reshape([rows, i]), &w));
         let mut all = vec![dx, dw];
         if self.bias {
             all.push(saved.needs_grad(2).then(|| g.sum_dims(0)));
@@ -43,16 +39,27 @@ impl Function for Linear {
     }
 }
 
+/// `∂L/∂W = Gᵀ X` of `g [R, O]` and `x [R, I]`, in the order in which the weight lies: a gradient in another would be copied before it is used.
+pub(super) fn weight_grad(g: &Tensor, x: &Tensor, w: &Tensor) -> Tensor {
+    if w.is_contiguous() { g.t().matmul(x) } else { x.t().matmul(g).t() }
+}
+
+/// In the autocast dtype, and in one.
+#[track_caller]
+pub(super) fn of_one_dtype<const N: usize>(inputs: [Option<&Var>; N]) -> Vec<Var> {
+    let lowered: Vec<Var> = inputs.into_iter().flatten().map(Var::lowered).collect();
+    let dtype = lowered.iter().map(Var::dtype).reduce(DType::promote).unwrap_or(DType::F32);
+    // An integer x is left for the operation to refuse.
+    let cast = |v: &Var| if v.dtype().is_float() { v.to_dtype(dtype) } else { v.clone() };
+    lowered.iter().map(cast).collect()
+}
+
 impl Var {
     /// `y = x Wᵀ + b`: `x [..., I]`, `weight [O, I]`, `bias [O]`, `y [..., O]`; see [`Tensor::linear`]. Computes in the
     /// autocast dtype.
     #[track_caller]
     pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Var {
-        let lowered: Vec<Var> = [Some(self), Some(weight), bias].into_iter().flatten().map(Var::lowered).collect();
-        let dtype = lowered.iter().map(Var::dtype).reduce(DType::promote).unwrap_or(DType::F32);
-        // An integer x is left for the operation to refuse.
-        let cast = |v: &Var| if v.dtype().is_float() { v.to_dtype(dtype) } else { v.clone() };
-        let lowered: Vec<Var> = lowered.iter().map(cast).collect();
-        Linear { bias: bias.is_some() }.apply1(&lowered.iter().collect::<Vec<_>>())
+        let inputs = of_one_dtype([Some(self), Some(weight), bias]);
+        Linear { bias: bias.is_some() }.apply1(&inputs.iter().collect::<Vec<_>>())
     }
 }

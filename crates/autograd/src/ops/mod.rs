@@ -13,6 +13,7 @@ mod dropout;
 mod einsum;
 mod exponential;
 mod extremum;
+mod feed_forward;
 mod gated;
 mod group_norm;
 mod gru;

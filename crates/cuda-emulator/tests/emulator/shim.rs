@@ -147,6 +147,13 @@ emulated! {
                                     {b(2 * q, g), b(2 * q + 8, g)});
                    for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + 2 * q + i % 2] = (long long)d[i];";
         assert_eq!(values(32, 128, f16), product(16, 16, 0));
+        let s8 = "int g = t / 4, q = t % 4, d[4] = {};
+                  auto a = [](int r, int k) { unsigned x = 0; for (int i = 3; i >= 0; i--) x = x << 8 | ((r + 2 * (k + i)) & 255); return x; };
+                  auto b = [](int k, int c) { unsigned x = 0; for (int i = 3; i >= 0; i--) x = x << 8 | ((k + i - c) & 255); return x; };
+                  mma_m16n8k32_s8(d, {a(g, 4 * q), a(g + 8, 4 * q), a(g, 4 * q + 16), a(g + 8, 4 * q + 16)},
+                                  {b(4 * q, g), b(4 * q + 16, g)});
+                  for (int i = 0; i < 4; i++) out[(g + i / 2 * 8) * 8 + 2 * q + i % 2] = d[i];";
+        assert_eq!(values(32, 128, s8), product(16, 32, 0));
         let f64 = "int g = t / 4, q = t % 4; double d[2] = {};
                    mma_m8n8k4_f64(d, double(g + 2 * q), double(q - g));
                    for (int i = 0; i < 2; i++) out[g * 8 + 2 * q + i] = (long long)d[i];";

@@ -94,7 +94,9 @@ impl MatmulStep {
             let operands = match self.hopper {
                 None => Arguments::default().tensor(&a).tensor(&b),
                 Some(_) => {
-                    let map = |x: &Tensor| panels(cuda, x, &[x.dim(1), x.dim(0)], &[x.dim(1) as i64]);
+                    let map = |x: &Tensor| {
+                        panels(cuda, x, &[x.dim(1), x.dim(0)], &[x.dim(1) as i64]).expect("a matrix of few gigabytes")
+                    };
                     Arguments::default().value(map(&a)).value(map(&b))
                 }
             };

@@ -92,7 +92,7 @@ fn rows(cuda: &Cuda, x: &Tensor) -> Option<sys::CUtensorMap> {
     // Where there is one of something nobody asks for the stride: it only has to be valid.
     let strides = [2, 1, 0].map(|d| if x.dims()[d] == 1 { 8 } else { x.layout().strides[d] as i64 });
     let walks = strides.iter().all(|&stride| (1..FAR / size_of::<u16>() as i64).contains(&stride));
-    walks.then(|| panels(cuda, x, &extents, &strides))
+    if walks { panels(cuda, x, &extents, &strides) } else { None }
 }
 
 #[cfg(test)]

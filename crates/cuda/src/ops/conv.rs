@@ -1,15 +1,15 @@
 //! Convolutions as matrix products: which kernel makes one, and the gradient of the image as convolutions. See
 //! `kernels/conv.cuh`.
 
-use super::elementwise::{binary, cast, full, region};
-use super::matmul::{LARGE, SMALL, STAGES, Sizes, Tile, slice, tile};
-use super::reduce::reduce;
+use super::elementwise::{binary, full, region};
+use super::matmul::{After, LARGE, Output, SIMT_SMALL, SMALL, STAGES, Sizes, Tile, slice, tile};
+use super::split_k::add_parts;
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::backend::{Binary, Reduce};
+use ferrograd_tensor::backend::Binary;
 use ferrograd_tensor::ops::conv::Conv2dPlan;
 use ferrograd_tensor::{DType, Tensor, ensure};
 
@@ -214,7 +214,7 @@ fn pixels(y: &Tensor) -> usize {
 /// A matrix product of each group.
 fn sizes(m: usize, n: usize, k: usize, groups: usize) -> Sizes {
     let [m, n, k, batches] = [m, n, k, groups].map(|n| n as i64);
-    Sizes { m, n, k, a: [k, 1], b: [0, 0], batches }
+    Sizes { m, n, k, part: k, a: [k, 1], b: [0, 0], batches }
 }
 
 fn id((file, define): Program, name: &'static str, dtype: DType) -> KernelId {
@@ -225,9 +225,6 @@ fn id((file, define): Program, name: &'static str, dtype: DType) -> KernelId {
 fn ring(tile: Tile, along_k: bool) -> u32 {
     (STAGES * (slice(tile.rows, along_k, 2) + slice(tile.columns, along_k, 2)) * 2) as u32
 }
-
-/// SMALL, as `conv_simt.cu` makes it.
-const SIMT_SMALL: Tile = Tile { threads: 256, ..SMALL };
 
 impl Convolution<'_> {
     /// `[groups, channels of Y, kh, kw, depth]`, row-major: the weight itself if it lies so, or a copy.
@@ -257,7 +254,8 @@ impl Convolution<'_> {
         let patches = patches(self.x, self.axes, &self.y, [kh, kw]);
         let arguments =
             arguments.tensor(&self.y).value(sizes(m, n, k, groups)).value(patches).value(Image::of(&self.y));
-        let fitting = tile(m, n, groups, cuda.multiprocessors as usize);
+        // K is not cut here.
+        let fitting = tile(SMALL, [m, n, 1, groups], cuda.multiprocessors as usize);
         // SAFETY, of all launches: sizes and strides are those of the operands, which have one dtype and lie as the kernels want them.
         match kernels {
             Kernels::Direct => {
@@ -410,15 +408,6 @@ pub fn conv2d_input_grad(cuda: &'static Cuda, plan: &Conv2dPlan, dy: &Tensor, w:
     dx
 }
 
-/// How the pixels that a weight's gradient is a sum over are cut into parts: how many, and the pixels of one.
-fn split(pixels: usize, blocks: usize, multiprocessors: usize) -> (usize, usize) {
-    /// Fewest pixels that are worth a part of their own.
-    const PART: usize = 512;
-    let parts = (2 * multiprocessors).div_ceil(blocks).min(pixels.div_ceil(PART));
-    let part = pixels.div_ceil(parts).next_multiple_of(32);
-    (pixels.div_ceil(part), part)
-}
-
 /// See [`Backend::conv2d_weight_grad`](ferrograd_tensor::backend::Backend::conv2d_weight_grad).
 #[track_caller]
 pub fn conv2d_weight_grad(cuda: &'static Cuda, plan: &Conv2dPlan, x: &Tensor, dy: &Tensor) -> Tensor {
@@ -443,13 +432,13 @@ pub fn conv2d_weight_grad(cuda: &'static Cuda, plan: &Conv2dPlan, x: &Tensor, dy
         (Kernels::Mma, false) => (MMA, "weight_grad_large", LARGE),
     };
     let blocks = tile.count(m, n, g.groups);
-    let (parts, part) = split(pixels, blocks, cuda.multiprocessors as usize);
-    let sums = cuda.empty(&[parts, g.o, n].into(), x.dtype().accumulator());
+    let split = tile.split([m, n, pixels, g.groups], cuda.multiprocessors as usize);
+    let sums = cuda.empty(&[split.parts, g.o, n].into(), x.dtype().accumulator());
     let arguments = Arguments::default()
         .tensor(&source.x)
         .tensor(&image.x)
         .tensor(&sums)
-        .value(sizes(m, n, pixels, g.groups))
+        .value(Sizes { part: split.part as i64, ..sizes(m, n, pixels, g.groups) })
         .value(patches(&image, forward_axes(plan), dy, [g.kh, g.kw]));
     let (arguments, shared) = match kernels {
         Kernels::Mma => {
@@ -458,24 +447,30 @@ pub fn conv2d_weight_grad(cuda: &'static Cuda, plan: &Conv2dPlan, x: &Tensor, dy
         }
         _ => (arguments.value(Image::of(&source.x)), 0),
     };
-    let grid = [blocks as u32, parts as u32, 1];
+    let grid = [blocks as u32, split.parts as u32, 1];
     // SAFETY: sizes and strides are those of the operands, which have one dtype and lie as the kernels want them; there is room for
     // each part of each sum.
-    unsafe { cuda.launch(id(program, name, x.dtype()), grid, tile.threads, shared, arguments.value(part as i64)) };
-    let sums = if parts == 1 { sums } else { reduce(cuda, Reduce::Sum, &sums, &[0]) };
-    let dw = match kernels {
-        Kernels::Mma => {
-            let last = sums.reshape([g.o, g.kh, g.kw, image.depth]).narrow(3, 0, image.channels);
-            last.permute([0, 3, 1, 2])
+    unsafe { cuda.launch(id(program, name, x.dtype()), grid, tile.threads, shared, arguments) };
+    let dw = match split.parts == 1 && sums.dtype() == x.dtype() {
+        true => sums,
+        false => {
+            let dw = cuda.empty(&[g.o, n].into(), x.dtype());
+            add_parts(cuda, Output::new(&dw, &After::default(), Some(&sums)), split.parts, &dw);
+            dw
         }
-        _ => sums.reshape(shape),
     };
-    cast(cuda, &dw, x.dtype())
+    match kernels {
+        Kernels::Mma => {
+            let last = dw.reshape([g.o, g.kh, g.kw, image.depth]).narrow(3, 0, image.channels);
+            last.permute([0, 3, 1, 2]).contiguous()
+        }
+        _ => dw.reshape(shape),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Divisor, phases, split};
+    use super::{Divisor, phases};
 
     #[test]
     fn divisors_divide() {
@@ -506,13 +501,5 @@ mod tests {
             let want: Vec<_> = all.filter(|(_, _, i)| i % stride == 0).map(|(u, a, i)| [u, a, i / stride]).collect();
             assert_eq!(found, want);
         }
-    }
-
-    #[test]
-    fn parts_are_worth_their_while() {
-        assert_eq!(split(100, 1, 132), (1, 128));
-        assert_eq!(split(1 << 20, 264, 132), (1, 1 << 20));
-        let (parts, part) = split(1 << 20, 100, 132);
-        assert_eq!((parts, part * parts >= 1 << 20, part * (parts - 1) < 1 << 20), (3, true, true));
     }
 }

@@ -3,11 +3,13 @@
 use super::elementwise::region;
 use super::matmul_wgmma::matmul_wgmma;
 use super::matvec::matvec;
+use super::split_k::{SHORTEST, Split, add_parts};
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
+use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
 
 /// The same as `Shape` in `matmul.cuh`.
@@ -17,9 +19,70 @@ pub struct Sizes {
     pub m: i64,
     pub n: i64,
     pub k: i64,
+    pub part: i64,
     pub a: [i64; 2],
     pub b: [i64; 2],
     pub batches: i64,
+}
+
+/// The same as `Output` in `matmul.cuh`: addresses, 0 of what there is not.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Output {
+    c: u64,
+    parts: u64,
+    bias: u64,
+    residual: u64,
+    slope_at: u64,
+    keep: u64,
+    activation: i32,
+}
+
+impl Output {
+    /// `c` is row-major; `parts` is there if K is cut.
+    pub fn new(c: &Tensor, after: &After, parts: Option<&Tensor>) -> Output {
+        let or_none = |x: &Option<Tensor>| x.as_ref().map_or(0, address);
+        Output {
+            c: address(c),
+            parts: parts.map_or(0, address),
+            bias: or_none(&after.bias),
+            residual: or_none(&after.residual),
+            slope_at: or_none(&after.slope_at),
+            keep: or_none(&after.keep),
+            // `enum Activation` in `epilogue.cuh`.
+            activation: match after.activation {
+                None => 0,
+                Some(Activation::Relu) => 1,
+                Some(Activation::Gelu) => 2,
+                Some(Activation::GeluTanh) => 3,
+                Some(Activation::Silu) => 4,
+            },
+        }
+    }
+}
+
+/// What becomes of the sums of a product, as `Epilogue` in `epilogue.cuh` has it: row-major, and but for the bias beginning at multiples of
+/// 16 bytes, since neighbours are read at once.
+#[derive(Default)]
+pub struct After {
+    pub bias: Option<Tensor>,
+    activation: Option<Activation>,
+    residual: Option<Tensor>,
+    slope_at: Option<Tensor>,
+    keep: Option<Tensor>,
+}
+
+impl After {
+    #[track_caller]
+    fn bias(bias: Option<&Tensor>) -> After {
+        After { bias: bias.map(Tensor::contiguous), ..After::default() }
+    }
+}
+
+/// Row-major, the first element at a multiple of 16 bytes: the tensor itself if it lies so, or a copy.
+#[track_caller]
+fn aligned(x: &Tensor) -> Tensor {
+    if x.is_contiguous() && address(x) % 16 == 0 { x.clone() } else { x.copy() }
 }
 
 /// What a block makes of C, and its threads.
@@ -35,6 +98,12 @@ impl Tile {
     pub fn count(self, m: usize, n: usize, batches: usize) -> usize {
         m.div_ceil(self.rows) * n.div_ceil(self.columns) * batches
     }
+    /// How K is cut for products of these extents: M, N, K and the matrices of the batch. A multiprocessor has room for blocks of 512
+    /// threads together, which is what the kernels' registers leave.
+    pub fn split(self, [m, n, k, batches]: [usize; 4], multiprocessors: usize) -> Split {
+        let room = multiprocessors * (512 / self.threads as usize);
+        Split::of(k, self.count(m, n, batches), room, SHORTEST)
+    }
 }
 
 /// A product `[B, M, K] × [B, K, N]`, as its kernels take it.
@@ -42,7 +111,7 @@ pub struct Product<'a> {
     pub cuda: &'static Cuda,
     pub a: &'a Tensor,
     pub b: &'a Tensor,
-    bias: Option<Tensor>,
+    after: After,
     pub c: &'a Tensor,
     pub sizes: Sizes,
 }
@@ -50,39 +119,90 @@ pub struct Product<'a> {
 /// `[…, M, K] × […, K, N]`, plus a bias `[N]` if there is one; see [`Backend`](ferrograd_tensor::backend::Backend).
 #[track_caller]
 pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let r = a.rank();
-    let (k, n) = (a.dims()[r - 1], b.dims()[r - 1]);
+    let (r, n) = (a.rank(), b.dim(-1));
     let shape: Shape = a.dims()[..r - 1].iter().copied().chain([n]).collect();
     let c = cuda.empty(&shape, a.dtype());
     if c.numel() == 0 {
         return c;
     }
-    let bias = bias.map(Tensor::contiguous);
-    let simple = (1..1 << 30).contains(&k);
-    if a.dtype().is_float() && simple && (c.dim(-2) == 1 || n == 1) {
-        matvec(cuda, a, b, bias.as_ref(), &c);
-    } else if simple && has_tensor_cores(a.dtype()) {
-        let (a, b) = (InRuns::of(a, r - 1), InRuns::of(b, r - 2));
-        let product = Product::new(cuda, &a.matrix, &b.matrix, bias, &c);
-        if !matmul_wgmma(&product, &a, &b) {
-            on_tensor_cores(&product, &a, &b);
-        }
-    } else if a.dtype().is_float() && simple {
-        in_full_precision(&Product::new(cuda, a, b, bias, &c));
-    } else {
-        of_any_kind(&Product::new(cuda, a, b, bias, &c));
+    let after = After::bias(bias);
+    match is_simple(a, b) {
+        true if c.dim(-2) == 1 || n == 1 => matvec(cuda, a, b, &after, &c),
+        true => of_matrices(cuda, a, b, after, &c),
+        false => of_any_kind(&Product::new(cuda, a, b, after, &c)),
     }
     c
 }
 
+/// Is there a kernel for it that is faster than the one for everything?
+fn is_simple(a: &Tensor, b: &Tensor) -> bool {
+    a.dtype().is_float() && (1..1 << 30).contains(&b.dim(-2))
+}
+
+#[track_caller]
+fn of_matrices(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: After, c: &Tensor) {
+    if !has_tensor_cores(a.dtype()) {
+        return in_full_precision(&Product::new(cuda, a, b, after, c));
+    }
+    let (a, b) = (InRuns::of(a, a.rank() - 1), InRuns::of(b, b.rank() - 2));
+    let product = Product::new(cuda, &a.matrix, &b.matrix, after, c);
+    if !matmul_wgmma(&product, &a, &b) {
+        on_tensor_cores(&product, &a, &b);
+    }
+}
+
+/// `[M, N]`, if its product is one of matrices, whose kernels have epilogues.
+#[track_caller]
+fn with_epilogue(cuda: &'static Cuda, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+    let (m, n) = (a.dim(-2), b.dim(-1));
+    (is_simple(a, b) && m > 1 && n > 1).then(|| cuda.empty(&[m, n].into(), a.dtype()))
+}
+
+/// See [`Backend::matmul_epilogue`](ferrograd_tensor::backend::Backend::matmul_epilogue).
+#[track_caller]
+pub fn matmul_epilogue(
+    cuda: &'static Cuda,
+    a: &Tensor,
+    b: &Tensor,
+    epilogue: &Epilogue,
+    keep: bool,
+) -> Option<(Tensor, Option<Tensor>)> {
+    let c = with_epilogue(cuda, a, b)?;
+    let z = keep.then(|| cuda.empty(c.shape(), c.dtype()));
+    let after = After {
+        activation: epilogue.activation,
+        residual: epilogue.residual.map(aligned),
+        keep: z.clone(),
+        ..After::bias(epilogue.bias)
+    };
+    of_matrices(cuda, a, b, after, &c);
+    Some((c, z))
+}
+
+/// See [`Backend::matmul_activation_grad`](ferrograd_tensor::backend::Backend::matmul_activation_grad).
+#[track_caller]
+pub fn matmul_activation_grad(
+    cuda: &'static Cuda,
+    a: &Tensor,
+    b: &Tensor,
+    activation: Activation,
+    z: &Tensor,
+) -> Option<Tensor> {
+    let c = with_epilogue(cuda, a, b)?;
+    let after = After { activation: Some(activation), slope_at: Some(aligned(z)), ..After::default() };
+    of_matrices(cuda, a, b, after, &c);
+    Some(c)
+}
+
 impl<'a> Product<'a> {
-    fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, bias: Option<Tensor>, c: &'a Tensor) -> Self {
+    fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, after: After, c: &'a Tensor) -> Self {
         let size = |x: &Tensor, d| x.dim(d) as i64;
         let strides = |x: &Tensor| [2, 1].map(|d| x.layout().strides[x.rank() - d] as i64);
         let (m, n) = (size(c, -2), size(c, -1));
         let batches = c.numel() as i64 / (m * n);
-        let sizes = Sizes { m, n, k: size(a, -1), a: strides(a), b: strides(b), batches };
-        Product { cuda, a, b, bias, c, sizes }
+        let k = size(a, -1);
+        let sizes = Sizes { m, n, k, part: k, a: strides(a), b: strides(b), batches };
+        Product { cuda, a, b, after, c, sizes }
     }
 
     /// M, N, K and the matrices of the batch.
@@ -91,34 +211,39 @@ impl<'a> Product<'a> {
         [m, n, k, batches].map(|extent| extent as usize)
     }
 
-    /// The arguments behind the operands.
-    pub fn bias_and_result(&self, arguments: Arguments) -> Arguments {
-        let arguments = match &self.bias {
-            Some(bias) => arguments.tensor(bias),
-            None => arguments.value(0u64),
-        };
-        arguments.tensor(self.c)
+    /// Launches what makes the product, `launch`, given where the sums go and what of K a block adds up, and adds up the parts of K if
+    /// there are several.
+    #[track_caller]
+    pub fn in_parts(&self, split: Split, launch: impl FnOnce(Output, Sizes)) {
+        let parts = split.memory(self.cuda, self.c);
+        let output = Output::new(self.c, &self.after, parts.as_ref());
+        launch(output, Sizes { part: split.part as i64, ..self.sizes });
+        if parts.is_some() {
+            add_parts(self.cuda, output, split.parts, self.c);
+        }
     }
 
-    /// Launches a kernel whose blocks make a tile each.
+    /// Launches a kernel whose blocks make a tile, of a part of K, each.
     ///
     /// # Safety
     /// The kernel is one of those of `matmul.cuh`, of this dtype, tile and amount of shared memory, and can read the
     /// operands as they lie.
     #[track_caller]
-    unsafe fn launch(&self, file: &'static str, define: &'static str, name: &'static str, tile: Tile, shared: u32) {
+    unsafe fn launch(&self, (file, define): Program, name: &'static str, tile: Tile, split: Split, shared: u32) {
         let [m, n, _, batches] = self.extents();
         let batch = match self.sizes.k {
             // Without terms there is nothing that could be read.
             0 => Layout::of([&matrices(self.c), &matrices(self.c)]),
             _ => Layout::of([&matrices(self.a), &matrices(self.b)]),
         };
-        let arguments = self.bias_and_result(Arguments::default().tensor(self.a).tensor(self.b));
-        let arguments = arguments.value(self.sizes).value(batch);
-        let blocks = tile.count(m, n, batches) as u32;
+        let grid = [tile.count(m, n, batches) as u32, split.parts as u32, 1];
         let id = KernelId { file, define, name, dtype: Some(self.c.dtype()) };
-        // SAFETY: sizes and strides are those of the operands, whose dtype is one; the rest is the caller's promise.
-        unsafe { self.cuda.launch(id, [blocks, 1, 1], tile.threads, shared, arguments) };
+        self.in_parts(split, |output, sizes| {
+            let operands = Arguments::default().tensor(self.a).tensor(self.b);
+            let arguments = operands.value(output).value(sizes).value(batch);
+            // SAFETY: sizes and strides are those of the operands, whose dtype is one; the rest is the caller's promise.
+            unsafe { self.cuda.launch(id, grid, tile.threads, shared, arguments) };
+        });
     }
 }
 
@@ -132,23 +257,23 @@ pub fn matrices(x: &Tensor) -> Tensor {
 /// `kernels/matmul_simt.cu`: f32 and f64, any strides.
 #[track_caller]
 fn in_full_precision(product: &Product) {
-    let [m, n, _, batches] = product.extents();
-    let small = Tile { threads: 256, ..SMALL };
+    let (extents, multiprocessors) = (product.extents(), product.cuda.multiprocessors as usize);
     let tile = match product.c.dtype() {
-        DType::F32 => tile(m, n, batches, product.cuda.multiprocessors as usize),
-        _ => small,
+        DType::F32 => tile(SIMT_SMALL, extents, multiprocessors),
+        _ => SIMT_SMALL,
     };
-    let (name, tile) = if tile == LARGE { ("matmul_large", LARGE) } else { ("matmul_small", small) };
+    let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
     // SAFETY: the kernel reads operands of any strides; it has no dynamic shared memory.
-    unsafe { product.launch("matmul_simt.cu", "", name, tile, 0) };
+    unsafe { product.launch(("matmul_simt.cu", ""), name, tile, tile.split(extents, multiprocessors), 0) };
 }
 
 /// `kernels/matmul.cu`: any strides and types.
 #[track_caller]
 fn of_any_kind(product: &Product) {
     let tile = Tile { rows: 64, columns: 64, threads: 256 };
+    let split = Split::none(product.sizes.k as usize);
     // SAFETY: the kernel reads operands of any strides; it has no dynamic shared memory.
-    unsafe { product.launch("matmul.cu", "", "matmul", tile, 0) };
+    unsafe { product.launch(("matmul.cu", ""), "matmul", tile, split, 0) };
 }
 
 /// A matrix whose rows or columns are runs of memory.
@@ -200,11 +325,16 @@ impl InRuns {
 /// the blocks.
 pub const LARGE: Tile = Tile { rows: 128, columns: 128, threads: 256 };
 pub const SMALL: Tile = Tile { rows: 64, columns: 64, threads: 128 };
+/// SMALL, as it is made without tensor cores.
+pub const SIMT_SMALL: Tile = Tile { threads: 256, ..SMALL };
 
-/// The tile for `batches` matrices `[m, n]`: the larger one, if every multiprocessor has one to make.
-pub fn tile(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
-    let wasteful = m <= SMALL.rows || n <= SMALL.columns;
-    if !wasteful && LARGE.count(m, n, batches) >= multiprocessors { LARGE } else { SMALL }
+/// The tile for products of these extents (M, N, K and the matrices of the batch), LARGE or `small`: the larger one, if every
+/// multiprocessor has one to make, or a part of K of one.
+pub fn tile(small: Tile, extents: [usize; 4], multiprocessors: usize) -> Tile {
+    let [m, n, _, batches] = extents;
+    let wasteful = m <= small.rows || n <= small.columns;
+    let blocks = LARGE.count(m, n, batches) * LARGE.split(extents, multiprocessors).parts;
+    if !wasteful && blocks >= multiprocessors { LARGE } else { small }
 }
 
 /// Are products of these made by tensor cores? Those of f32 are where TF32 will do.
@@ -246,14 +376,16 @@ pub fn programs() -> impl Iterator<Item = Program> {
 /// `kernels/matmul_mma.cu`: the half types, and f32 as TF32.
 #[track_caller]
 fn on_tensor_cores(product: &Product, a: &InRuns, b: &InRuns) {
-    let [m, n, _, batches] = product.extents();
-    let tile = tile(m, n, batches, product.cuda.multiprocessors as usize);
+    let (extents, multiprocessors) = (product.extents(), product.cuda.multiprocessors as usize);
+    let tile = tile(SMALL, extents, multiprocessors);
     let name = if tile == LARGE { "matmul_large" } else { "matmul_small" };
     let define = DEFINES[4 * a.along_k as usize + 2 * b.along_k as usize + (a.aligned && b.aligned) as usize];
     let size = product.c.dtype().size();
     let shared = STAGES * (slice(tile.rows, a.along_k, size) + slice(tile.columns, b.along_k, size)) * size;
     // SAFETY: the program reads operands that lie so.
-    unsafe { product.launch("matmul_mma.cu", define, name, tile, shared as u32) };
+    unsafe {
+        product.launch(("matmul_mma.cu", define), name, tile, tile.split(extents, multiprocessors), shared as u32)
+    };
 }
 
 #[cfg(test)]
@@ -262,11 +394,15 @@ mod tests {
 
     #[test]
     fn large_tiles_for_products_that_fill_the_card() {
-        assert_eq!(tile(4096, 4096, 1, 132), LARGE);
-        assert_eq!(tile(1024, 1024, 1, 132), SMALL);
-        assert_eq!(tile(1024, 1024, 3, 132), LARGE);
+        let tile = |m, n, k, batches| tile(SMALL, [m, n, k, batches], 132);
+        assert_eq!(tile(4096, 4096, 64, 1), LARGE);
+        assert_eq!(tile(1024, 1024, 64, 1), SMALL);
+        assert_eq!(tile(1024, 1024, 64, 3), LARGE);
+        // They do if K is cut.
+        assert_eq!(tile(768, 768, 768, 1), SMALL);
+        assert_eq!(tile(768, 768, 32768, 1), LARGE);
         // Half of each large tile would be empty.
-        assert_eq!(tile(64, 1 << 20, 1, 132), SMALL);
-        assert_eq!(tile(1 << 20, 33, 1, 132), SMALL);
+        assert_eq!(tile(64, 1 << 20, 64, 1), SMALL);
+        assert_eq!(tile(1 << 20, 33, 64, 1), SMALL);
     }
 }

@@ -2,6 +2,7 @@
 //! read.
 
 use super::matmul::{InRuns, Product, matrices};
+use super::split_k::{SHORTEST, Split};
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::layout::Layout;
@@ -43,10 +44,15 @@ const SMALL: Tile = Tile { kernel: "matmul_small", columns: 128, cluster: 1, sta
 const PANEL: usize = 64;
 
 impl Tile {
-    /// For `batches` matrices `[m, n]`: the one whose blocks are done first.
-    fn of(m: usize, n: usize, batches: usize, multiprocessors: usize) -> Tile {
-        let time = |tile: Tile| tile.count(m, n, batches).div_ceil(tile.clusters(multiprocessors)) * tile.time;
-        if time(LARGE) <= time(SMALL) { LARGE } else { SMALL }
+    /// For products of these extents (M, N, K and the matrices of the batch): the one whose blocks are done first, and how K is cut
+    /// for it.
+    fn of([m, n, k, batches]: [usize; 4], multiprocessors: usize) -> (Tile, Split) {
+        let [large, small] = [LARGE, SMALL].map(|tile| {
+            let (count, clusters) = (tile.count(m, n, batches), tile.clusters(multiprocessors));
+            let split = Split::of(k, count, clusters, SHORTEST);
+            ((count * split.parts).div_ceil(clusters) * split.part * tile.time, (tile, split))
+        });
+        if large.0 <= small.0 { large.1 } else { small.1 }
     }
     /// That are on the card at a time.
     fn clusters(self, multiprocessors: usize) -> usize {
@@ -75,7 +81,7 @@ pub fn programs() -> impl Iterator<Item = Program> {
 /// Launches the product if it is one for Hopper, and says whether it was.
 #[track_caller]
 pub fn matmul_wgmma(product: &Product, a: &InRuns, b: &InRuns) -> bool {
-    let [m, n, k, batches] = product.extents();
+    let extents @ [m, n, k, batches] = product.extents();
     // Where half of each tile would be empty the other kernel has smaller ones.
     let small = m <= 64 || n <= 64;
     let half = product.c.dtype().is_half();
@@ -94,27 +100,30 @@ pub fn matmul_wgmma(product: &Product, a: &InRuns, b: &InRuns) -> bool {
     let moves = |x: usize| [inner, outer].map(|(_, strides)| (strides[x] != 0) as i32);
     let batch = Batch { inner: inner.0 as i32, a: moves(0), b: moves(1) };
     let multiprocessors = product.cuda.multiprocessors as usize;
-    let tile = Tile::of(m, n, batches, multiprocessors);
+    let (tile, split) = Tile::of(extents, multiprocessors);
     let maps = [
         operand(product.cuda, a, [k, m], [inner, outer].map(|(extent, strides)| (extent, strides[0]))),
         operand(product.cuda, b, [k, n], [inner, outer].map(|(extent, strides)| (extent, strides[1]))),
         result(product.cuda, product.c, [n, m, batches]),
     ];
-    let arguments = maps.into_iter().fold(Arguments::default(), Arguments::value);
-    let arguments = product.bias_and_result(arguments).value(product.sizes).value(batch);
-    let clusters = tile.count(m, n, batches).min(tile.clusters(multiprocessors));
+    let [Some(a_map), Some(b_map), Some(c_map)] = maps else { return false };
+    let clusters = (tile.count(m, n, batches) * split.parts).min(tile.clusters(multiprocessors));
     let grid = [(clusters * tile.cluster) as u32, 1, 1];
     let define = DEFINES[2 * a.along_k as usize + b.along_k as usize];
     let id = KernelId { file: "matmul_wgmma.cu", define, name: tile.kernel, dtype: Some(product.c.dtype()) };
-    // SAFETY: the maps are those of operands that lie as the program takes them, in the dtype after which the kernel is named.
-    unsafe { product.cuda.launch(id, grid, THREADS, tile.shared() as u32, arguments) };
+    product.in_parts(split, |output, sizes| {
+        let maps = Arguments::default().value(a_map).value(b_map).value(c_map);
+        let arguments = maps.value(output).value(sizes).value(batch);
+        // SAFETY: the maps are those of operands that lie as the program takes them, in the dtype after which the kernel is named.
+        unsafe { product.cuda.launch(id, grid, THREADS, tile.shared() as u32, arguments) };
+    });
     true
 }
 
 /// The map of an operand of these extents, K first, and of a batch of them: `(extent, stride)` of the inner and the outer
 /// dimension.
 #[track_caller]
-fn operand(cuda: &Cuda, x: &InRuns, [k, other]: [usize; 2], batch: [(i64, i64); 2]) -> sys::CUtensorMap {
+fn operand(cuda: &Cuda, x: &InRuns, [k, other]: [usize; 2], batch: [(i64, i64); 2]) -> Option<sys::CUtensorMap> {
     let [run, lines] = if x.along_k { [k, other] } else { [other, k] };
     // Of a single line, or along which the operand stays the same, nobody asks for the stride: it only has to be valid.
     let any = run.next_multiple_of(8) as i64;
@@ -126,20 +135,25 @@ fn operand(cuda: &Cuda, x: &InRuns, [k, other]: [usize; 2], batch: [(i64, i64); 
 
 /// The map of C, which is row-major; of no use where rows begin at no multiple of 16 bytes.
 #[track_caller]
-fn result(cuda: &Cuda, c: &Tensor, [n, m, batches]: [usize; 3]) -> sys::CUtensorMap {
+fn result(cuda: &Cuda, c: &Tensor, [n, m, batches]: [usize; 3]) -> Option<sys::CUtensorMap> {
     if n % 8 != 0 {
-        return sys::CUtensorMap { opaque: [0; 16] };
+        return Some(sys::CUtensorMap { opaque: [0; 16] });
     }
     panels(cuda, c, &[n, m, batches], &[n as i64, (m * n) as i64])
 }
 
-/// A map whose boxes are panels: 64 numbers of 64 lines. Extents and strides are in elements, the contiguous dimension first.
+/// A map whose boxes are panels: 64 numbers of 64 lines. Extents and strides are in elements, the contiguous dimension first. There is
+/// none of a tensor that is too large for it: kernels find their way in numbers of 32 bits, maps in strides of 40.
 #[track_caller]
-pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> sys::CUtensorMap {
+pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> Option<sys::CUtensorMap> {
     use sys::CUtensorMapDataType::{CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 as BF16, CU_TENSOR_MAP_DATA_TYPE_FLOAT16 as F16};
     let mut map = sys::CUtensorMap { opaque: [0; 16] };
     let dims: Vec<u64> = extents.iter().map(|&extent| extent as u64).collect();
-    let bytes: Vec<u64> = strides.iter().map(|&stride| stride as u64 * size_of::<u16>() as u64).collect();
+    let bytes: Vec<u64> =
+        strides.iter().map(|&stride| (stride as u64).saturating_mul(size_of::<u16>() as u64)).collect();
+    if dims.iter().any(|&extent| extent >= 1 << 31) || bytes.iter().any(|&stride| stride >= 1 << 40) {
+        return None;
+    }
     let panel = [PANEL as u32, PANEL as u32, 1, 1];
     // SAFETY: the arrays have as many entries as there are dimensions, strides one less; the tensor is on the card.
     let made = unsafe {
@@ -159,24 +173,27 @@ pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> sy
         )
     };
     made.result().unwrap_or_else(|e| cuda.broken("matmul", e));
-    map
+    Some(map)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LARGE, SMALL, Tile};
+    use super::{LARGE, SMALL, Split, Tile};
 
     #[test]
     fn large_tiles_where_they_fill_the_card_as_well() {
-        assert_eq!(Tile::of(4096, 4096, 1, 132), LARGE);
-        assert_eq!(Tile::of(2048, 2048, 1, 132), LARGE);
+        let tile = |m, n, k| Tile::of([m, n, k, 1], 132);
+        assert_eq!(tile(4096, 4096, 640), (LARGE, Split::none(640)));
+        assert_eq!(tile(2048, 2048, 640), (LARGE, Split::none(640)));
         // A quarter of the card, or half of it.
-        assert_eq!(Tile::of(1024, 1024, 1, 132), SMALL);
+        assert_eq!(tile(1024, 1024, 640), (SMALL, Split::none(640)));
         // Two turns of the card, the second half empty, or three.
-        assert_eq!(Tile::of(8192, 768, 1, 132), SMALL);
+        assert_eq!(tile(8192, 768, 640), (SMALL, Split::none(640)));
+        // Seven parts of 9 tiles for 66 clusters, in place of three parts of 36 for 132.
+        assert_eq!(tile(768, 768, 32768), (LARGE, Split { parts: 7, part: 4736 }));
         // What the tests rely on, on a card of four multiprocessors.
         for (m, n) in [(130, 1000), (250, 500), (505, 480), (500, 505)] {
-            assert_eq!(Tile::of(m, n, 1, 4), LARGE);
+            assert_eq!(Tile::of([m, n, 64, 1], 4).0, LARGE);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Products of matrices and vectors, which are as fast as the matrix can be read.
 
-use super::matmul::matrices;
+use super::matmul::{After, Output, matrices};
+use super::split_k::{Split, add_parts};
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::layout::Layout;
@@ -28,9 +29,9 @@ const BLOCKS: usize = 1 << 9;
 /// Fewest places along K of a part.
 const PART: usize = 1 << 7;
 
-/// `c = a · b + bias`, `[…, M, K] × […, K, N]`, where M or N is 1. All are floats, none is empty.
+/// `c = a · b + bias`, `[…, M, K] × […, K, N]`, where M or N is 1. All are floats, none is empty; nothing but a bias comes after.
 #[track_caller]
-pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &Tensor) {
+pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: &After, c: &Tensor) {
     // A single row is the transposed of a single column.
     let column = b.dim(-1) == 1;
     let (matrix, x) = if column { (a.clone(), b.clone()) } else { (b.transpose(-2, -1), a.transpose(-2, -1)) };
@@ -45,12 +46,9 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
         bias_stride: !column as i64,
         batches: (c.numel() / rows) as i64,
     };
-    let with_bias = |arguments: Arguments| match bias {
-        Some(bias) => arguments.tensor(bias),
-        None => arguments.value(0u64),
-    };
     let batch = Layout::of([&matrices(&matrix), &matrices(&x)]);
-    let arguments = with_bias(Arguments::default().tensor(&matrix).tensor(&x)).tensor(c).value(sizes).value(batch);
+    let operands = Arguments::default().tensor(&matrix).tensor(&x).value(after.bias.as_ref().map_or(0, address));
+    let arguments = operands.tensor(c).value(sizes).value(batch);
     let kernel = |name| KernelId { file: "matvec.cu", define: "", name, dtype: Some(c.dtype()) };
 
     if strides[0] != 1 || rows == 1 {
@@ -70,16 +68,12 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
         && rows % length == 0;
     let (name, each) = if vectors { ("by_lane_vectors", length) } else { ("by_lane", 1) };
     let blocks = rows.div_ceil(32 * each) * sizes.batches as usize;
-    let part = k.div_ceil((BLOCKS / blocks).min(k / PART).max(1));
-    let count = k.div_ceil(part);
-    let parts = cuda.empty(&[if count > 1 { count * c.numel() } else { 0 }].into(), c.dtype().accumulator());
-    let arguments = arguments.value(address(&parts)).value(part as i64);
+    let split = Split::of(k, blocks, BLOCKS, PART);
+    let parts = split.memory(cuda, c);
+    let arguments = arguments.value(parts.as_ref().map_or(0, address)).value(split.part as i64);
     // SAFETY: as above; there is a number in `parts` for each part of each result, if there are several.
-    unsafe { cuda.launch(kernel(name), [blocks as u32, count as u32, 1], BLOCK, 0, arguments) };
-    if count > 1 {
-        let arguments = with_bias(Arguments::default().tensor(&parts)).tensor(c).value(sizes).value(count as i64);
-        let blocks = c.numel().div_ceil(BLOCK as usize) as u32;
-        // SAFETY: these are the parts that were just made.
-        unsafe { cuda.launch(kernel("add_parts"), [blocks, 1, 1], BLOCK, 0, arguments) };
+    unsafe { cuda.launch(kernel(name), [blocks as u32, split.parts as u32, 1], BLOCK, 0, arguments) };
+    if let Some(parts) = parts {
+        add_parts(cuda, Output::new(c, after, Some(&parts)), split.parts, c);
     }
 }

@@ -13,6 +13,7 @@ pub mod gradient_norm;
 pub mod gru;
 pub mod index;
 pub mod index_check;
+pub mod int_mm;
 pub mod layer_norm;
 pub mod lstm;
 pub mod matmul;
@@ -31,6 +32,7 @@ pub mod rope;
 pub mod rows;
 pub mod softmax;
 pub mod sort;
+pub mod split_k;
 pub mod tensors;
 
 use crate::cuda::Cuda;
@@ -81,6 +83,7 @@ pub fn programs() -> Vec<Program> {
         "cat.cu",
         "moments.cu",
         "channel_norm.cu",
+        "split_k.cu",
     ];
     let mut all: Vec<Program> = plain.map(|file| (file, "")).into();
     all.extend(elementwise::programs());
@@ -92,6 +95,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(plane::PROGRAMS);
     all.extend(conv::PROGRAMS);
     all.extend(matmul::programs());
+    all.extend(int_mm::PROGRAMS);
     all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());
     all.extend(attention_wgmma::programs());

@@ -65,7 +65,17 @@ pub fn counted(name: &str) -> Option<usize> {
     count
 }
 
+/// What `f` returns, which takes so many launches; on a real card nobody counts them.
+#[track_caller]
+pub fn in_launches<T, F: FnOnce() -> T>(launches: usize, what: &str, f: F) -> T {
+    let before = counted("emulator_count_launches");
+    let y = f();
+    let made = counted("emulator_count_launches").map_or(launches, |now| now - before.unwrap_or(0));
+    assert_eq!(made, launches, "{what}: launches");
+    y
+}
+
 /// Each test uses the part it needs: none of this is dead code where it is included.
 const _: () = {
-    let _ = (card, there, is_product, counted, close);
+    let _ = (card, there, is_product, counted, close, in_launches::<(), fn()>);
 };

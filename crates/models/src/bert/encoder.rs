@@ -2,8 +2,9 @@
 
 use super::{BertConfig, HiddenAct};
 use ferrograd_autograd::{AttentionOptions, Var};
-use ferrograd_nn::{Dropout, LayerNorm, Linear, Module, Visitor};
+use ferrograd_nn::{Dropout, LayerNorm, Linear, Module, Param, Visitor};
 use ferrograd_tensor::Tensor;
+use ferrograd_tensor::ops::linear::Activation;
 
 // A nonlinearity has no parameters.
 impl Module for HiddenAct {
@@ -19,6 +20,16 @@ impl HiddenAct {
             HiddenAct::Relu => x.relu(),
             HiddenAct::Silu => x.silu(),
             HiddenAct::Tanh => x.tanh(),
+        }
+    }
+    /// The same as what matrix products can do, if they can.
+    fn within_products(self) -> Option<Activation> {
+        match self {
+            HiddenAct::Gelu => Some(Activation::Gelu),
+            HiddenAct::GeluTanh => Some(Activation::GeluTanh),
+            HiddenAct::Relu => Some(Activation::Relu),
+            HiddenAct::Silu => Some(Activation::Silu),
+            HiddenAct::Tanh => None,
         }
     }
 }
@@ -82,7 +93,12 @@ impl BertSublayerOutput {
     }
     #[track_caller]
     fn forward(&self, x: &Var, residual: &Var) -> Var {
-        self.layer_norm.forward_add(&self.dropout.forward(&self.dense.forward(x)), residual).0
+        self.add(&self.dense.forward(x), residual)
+    }
+    /// What comes after the projection.
+    #[track_caller]
+    fn add(&self, projected: &Var, residual: &Var) -> Var {
+        self.layer_norm.forward_add(&self.dropout.forward(projected), residual).0
     }
 }
 
@@ -138,8 +154,16 @@ impl BertLayer {
     #[track_caller]
     pub fn forward(&self, x: &Var, mask: Option<&Tensor>) -> Var {
         let attended = self.attention.output.forward(&self.attention.self_attention.forward(x, mask), x);
-        let inner = self.intermediate.act.apply(&self.intermediate.dense.forward(&attended));
-        self.output.forward(&inner, &attended)
+        let (first, second) = (&self.intermediate.dense, &self.output.dense);
+        match self.intermediate.act.within_products() {
+            Some(activation) => {
+                let weights = [first, second].map(|layer| layer.weight.var());
+                let biases = [first, second].map(|layer| layer.bias.as_ref().map(Param::var));
+                let y = attended.feed_forward(weights.each_ref(), biases.each_ref().map(Option::as_ref), activation);
+                self.output.add(&y, &attended)
+            }
+            None => self.output.forward(&self.intermediate.act.apply(&first.forward(&attended)), &attended),
+        }
     }
 }
 
