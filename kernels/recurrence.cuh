@@ -115,10 +115,8 @@ template <class C> struct Unit {
 template <class T> struct ForwardPass {
     typedef compute_t<T> C;
     Sequence<C> sequence;
-    // W_ih x + b_ih [T, B, GATES·H].
-    const C* x;
-    // b_hh [GATES·H] or null; [B, H], c0 null where there is none.
-    const T *bias, *h0, *c0;
+    // W_ih x + b_ih [T, B, GATES·H]; b_hh [GATES·H] or null; [B, H], c0 null where there is none.
+    const T *x, *bias, *h0, *c0;
     // [T, B, H], [B, H] twice.
     T *hs, *h_n, *c_n;
     // [T, B, SUMS·H] and [T, B, H].
@@ -156,7 +154,7 @@ template <class CELL, class T> struct UnitForward : Unit<compute_t<T>> {
     // Reads what step `t` needs, some time before it is needed.
     __device__ __forceinline__ void fetch(i32 t) {
         for (int g = 0; g < GATES; g++)
-            x[g] = t < this->length ? pass.x[this->place(pass.sequence, t, GATES, g)] : C(0);
+            x[g] = t < this->length ? load(pass.x[this->place(pass.sequence, t, GATES, g)]) : C(0);
     }
     // `y` is W_hh (mask ∘ h).
     __device__ __forceinline__ void step(i32 t, C (&y)[GATES]) {

@@ -1,4 +1,7 @@
 //! What RNN, LSTM and GRU share: the products for all of time, and the launches of `kernels/recurrence*.cu` between them.
+//!
+//! Half types: states, cells, activated gates and all sums are f32 through all of time. Rounded are the input's part of the sums, once,
+//! as a linear layer's result is; the outputs; and the sums' gradients, since those of the weights and the input are products of them.
 
 use super::elementwise::{cast, copy, full};
 use super::gru::GRU;
@@ -348,9 +351,7 @@ pub fn forward(cuda: &'static Cuda, network: &Network, args: &SequenceArgs, c0: 
     if pass.batch * pass.hidden == 0 {
         return outputs;
     }
-    // In the type that is computed in: a rounding of the sums would grow from step to step.
-    let [w_ih, x] = [args.weights.w_ih, args.x].map(|x| x.to_dtype(wide));
-    let x = x.linear(&w_ih, args.weights.b_ih.map(|b| b.to_dtype(wide)).as_ref());
+    let x = args.x.linear(args.weights.w_ih, args.weights.b_ih);
     let bias = args.weights.b_hh.map(Tensor::contiguous);
     let (h0, c0) = (args.h0.contiguous(), c0.map(Tensor::contiguous));
     let arrays = ForwardPass {
