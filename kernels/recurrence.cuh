@@ -98,6 +98,7 @@ template <class C> struct Unit {
     bool there;
     C mask;
 
+    Unit() = default;
     __device__ __forceinline__ Unit(const Sequence<C>& s, i32 row, i32 unit)
         : row(row), unit(unit), length(0), there(row < s.batch && unit < s.hidden), mask(C(1)) {
         if (!there) return;
@@ -115,10 +116,8 @@ template <class C> struct Unit {
 template <class T> struct ForwardPass {
     typedef compute_t<T> C;
     Sequence<C> sequence;
-    // W_ih x + b_ih [T, B, GATES·H].
-    const C* x;
-    // b_hh [GATES·H] or null; [B, H], c0 null where there is none.
-    const T *bias, *h0, *c0;
+    // W_ih x + b_ih [T, B, GATES·H]; b_hh [GATES·H] or null; [B, H], c0 null where there is none.
+    const T *x, *bias, *h0, *c0;
     // [T, B, H], [B, H] twice.
     T *hs, *h_n, *c_n;
     // [T, B, SUMS·H] and [T, B, H].
@@ -140,26 +139,27 @@ template <class T> struct BackwardPass {
 template <class CELL, class T> struct UnitForward : Unit<compute_t<T>> {
     typedef compute_t<T> C;
     static constexpr int GATES = CELL::GATES, SUMS = CELL::SUMS;
-    const ForwardPass<T>& pass;
+    typedef ForwardPass<T> Pass;
     C h, c, bias[GATES], x[GATES];
 
-    __device__ __forceinline__ UnitForward(const ForwardPass<T>& pass, i32 row, i32 unit)
-        : Unit<C>(pass.sequence, row, unit), pass(pass), h(C(0)), c(C(0)) {
+    UnitForward() = default;
+    __device__ __forceinline__ UnitForward(const Pass& pass, i32 row, i32 unit)
+        : Unit<C>(pass.sequence, row, unit), h(C(0)), c(C(0)) {
         for (int g = 0; g < GATES; g++)
             bias[g] = this->there && pass.bias ? load(pass.bias[(i64)g * pass.sequence.hidden + unit]) : C(0);
     }
-    __device__ __forceinline__ void start() {
+    __device__ __forceinline__ void start(const Pass& pass) {
         if (!this->there) return;
         h = load(pass.h0[this->place(pass.sequence)]);
         if (CELL::HAS_CELL) c = load(pass.c0[this->place(pass.sequence)]);
     }
     // Reads what step `t` needs, some time before it is needed.
-    __device__ __forceinline__ void fetch(i32 t) {
+    __device__ __forceinline__ void fetch(const Pass& pass, i32 t) {
         for (int g = 0; g < GATES; g++)
-            x[g] = t < this->length ? pass.x[this->place(pass.sequence, t, GATES, g)] : C(0);
+            x[g] = t < this->length ? load(pass.x[this->place(pass.sequence, t, GATES, g)]) : C(0);
     }
     // `y` is W_hh (mask ∘ h).
-    __device__ __forceinline__ void step(i32 t, C (&y)[GATES]) {
+    __device__ __forceinline__ void step(const Pass& pass, i32 t, C (&y)[GATES]) {
         if (!this->there) return;
         const Sequence<C>& s = pass.sequence;
         bool active = t < this->length;
@@ -173,7 +173,7 @@ template <class CELL, class T> struct UnitForward : Unit<compute_t<T>> {
         pass.hs[this->place(s, t, 1, 0)] = store<T>(active ? h : C(0));
         if (CELL::HAS_CELL) pass.cells[this->place(s, t, 1, 0)] = active ? c : C(0);
     }
-    __device__ __forceinline__ void finish() {
+    __device__ __forceinline__ void finish(const Pass& pass) {
         if (!this->there) return;
         pass.h_n[this->place(pass.sequence)] = store<T>(h);
         if (CELL::HAS_CELL) pass.c_n[this->place(pass.sequence)] = store<T>(c);
@@ -183,25 +183,26 @@ template <class CELL, class T> struct UnitForward : Unit<compute_t<T>> {
 template <class CELL, class T> struct UnitBackward : Unit<compute_t<T>> {
     typedef compute_t<T> C;
     static constexpr int GATES = CELL::GATES, SUMS = CELL::SUMS;
-    const BackwardPass<T>& pass;
+    typedef BackwardPass<T> Pass;
     C dh, dc, d_out;
     Step<C, SUMS> saved;
 
-    __device__ __forceinline__ UnitBackward(const BackwardPass<T>& pass, i32 row, i32 unit)
-        : Unit<C>(pass.sequence, row, unit), pass(pass), dh(C(0)), dc(C(0)) {}
-    __device__ __forceinline__ void start() {
+    UnitBackward() = default;
+    __device__ __forceinline__ UnitBackward(const Pass& pass, i32 row, i32 unit)
+        : Unit<C>(pass.sequence, row, unit), dh(C(0)), dc(C(0)) {}
+    __device__ __forceinline__ void start(const Pass& pass) {
         if (!this->there) return;
         if (pass.d_hn) dh = load(pass.d_hn[this->place(pass.sequence)]);
         if (pass.d_cn) dc = load(pass.d_cn[this->place(pass.sequence)]);
     }
     // The state before step `t`: the first one, or what the step before gave out.
-    template <class X> __device__ __forceinline__ C before(const T* first, const X* all, i32 t) const {
-        const Sequence<C>& s = pass.sequence;
+    template <class X>
+    __device__ __forceinline__ C before(const Sequence<C>& s, const T* first, const X* all, i32 t) const {
         i32 previous = s.reverse ? t + 1 : t - 1;
         bool is_first = previous < 0 || previous == this->length;
         return is_first ? load(first[this->place(s)]) : load(all[this->place(s, previous, 1, 0)]);
     }
-    __device__ __forceinline__ void fetch(i32 t) {
+    __device__ __forceinline__ void fetch(const Pass& pass, i32 t) {
         if (t >= this->length) return;
         const Sequence<C>& s = pass.sequence;
         i64 at = this->place(s, t, 1, 0);
@@ -209,12 +210,12 @@ template <class CELL, class T> struct UnitBackward : Unit<compute_t<T>> {
             for (int g = 0; g < SUMS; g++) saved.gates[g] = pass.gates[this->place(s, t, SUMS, g)];
         else
             saved.h = load(pass.hs[at]);
-        saved.h_before = before(pass.h0, pass.hs, t);
-        if (CELL::HAS_CELL) saved.c = pass.cells[at], saved.c_before = before(pass.c0, pass.cells, t);
+        saved.h_before = before(s, pass.h0, pass.hs, t);
+        if (CELL::HAS_CELL) saved.c = pass.cells[at], saved.c_before = before(s, pass.c0, pass.cells, t);
         d_out = pass.d_hs ? load(pass.d_hs[at]) : C(0);
     }
     // The sums' gradients, of which the last GATES go to the state before by way of the recurrent product.
-    __device__ __forceinline__ void step(i32 t, C (&d)[SUMS]) {
+    __device__ __forceinline__ void step(const Pass& pass, i32 t, C (&d)[SUMS]) {
         for (int g = 0; g < SUMS; g++) d[g] = C(0);
         if (!this->there) return;
         const Sequence<C>& s = pass.sequence;
@@ -230,7 +231,7 @@ template <class CELL, class T> struct UnitBackward : Unit<compute_t<T>> {
     __device__ __forceinline__ void gain(i32 t, C product) {
         if (t < this->length) dh += this->mask * product;
     }
-    __device__ __forceinline__ void finish() {
+    __device__ __forceinline__ void finish(const Pass& pass) {
         if (!this->there) return;
         pass.d_h0[this->place(pass.sequence)] = store<T>(dh);
         if (CELL::HAS_CELL) pass.d_c0[this->place(pass.sequence)] = store<T>(dc);

@@ -3,8 +3,8 @@
 #include "layout.cuh"
 #include "recurrence.cuh"
 
-// The states [B, H] between two launches: h and c, or their gradients; c where there is a cell. And, forward, the operand of the next product: the masked state, as
-// the product's type has it.
+// The states [B, H] between two launches: h and c, or their gradients; c where there is a cell. And, forward, the operand of the next
+// product: the masked state, as the product's type has it.
 template <class T> struct States {
     compute_t<T> *h, *c;
     T* masked;
@@ -21,12 +21,12 @@ __device__ __forceinline__ void step_forward(const ForwardPass<T>& pass, const S
     UnitForward<CELL, T> own(pass, (i32)(i / s.hidden), (i32)(i % s.hidden));
     own.h = states.h[i];
     if (CELL::HAS_CELL) own.c = states.c[i];
-    if (n == s.steps) return own.finish();
+    if (n == s.steps) return own.finish(pass);
     i32 t = s.time(n);
-    own.fetch(t);
+    own.fetch(pass, t);
     C y[GATES];
     for (int g = 0; g < GATES; g++) y[g] = load(product[own.place(s, 0, GATES, g)]);
-    own.step(t, y);
+    own.step(pass, t, y);
     states.h[i] = own.h;
     if (CELL::HAS_CELL) states.c[i] = own.c;
     states.masked[i] = store<T>(own.mask * own.h);
@@ -41,17 +41,17 @@ __device__ __forceinline__ void step_backward(const BackwardPass<T>& pass, const
     if (i >= (i64)s.batch * s.hidden) return;
     UnitBackward<CELL, T> own(pass, (i32)(i / s.hidden), (i32)(i % s.hidden));
     if (n == s.steps - 1) {
-        own.start();
+        own.start(pass);
     } else {
         own.dh = states.h[i];
         if (CELL::HAS_CELL) own.dc = states.c[i];
         own.gain(s.time(n + 1), load(product[i]));
     }
-    if (n < 0) return own.finish();
+    if (n < 0) return own.finish(pass);
     i32 t = s.time(n);
     C d[CELL::SUMS];
-    own.fetch(t);
-    own.step(t, d);
+    own.fetch(pass, t);
+    own.step(pass, t, d);
     states.h[i] = own.dh;
     if (CELL::HAS_CELL) states.c[i] = own.dc;
 }

@@ -46,6 +46,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "planes.cuh"
     "ptx.cuh"
     "recurrence.cuh"
+    "recurrence_blocks.cuh"
     "reduction.cuh"
     "rows.cuh"
     "tensor_core.cuh"
@@ -94,7 +95,8 @@ const SOURCES: &[(&str, &str)] = files! {
     "plane_map.cu"
     "q8_0.cu"
     "random.cu"
-    "recurrence.cu"
+    "recurrence_mma.cu"
+    "recurrence_simt.cu"
     "recurrence_step.cu"
     "reduce.cu"
     "rms_norm.cu"
@@ -147,7 +149,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "cross_entropy_backward.cu"
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
-        "matmul_mma.cu" => &[BF16, F16, F32],
+        "matmul_mma.cu" | "recurrence_mma.cu" => &[BF16, F16, F32],
         "int_mm.cu" => &[I8],
         "conv_mma.cu" | "matmul_wgmma.cu" => &[BF16, F16],
         // A truth value is read as the byte that it is.

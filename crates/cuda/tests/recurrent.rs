@@ -6,181 +6,13 @@
 mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
+mod sequences;
 
-use common::{cuda, there};
-use ferrograd_tensor::ops::gru::{gru, gru_backward};
-use ferrograd_tensor::ops::lstm::{lstm, lstm_backward};
-use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, SequenceGradients, SequenceOptions};
-use ferrograd_tensor::ops::rnn::{RnnNonlinearity, rnn, rnn_backward};
-use ferrograd_tensor::{DType, Tensor};
+use ferrograd_tensor::DType;
 use layouts::Random;
+use sequences::{Case, KINDS, Kind, check_all};
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Lstm,
-    Gru,
-    Rnn(RnnNonlinearity),
-}
-use Kind::{Gru, Lstm, Rnn};
-const KINDS: [Kind; 4] = [Lstm, Gru, Rnn(RnnNonlinearity::Tanh), Rnn(RnnNonlinearity::Relu)];
-
-impl Kind {
-    fn gates(self) -> usize {
-        match self {
-            Lstm => 4,
-            Gru => 3,
-            Rnn(_) => 1,
-        }
-    }
-}
-
-/// A network's arguments, and the gradients that come into it.
-struct Case {
-    kind: Kind,
-    /// `x w_ih w_hh h0 c0 b_ih b_hh`, and the gradients of `hs h_n c_n`.
-    tensors: Vec<Tensor>,
-    /// Which biases, and which of the gradients, there are.
-    biases: [bool; 2],
-    upstream: [bool; 3],
-    options: SequenceOptions,
-}
-
-impl Case {
-    /// All options and layouts by chance, but for the sizes `T B E H`.
-    fn new(random: &mut Random, kind: Kind, [t, b, e, h]: [usize; 4], dtype: DType) -> Case {
-        let g = kind.gates() * h;
-        let mut any = |shape: &[usize]| match random.below(2) {
-            0 => random.strided(shape, dtype),
-            _ => random.values(shape, dtype),
-        };
-        // Weights under which a state neither dies nor grows: sums of H terms of about one.
-        let small = |w: Tensor, n: usize| w.mul_scalar(1.0 / (n.max(1) as f64).sqrt());
-        let [w_ih, w_hh] = [e, h].map(|n| small(any(&[g, n]), n));
-        let states = [0; 2].map(|_| any(&[b, h]));
-        let mut tensors = vec![any(&[t, b, e]), w_ih, w_hh];
-        tensors.extend(states);
-        tensors.extend([0; 2].map(|_| any(&[g])));
-        tensors.extend([any(&[t, b, h]), any(&[b, h]), any(&[b, h])]);
-        // A transposed matrix of weights, at times: it is read where it lies.
-        if random.below(3) == 0 {
-            tensors[2] = tensors[2].t().contiguous().t();
-        }
-        let mut flip = || random.below(2) == 0;
-        let (biases, upstream) = ([flip(), flip()], [flip(), flip(), kind == Lstm && flip()]);
-        let [reverse, ragged, masked] = [flip(), flip(), flip()];
-        let lengths = ragged.then(|| (0..b).map(|_| random.below(t + 1)).collect());
-        let recurrent_mask =
-            masked.then(|| random.strided(&[b, h], dtype).gt_scalar(0.0).to_dtype(dtype).mul_scalar(2.0));
-        Case { kind, tensors, biases, upstream, options: SequenceOptions { reverse, lengths, recurrent_mask } }
-    }
-
-    /// The same on the card.
-    fn there(&self) -> Case {
-        let mut options = self.options.clone();
-        options.recurrent_mask = options.recurrent_mask.as_ref().map(there);
-        Case { tensors: self.tensors.iter().map(there).collect(), options, ..*self }
-    }
-
-    /// All that the network gives and all gradients, named.
-    fn run(&self) -> Vec<(&'static str, Tensor)> {
-        let [x, w_ih, w_hh, h0, c0, b_ih, b_hh, hs, h_n, c_n] = <&[Tensor; 10]>::try_from(&self.tensors[..]).unwrap();
-        let [b_ih, b_hh] = [(b_ih, 0), (b_hh, 1)].map(|(b, i)| self.biases[i].then_some(b));
-        let weights = &RecurrentWeights { w_ih, w_hh, b_ih, b_hh };
-        let args = &SequenceArgs { x, weights, h0, options: &self.options_in_accumulator() };
-        let [hs, h_n, c_n] = [(hs, 0), (h_n, 1), (c_n, 2)].map(|(g, i)| self.upstream[i].then_some(g));
-        let upstream = &SequenceGradients { hs, h_n, c_n };
-        let (input, options) = (self.biases[0], &self.options);
-        let (mut all, d_x) = match self.kind {
-            Lstm => {
-                let y = lstm(x, weights, h0, c0, options);
-                let d = lstm_backward(args, c0, &y, upstream, input).expect("a fused kernel");
-                let all = vec![
-                    ("hs", y.hs),
-                    ("h_n", y.h_n),
-                    ("c_n", y.c_n),
-                    ("cells", y.cells),
-                    ("d_h0", d.h0),
-                    ("d_c0", d.c0),
-                    ("d_w_hh", d.w_hh),
-                    ("d_w_ih", d.w_ih),
-                    ("d_bias", d.bias),
-                ];
-                (all, d.x)
-            }
-            Gru => {
-                let y = gru(x, weights, h0, options);
-                let d = gru_backward(args, &y, upstream, input).expect("a fused kernel");
-                let all = vec![
-                    ("hs", y.hs),
-                    ("h_n", y.h_n),
-                    ("d_h0", d.h0),
-                    ("d_w_hh", d.w_hh),
-                    ("d_w_ih", d.w_ih),
-                    ("d_b_ih", d.b_ih),
-                    ("d_b_hh", d.b_hh),
-                ];
-                (all, d.x)
-            }
-            Rnn(act) => {
-                let y = rnn(x, weights, h0, act, options);
-                let d = rnn_backward(args, act, &y.hs, upstream, input).expect("a fused kernel");
-                let all = vec![
-                    ("hs", y.hs),
-                    ("h_n", y.h_n),
-                    ("d_h0", d.h0),
-                    ("d_w_hh", d.w_hh),
-                    ("d_w_ih", d.w_ih),
-                    ("d_bias", d.bias),
-                ];
-                (all, d.x)
-            }
-        };
-        assert_eq!(d_x.is_some(), input);
-        all.extend(d_x.map(|d_x| ("d_x", d_x)));
-        all
-    }
-
-    /// As backends get them.
-    fn options_in_accumulator(&self) -> SequenceOptions {
-        let mut options = self.options.clone();
-        let wide = self.tensors[0].dtype().accumulator();
-        options.recurrent_mask = options.recurrent_mask.map(|mask| mask.to_dtype(wide));
-        options
-    }
-
-    /// The card gives what the CPU gives, but for roundings.
-    #[track_caller]
-    fn check(&self) {
-        let [t, b, e] = self.tensors[0].dims_of("test");
-        let (h, dtype) = (self.tensors[3].dim(1), self.tensors[0].dtype());
-        // The longest sums, whose errors may double at each step.
-        let terms = (self.kind.gates() * h + e + t * b) as f64;
-        let wide = terms * (1 << t) as f64 * dtype.accumulator().epsilon();
-        let what = format!("{:?} T={t} B={b} E={e} H={h} {dtype} {:?}", self.kind, self.options);
-        for ((name, got), (_, want)) in self.there().run().into_iter().zip(self.run()) {
-            assert_eq!((got.shape(), got.dtype()), (want.shape(), want.dtype()), "{what}: {name}");
-            assert_eq!(got.device(), cuda(), "{what}: {name}");
-            let (got, want) = (got.to_f64_vec(), want.to_f64_vec());
-            let size = want.iter().fold(1e-2f64, |size, x| size.max(x.abs()));
-            // To a half type the results are rounded, before them the gradients of the sums, and a large state's products.
-            let narrow = if dtype.is_half() { 4.0 * dtype.epsilon() } else { 0.0 };
-            let bound = size * (wide + narrow);
-            for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-                assert!((g - w).abs() <= bound, "{what}: {name}: element {i} is {g}, not {w} ± {bound:e}");
-            }
-        }
-    }
-}
-
-#[track_caller]
-fn check_all(seed: u64, shapes: &[[usize; 4]], kinds: &[(Kind, DType)]) {
-    let random = &mut Random(seed);
-    for &shape in shapes {
-        kinds.iter().for_each(|&(kind, dtype)| Case::new(random, kind, shape, dtype).check());
-    }
-}
 
 fn every_kind() -> Vec<(Kind, DType)> {
     KINDS.into_iter().flat_map(|kind| FLOATS.map(|dtype| (kind, dtype))).collect()
@@ -193,17 +25,21 @@ fn states_of_one_block() {
     check_all(1, &shapes, &every_kind());
 }
 
+/// On tensor cores: whole and torn fragments, weights in registers alone and in shared memory too.
+#[test]
+fn half_types() {
+    let kinds: Vec<_> = every_kind().into_iter().filter(|(_, dtype)| dtype.is_half()).collect();
+    check_all(6, &[[3, 17, 5, 32], [4, 1, 3, 40], [2, 9, 3, 128], [2, 8, 8, 16]], &kinds);
+}
+
 #[test]
 fn states_of_several_blocks() {
-    check_all(2, &[[3, 3, 7, 130], [2, 17, 1, 130], [3, 2, 3, 100]], &every_kind());
+    check_all(2, &[[3, 3, 7, 130], [2, 17, 1, 130], [3, 2, 3, 100], [2, 2, 1, 250]], &every_kind());
 }
 
 #[test]
 fn states_of_no_blocks() {
-    // A product that is rounded to a half type may be on the other side of the ReLU's kink.
-    let smooth = |&(kind, dtype): &(Kind, DType)| kind != Rnn(RnnNonlinearity::Relu) || !dtype.is_half();
-    let kinds: Vec<(Kind, DType)> = every_kind().into_iter().filter(smooth).collect();
-    check_all(3, &[[3, 3, 2, 270]], &kinds);
+    check_all(3, &[[3, 3, 2, 530]], &every_kind());
 }
 
 #[test]
@@ -219,10 +55,12 @@ fn nothing() {
 fn the_same_bits_twice() {
     let random = &mut Random(5);
     for (kind, h) in KINDS.into_iter().flat_map(|kind| [(kind, 20), (kind, 130)]) {
-        let case = Case::new(random, kind, [3, 6, 4, h], DType::F32).there();
-        let [once, twice] = [0; 2].map(|_| case.run());
-        for ((name, a), (_, b)) in once.iter().zip(&twice) {
-            assert_eq!(a.to_vec::<f32>(), b.to_vec::<f32>(), "{kind:?} {h} {name}");
+        for dtype in [DType::F32, DType::BF16] {
+            let case = Case::new(random, kind, [3, 6, 4, h], dtype).there();
+            let [once, twice] = [0; 2].map(|_| case.run(None));
+            for ((name, a), (_, b)) in once.iter().zip(&twice) {
+                assert_eq!(a.to_f64_vec(), b.to_f64_vec(), "{kind:?} {h} {dtype} {name}");
+            }
         }
     }
 }

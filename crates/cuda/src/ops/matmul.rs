@@ -338,7 +338,7 @@ pub fn tile(small: Tile, extents: [usize; 4], multiprocessors: usize) -> Tile {
 }
 
 /// Are products of these made by tensor cores? Those of f32 are where TF32 will do.
-fn has_tensor_cores(dtype: DType) -> bool {
+pub fn has_tensor_cores(dtype: DType) -> bool {
     dtype.is_half() || dtype == DType::F32 && matmul_precision() == MatmulPrecision::Tf32
 }
 

@@ -1,8 +1,15 @@
 //! What RNN, LSTM and GRU share: the products for all of time, and the launches of `kernels/recurrence*.cu` between them.
+//!
+//! The recurrent product is made on tensor cores for half types, and for f32 where TF32 will do; else it is exact.
+//!
+//! What is rounded: in half types states, cells, activated gates and all sums are f32 through all of time. Rounded are the input's part
+//! of the sums, once, as a linear layer's result is; the masked state, where it is multiplied; the outputs; and the sums' gradients, of
+//! which those of the weights, the input and the state before are products. TF32 rounds the operands of products, and nothing else.
 
 use super::elementwise::{cast, copy, full};
 use super::gru::GRU;
 use super::lstm::LSTM;
+use super::matmul::has_tensor_cores;
 use super::reduce::reduce;
 use super::rnn::{RNN_RELU, RNN_TANH};
 use crate::cuda::Cuda;
@@ -58,7 +65,8 @@ pub struct Found {
 /// What is compiled ahead of time.
 pub fn programs() -> impl Iterator<Item = Program> {
     let networks = [&LSTM, &GRU, &RNN_TANH, &RNN_RELU];
-    networks.into_iter().flat_map(|network| ["recurrence.cu", "recurrence_step.cu"].map(|file| (file, network.define)))
+    let files = ["recurrence_mma.cu", "recurrence_simt.cu", "recurrence_step.cu"];
+    networks.into_iter().flat_map(move |network| files.map(|file| (file, network.define)))
 }
 
 /// Of the products forward: every weight once for each row and step.
@@ -108,7 +116,7 @@ struct BackwardPass {
     d_first: [u64; 2],
 }
 
-/// The same as `Matrix` in `recurrence.cu`.
+/// The same as `Matrix` in `recurrence_blocks.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Matrix {
@@ -116,9 +124,11 @@ struct Matrix {
     term: i64,
     unit: i64,
     output: i64,
+    terms: i32,
+    units: i32,
 }
 
-/// The same as `Division` in `recurrence.cu`.
+/// The same as `Division` in `recurrence_blocks.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Division {
@@ -141,6 +151,13 @@ struct States {
 
 fn optional(x: Option<&Tensor>) -> u64 {
     x.map_or(0, address)
+}
+
+/// Of a pass: W_hh h has a sum for each gate, and W_hhᵀ d is one of all gates.
+#[derive(Clone, Copy)]
+enum Direction {
+    Forward,
+    Backward,
 }
 
 /// A pass over a sequence: what the launches of either direction need to know.
@@ -208,18 +225,49 @@ impl<'a> Pass<'a> {
         KernelId { file, define: self.network.define, name, dtype: Some(self.dtype) }
     }
 
-    /// Launches a kernel of `recurrence.cu`, once for as many rows of the batch as can be on their way together.
+    /// The recurrent product.
+    fn product(&self, direction: Direction) -> Product {
+        let (gates, hidden) = (self.network.gates, self.hidden);
+        let (outputs, terms) = match direction {
+            Direction::Forward => (gates, hidden),
+            Direction::Backward => (1, gates * hidden),
+        };
+        Product { tensor_cores: has_tensor_cores(self.dtype), size: self.dtype.size(), outputs, terms }
+    }
+    /// Its division among blocks; none if no part of its matrix fits into a block.
+    fn plan(&self, product: Product) -> Option<Plan> {
+        let Cuda { multiprocessors, shared_memory, .. } = *self.cuda;
+        let limits = Limits { multiprocessors: multiprocessors as usize, shared_memory };
+        Plan::of(limits, product, self.batch, self.hidden)
+    }
+
+    /// Launches a kernel that goes through time, once for as many rows of the batch as can be on their way together. Says whether it did: for
+    /// some matrices there is no plan.
     ///
     /// # Safety
-    /// `pass` is what the kernel takes, and `outputs` and `terms` describe its product.
+    /// `pass` is what the kernel takes, which goes in this direction.
     #[track_caller]
-    unsafe fn launch<P: Copy>(&self, name: &'static str, pass: P, matrix: Matrix, plan: Plan) {
-        let (cuda, wide) = (self.cuda, self.dtype.accumulator());
-        let together = plan.rows * plan.groups;
+    unsafe fn launch<P: Copy>(&self, name: &'static str, pass: P, direction: Direction) -> bool {
+        let product = self.product(direction);
+        let Some(plan) = self.plan(product) else { return false };
+        let (cuda, together, alone) = (self.cuda, plan.rows * plan.groups, plan.slices == 1);
         let launches = self.batch.div_ceil(together);
-        let alone = plan.slices == 1;
-        let exchanged = (!alone).then(|| full(cuda, &[2, together, plan.pitch].into(), wide, 0.0));
-        let arrived = (!alone).then(|| full(cuda, &[launches, plan.groups].into(), DType::I32, 0.0));
+        let zeros = |shape: [usize; 2]| (!alone).then(|| full(cuda, &shape.into(), DType::I32, 0.0));
+        let exchanged = zeros([2 * together, product.pitch() / DType::I32.size()]);
+        let arrived = zeros([launches, plan.groups]);
+        let [row, column] = [0, 1].map(|d| self.w_hh.layout().strides[d] as i64);
+        let [term, unit] = match direction {
+            Direction::Forward => [column, row],
+            Direction::Backward => [row, column],
+        };
+        let matrix = Matrix {
+            data: address(self.w_hh),
+            term,
+            unit,
+            output: row * self.hidden as i64,
+            terms: product.terms as i32,
+            units: self.hidden as i32,
+        };
         for n in 0..launches {
             let division = Division {
                 rows: plan.rows as i32,
@@ -230,8 +278,8 @@ impl<'a> Pass<'a> {
                 arrived: optional(arrived.as_ref()) + (n * plan.groups * size_of::<i32>()) as u64,
             };
             let arguments = Arguments::default().value(pass).value(matrix).value(division);
-            let (id, blocks) = (self.kernel("recurrence.cu", name), (plan.slices * plan.groups) as u32);
-            let (threads, shared) = ((plan.rows * plan.units) as u32, plan.shared as u32);
+            let (id, blocks) = (self.kernel(product.file(), name), (plan.slices * plan.groups) as u32);
+            let (threads, shared) = (plan.threads as u32, plan.shared as u32);
             // SAFETY: the caller's promise; what is exchanged has room for the rows of all blocks, and every block a place to be
             // counted. Blocks that wait for each other are no more than there are multiprocessors.
             unsafe {
@@ -241,6 +289,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        true
     }
 
     /// Launches a kernel of `recurrence_step.cu` for step `n`.
@@ -263,17 +312,88 @@ impl<'a> Pass<'a> {
     }
 }
 
+/// A recurrent product as a kernel makes it, `recurrence_mma.cu` or `recurrence_simt.cu`.
+#[derive(Clone, Copy, Debug)]
+struct Product {
+    tensor_cores: bool,
+    /// Bytes of a number.
+    size: usize,
+    /// Sums for each unit, and terms of each.
+    outputs: usize,
+    terms: usize,
+}
+
+impl Product {
+    fn file(self) -> &'static str {
+        if self.tensor_cores { "recurrence_mma.cu" } else { "recurrence_simt.cu" }
+    }
+    /// What rows and units of a block are multiples of.
+    fn grain(self) -> [usize; 2] {
+        match self.tensor_cores {
+            true => [8, if self.outputs == 1 { 16 } else { 8 }],
+            false => [4, 8],
+        }
+    }
+    /// Threads for so many units in rows, and most of a block: `THREADS` in the kernels.
+    fn threads(self, units: usize) -> usize {
+        match (self.tensor_cores, self.outputs) {
+            (true, 1) => units / 4,
+            (true, _) => units / 2,
+            (false, _) => units,
+        }
+    }
+    fn most_threads(self) -> usize {
+        if self.tensor_cores && self.outputs == 1 { 256 } else { 512 }
+    }
+    /// Of tensor cores: steps of 32 bytes along the terms, and those whose weights are in registers (`KEPT` in the kernel).
+    fn steps(self) -> usize {
+        (self.terms * self.size).div_ceil(32)
+    }
+    fn kept(self) -> usize {
+        let registers = if self.outputs == 1 { 96 } else { 56 };
+        registers / (4 * self.tiles())
+    }
+    /// Instructions of tensor cores for a step.
+    fn tiles(self) -> usize {
+        self.outputs.div_ceil(2)
+    }
+    /// Bytes from a row of what units give to the next: `pitch_of` in the kernels.
+    fn pitch(self) -> usize {
+        match self.tensor_cores {
+            true => 32 * self.steps() + 16,
+            false => 16 * self.size * (self.terms.div_ceil(16) | 1),
+        }
+    }
+    /// Bytes of shared memory for a unit's weights.
+    fn weights(self) -> usize {
+        match self.tensor_cores {
+            true => self.outputs * (32 * self.steps().saturating_sub(self.kept()).max(1) + 16),
+            false => self.outputs * self.pitch(),
+        }
+    }
+    /// Roughly, of a block of so many rows and units: the cycles of a step's multiplications. CUDA cores multiply 128 numbers a cycle. An
+    /// instruction of tensor cores takes 8 of them on one of four cores; what it takes from shared memory comes at 128 bytes a cycle.
+    fn cycles(self, rows: usize, units: usize) -> usize {
+        if !self.tensor_cores {
+            return rows * units * self.outputs * self.terms / 128;
+        }
+        let [eight, strip] = self.grain();
+        let warps = (rows / eight) * (units / strip);
+        let (steps, rest) = (self.steps(), self.steps().saturating_sub(self.kept()));
+        warps * (steps * self.tiles() * 2).max(steps * 2 + rest * self.tiles() * 4)
+    }
+}
+
 /// How the work is divided among blocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Plan {
     /// Of a block: rows of the batch, units of the state.
     rows: usize,
     units: usize,
+    threads: usize,
     /// Blocks that have the same rows, and sets of rows in a launch.
     slices: usize,
     groups: usize,
-    /// From a row of a block's tile to the next.
-    pitch: usize,
     /// Bytes of shared memory.
     shared: usize,
 }
@@ -285,51 +405,39 @@ struct Limits {
     shared_memory: usize,
 }
 
-/// Threads of a block, most: `THREADS` in `recurrence.cu`.
-const THREADS: usize = 512;
-
 impl Plan {
-    /// The cheapest division of a product of `outputs` sums for each unit, each of so many terms; none if no part of its matrix fits
-    /// into shared memory.
-    fn of(limits: Limits, dtype: DType, [outputs, terms]: [usize; 2], batch: usize, hidden: usize) -> Option<Plan> {
-        let all = hidden.next_multiple_of(8);
-        let units = [8, 16, 32, 64].into_iter().filter(|&units| units < all).chain([all]);
-        let rows = [4, 8, 16, 32, 64].into_iter().filter(|&rows| rows < 2 * batch.max(4));
+    /// The cheapest division; none if no part of the matrix fits into a block.
+    fn of(limits: Limits, product: Product, batch: usize, hidden: usize) -> Option<Plan> {
+        let [row_grain, unit_grain] = product.grain();
+        let all = hidden.next_multiple_of(unit_grain);
+        let units = (unit_grain..all).step_by(unit_grain).chain([all]);
+        let rows = [1, 2, 4, 8, 16].into_iter().map(|n| n * row_grain).filter(|&rows| rows < 2 * batch.max(row_grain));
         let plans = units.flat_map(|units| rows.clone().map(move |rows| (rows, units)));
-        let plans = plans.filter(|(rows, units)| rows * units <= THREADS);
         let plans = plans.filter_map(|(rows, units)| {
-            let (slices, pitch) = (hidden.div_ceil(units), pitch(terms));
+            let (slices, threads) = (hidden.div_ceil(units), product.threads(rows * units));
             let tiles = if slices == 1 { 2 } else { 1 };
-            let shared = pitch * (outputs * units * dtype.size() + tiles * rows * dtype.accumulator().size());
+            let shared = units * product.weights() + tiles * rows * product.pitch();
             let groups = batch.div_ceil(rows);
             let groups = if slices == 1 { groups } else { groups.min(limits.multiprocessors / slices) };
-            let fits = shared <= limits.shared_memory && groups > 0;
-            fits.then_some(Plan { rows, units, slices, groups, pitch, shared })
+            let fits = threads <= product.most_threads() && shared <= limits.shared_memory && groups > 0;
+            fits.then_some(Plan { rows, units, threads, slices, groups, shared })
         });
-        let cost = |plan: &Plan| plan.cycles(limits, [outputs, terms], batch);
-        plans.min_by_key(cost)
+        plans.min_by_key(|plan| plan.cycles(limits, product, batch))
     }
 
-    /// Of a step of the whole batch, roughly: what multiplies at 128 numbers a cycle, what comes from L2 at 8, and that blocks meet there
-    /// costs as much as some thousand cycles. It ranks plans, and says nothing else.
-    fn cycles(&self, limits: Limits, [outputs, terms]: [usize; 2], batch: usize) -> usize {
-        let multiply = self.rows * self.units * outputs * terms / 128;
-        let exchange = if self.slices == 1 { 0 } else { 2000 + self.rows * terms / 8 };
+    /// Of a step of the whole batch, roughly. It ranks plans, and says nothing else. A step of a block is
+    /// - some 500 cycles in any case: from a barrier to the next each thread waits for memory and for its own functions;
+    /// - the product;
+    /// - the gates' functions: about as many instructions for a unit in a row as a multiprocessor begins in a cycle;
+    /// - where blocks meet, twice the way to L2 and back, some 2000 cycles, and all of the rows from there at 32 bytes a cycle.
+    ///
+    /// A multiprocessor has its blocks' work to do one after another, but blocks that meet are never two on one.
+    fn cycles(&self, limits: Limits, product: Product, batch: usize) -> usize {
+        let exchange = if self.slices == 1 { 0 } else { 2000 + self.rows * product.pitch() / 32 };
+        let work = product.cycles(self.rows, self.units) + self.rows * self.units + exchange;
         let groups = batch.div_ceil(self.rows);
         let at_once = if self.slices == 1 { limits.multiprocessors } else { self.groups };
-        (500 + multiply + exchange) * groups.div_ceil(at_once)
-    }
-}
-
-/// `pitch_of` in `recurrence.cu`.
-fn pitch(terms: usize) -> usize {
-    16 * (terms.div_ceil(16) | 1)
-}
-
-impl Cuda {
-    fn plan(&self, pass: &Pass, product: [usize; 2]) -> Option<Plan> {
-        let limits = Limits { multiprocessors: self.multiprocessors as usize, shared_memory: self.shared_memory };
-        Plan::of(limits, pass.dtype, product, pass.batch, pass.hidden)
+        (500 + work) * groups.div_ceil(at_once)
     }
 }
 
@@ -337,7 +445,7 @@ impl Cuda {
 #[track_caller]
 pub fn forward(cuda: &'static Cuda, network: &Network, args: &SequenceArgs, c0: Option<&Tensor>) -> Outputs {
     let pass = &Pass::new(cuda, network, args);
-    let (dtype, wide, gates) = (pass.dtype, pass.dtype.accumulator(), network.gates);
+    let (dtype, wide) = (pass.dtype, pass.dtype.accumulator());
     let outputs = Outputs {
         hs: pass.over_time(1, dtype),
         h_n: pass.state(dtype),
@@ -348,9 +456,7 @@ pub fn forward(cuda: &'static Cuda, network: &Network, args: &SequenceArgs, c0: 
     if pass.batch * pass.hidden == 0 {
         return outputs;
     }
-    // In the type that is computed in: a rounding of the sums would grow from step to step.
-    let [w_ih, x] = [args.weights.w_ih, args.x].map(|x| x.to_dtype(wide));
-    let x = x.linear(&w_ih, args.weights.b_ih.map(|b| b.to_dtype(wide)).as_ref());
+    let x = args.x.linear(args.weights.w_ih, args.weights.b_ih);
     let bias = args.weights.b_hh.map(Tensor::contiguous);
     let (h0, c0) = (args.h0.contiguous(), c0.map(Tensor::contiguous));
     let arrays = ForwardPass {
@@ -363,14 +469,9 @@ pub fn forward(cuda: &'static Cuda, network: &Network, args: &SequenceArgs, c0: 
         gates: optional(outputs.gates.as_ref()),
         cells: optional(outputs.cells.as_ref()),
     };
-    match cuda.plan(pass, [gates, pass.hidden]) {
-        Some(plan) => {
-            let [row, column] = [0, 1].map(|d| pass.w_hh.layout().strides[d] as i64);
-            let matrix = Matrix { data: address(pass.w_hh), term: column, unit: row, output: row * pass.hidden as i64 };
-            // SAFETY: row-major arrays of the pass's shapes and types.
-            unsafe { pass.launch("recurrence_forward", arrays, matrix, plan) };
-        }
-        None => forward_by_steps(pass, arrays, &h0, c0.as_ref()),
+    // SAFETY: row-major arrays of the pass's shapes and types.
+    if !unsafe { pass.launch("recurrence_forward", arrays, Direction::Forward) } {
+        forward_by_steps(pass, arrays, &h0, c0.as_ref());
     }
     outputs
 }
@@ -422,14 +523,9 @@ pub fn backward(
             before: address(&before),
             d_first: [address(&h0), optional(c0.as_ref())],
         };
-        match cuda.plan(pass, [1, network.gates * pass.hidden]) {
-            Some(plan) => {
-                let [row, column] = [0, 1].map(|d| pass.w_hh.layout().strides[d] as i64);
-                let matrix = Matrix { data: address(pass.w_hh), term: row, unit: column, output: 0 };
-                // SAFETY: row-major arrays of the pass's shapes and types.
-                unsafe { pass.launch("recurrence_backward", arrays, matrix, plan) };
-            }
-            None => backward_by_steps(pass, arrays, &d),
+        // SAFETY: row-major arrays of the pass's shapes and types.
+        if !unsafe { pass.launch("recurrence_backward", arrays, Direction::Backward) } {
+            backward_by_steps(pass, arrays, &d);
         }
     }
     products(pass, args, d, before, input_gradient, (h0, c0))
@@ -507,46 +603,75 @@ fn rotated(pass: &Pass, x: &Tensor, n: usize) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use super::{DType, Limits, Plan, THREADS, pitch};
+    use super::{Limits, Plan, Product};
 
     const H100: Limits = Limits { multiprocessors: 132, shared_memory: 227 << 10 };
-
-    fn plan(dtype: DType, batch: usize, hidden: usize) -> Option<Plan> {
-        Plan::of(H100, dtype, [4, hidden], batch, hidden)
+    /// An LSTM's product forward, of a half type, of f32 exactly, and of f32 on tensor cores.
+    fn half(terms: usize) -> Product {
+        Product { tensor_cores: true, size: 2, outputs: 4, terms }
+    }
+    fn exact(terms: usize) -> Product {
+        Product { tensor_cores: false, size: 4, outputs: 4, terms }
+    }
+    fn tf32(terms: usize) -> Product {
+        Product { size: 4, ..half(terms) }
+    }
+    /// And the one of the way back.
+    fn back(product: Product) -> Product {
+        Product { outputs: 1, terms: 4 * product.terms, ..product }
     }
 
     #[test]
     fn small_states_have_a_block_to_themselves() {
-        assert_eq!(plan(DType::F32, 32, 32).map(|p| (p.slices, p.groups, p.rows)), Some((1, 8, 4)));
-        assert_eq!(plan(DType::BF16, 32, 128).map(|p| p.slices), Some(1));
+        let plan = |product: Product, batch| Plan::of(H100, product, batch, product.terms).expect("it fits");
+        // As many blocks as there are rows for: multiprocessors are plenty.
+        assert_eq!((plan(exact(32), 32).slices, plan(exact(32), 32).groups, plan(exact(32), 32).rows), (1, 8, 4));
+        assert_eq!((plan(half(32), 32).slices, plan(half(32), 32).groups, plan(half(32), 32).rows), (1, 4, 8));
+        assert_eq!((plan(half(128), 32).slices, plan(half(128), 32).threads), (1, 512));
+        let plan_back = Plan::of(H100, back(half(128)), 32, 128).expect("it fits");
+        assert_eq!((plan_back.slices, plan_back.threads), (1, 256));
     }
 
     #[test]
     fn large_states_are_cut_and_very_large_ones_do_not_fit() {
-        let plan_of_512 = plan(DType::F32, 64, 512).expect("it fits");
-        assert!(plan_of_512.slices > 1 && plan_of_512.groups * plan_of_512.rows >= 64, "{plan_of_512:?}");
-        assert_eq!(plan(DType::F32, 64, 4096), None);
+        for product in [exact(512), half(512), tf32(512), back(exact(512)), back(half(512)), back(tf32(512))] {
+            let plan = Plan::of(H100, product, 64, 512).expect("it fits");
+            assert!(plan.slices > 1, "{product:?} {plan:?}");
+            // Of half types there is room for the whole batch in one launch.
+            assert!(product.size > 2 || plan.groups * plan.rows >= 64, "{product:?} {plan:?}");
+        }
+        assert_eq!(Plan::of(H100, exact(4096), 64, 4096), None);
+        assert_eq!(Plan::of(H100, half(4096), 64, 4096), None);
+    }
+
+    #[test]
+    fn a_large_batch_is_not_cut_into_more_blocks_than_there_is_room_for() {
+        for product in [half(32), back(half(32))] {
+            let plan = Plan::of(H100, product, 4096, 32).expect("it fits");
+            assert!(plan.groups <= 132, "{product:?} {plan:?}");
+        }
     }
 
     #[test]
     fn every_plan_fits_the_card() {
+        let products = |hidden| [exact(hidden), half(hidden), tf32(hidden)].into_iter().flat_map(|p| [p, back(p)]);
         for (hidden, batch) in (1..1500).step_by(37).flat_map(|hidden| [1, 3, 17, 200].map(|batch| (hidden, batch))) {
-            for dtype in [DType::F64, DType::F32, DType::BF16] {
-                for (outputs, terms) in [(4, hidden), (1, 4 * hidden)] {
-                    let Some(p) = Plan::of(H100, dtype, [outputs, terms], batch, hidden) else { continue };
-                    assert!(p.shared <= H100.shared_memory && p.rows * p.units <= THREADS, "{p:?}");
-                    assert!(
-                        p.rows.is_multiple_of(4) && p.units.is_multiple_of(8) && p.units * p.slices >= hidden,
-                        "{p:?}"
-                    );
-                    assert!(p.slices == 1 || p.slices * p.groups <= H100.multiprocessors, "{p:?}");
-                }
+            for product in products(hidden) {
+                let Some(p) = Plan::of(H100, product, batch, hidden) else { continue };
+                let [rows, units] = product.grain();
+                assert!(p.shared <= H100.shared_memory && p.threads <= product.most_threads(), "{p:?}");
+                assert!(p.rows.is_multiple_of(rows) && p.units.is_multiple_of(units), "{p:?}");
+                assert!(p.threads.is_multiple_of(32) && p.units * p.slices >= hidden, "{p:?}");
+                assert!(p.slices == 1 || p.slices * p.groups <= H100.multiprocessors, "{p:?}");
             }
         }
     }
 
     #[test]
-    fn two_rows_of_a_tile_lie_in_different_banks() {
-        assert_eq!([1, 16, 17, 32, 64, 128, 130].map(pitch), [16, 16, 48, 48, 80, 144, 144]);
+    fn rows_of_a_tile_lie_in_different_banks() {
+        // Two of f32, read by four threads each.
+        assert_eq!([1, 16, 17, 32, 64, 128, 130].map(|n| exact(n).pitch() / 4), [16, 16, 48, 48, 80, 144, 144]);
+        // Eight, in chunks of 16 bytes, of tensor cores: an odd number of chunks.
+        assert!((1..300).all(|n| [half(n), tf32(n)].iter().all(|p| p.pitch() % 32 == 16)));
     }
 }
