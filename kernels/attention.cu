@@ -12,80 +12,7 @@
 // values the next keys are. Weights go from one product to the next in registers. What limits the kernel are the tensor cores
 // and, where D is small, the powers: one for each 4 D operations, on a unit with 1/64 of the tensor cores' speed.
 #include "attention.cuh"
-
-// A warp's queries so far. What a lane knows of l is its own columns' share.
-struct Running {
-    Real m[FRAGMENTS][2], l[FRAGMENTS][2];
-    Sums o;
-
-    __device__ __forceinline__ void begin() {
-#pragma unroll
-        for (int f = 0; f < FRAGMENTS; f++)
-            for (int i = 0; i < 2; i++) {
-                m[f][i] = smallest_of(Real(0));
-                l[f][i] = 0;
-            }
-#pragma unroll
-        for (int f = 0; f < FRAGMENTS; f++)
-            for (int n = 0; n < HEAD / 8; n++)
-                for (int e = 0; e < 4; e++) o[f][n][e] = 0;
-    }
-
-    // Scores become weights relative to the new maximum. A NaN is no maximum, but makes a NaN of l.
-    __device__ __forceinline__ void online_softmax(Scores& s, Real factor) {
-#pragma unroll
-        for (int f = 0; f < FRAGMENTS; f++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                Real top = m[f][i];
-#pragma unroll
-                for (int n = 0; n < COLUMNS / 8; n++)
-#pragma unroll
-                    for (int e = 2 * i; e < 2 * i + 2; e++) top = s[f][n][e] > top ? s[f][n][e] : top;
-                top = over_row<Max<Real>>(top);
-                Real shift = shift_of(top, factor), decay = power_of_two(m[f][i] * factor - shift), sum = 0;
-#pragma unroll
-                for (int n = 0; n < COLUMNS / 8; n++)
-#pragma unroll
-                    for (int e = 2 * i; e < 2 * i + 2; e++) {
-                        s[f][n][e] = power_of_two(s[f][n][e] * factor - shift);
-                        sum += s[f][n][e];
-                    }
-                m[f][i] = top;
-                l[f][i] = l[f][i] * decay + sum;
-#pragma unroll
-                for (int n = 0; n < HEAD / 8; n++)
-#pragma unroll
-                    for (int e = 2 * i; e < 2 * i + 2; e++) o[f][n][e] *= decay;
-            }
-    }
-
-    // o becomes the answer; L goes to memory. A query that sees nothing has zeros and −∞, whatever the values are.
-    __device__ __forceinline__ void finish(Real kept, Real factor, Real* lse, int queries) {
-#pragma unroll
-        for (int f = 0; f < FRAGMENTS; f++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                Real sum = over_row<Sum<Real>>(l[f][i]);
-                int row = first_row() + row_of(f, 2 * i);
-                if (lane_id() % 4 == 0 && row < queries) lse[row] = logsumexp(m[f][i], sum, factor);
-                Real share = kept / sum;
-#pragma unroll
-                for (int n = 0; n < HEAD / 8; n++)
-#pragma unroll
-                    for (int e = 2 * i; e < 2 * i + 2; e++) o[f][n][e] = sum == 0 ? Real(0) : o[f][n][e] * share;
-            }
-    }
-};
-
-__device__ __forceinline__ void drop(Scores& weights, u64 kept) {
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++)
-#pragma unroll
-        for (int n = 0; n < COLUMNS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) weights[f][n][e] = is_kept(kept, f, n, e) ? weights[f][n][e] : Real(0);
-}
+#include "attention_softmax.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(Rows q, Rows k, Rows v, Rows out, Real* lse, const Attention a) {
@@ -97,8 +24,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
     copy_rows<ROWS>(queries, q.row(at.batch, at.head, at.row), q, a.tq - at.row);
     copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, start), k, at.keys - start);
-    Running running;
-    running.begin();
+    Softmax softmax;
+    softmax.begin();
+    Sums o = {};
 #pragma unroll 1
     for (int j = start; j < end; j += COLUMNS) {
         // Keys are there for all, and nobody reads the last values any more.
@@ -113,13 +41,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (j + COLUMNS < end) copy_rows<COLUMNS>(keys, k.row(at.batch, key_head, j + COLUMNS), k, at.keys - j - COLUMNS);
         if (needs_mask(a)) mask<false>(s, a, at, first, j);
         if (needs_hiding(a, at, first, WARP_ROWS, j, COLUMNS)) hide<false>(s, a, at, first, j);
-        running.online_softmax(s, Real(a.factor));
+        OfRows decay;
+        softmax.step(s, Real(a.factor), decay);
+        rescale(o, decay);
         if (a.kept != 0) drop(s, kept<false>(a, at, first, j));
-        multiply_weights(running.o, s, values);
+        multiply_weights(o, s, values);
     }
     cp_async_wait_all();
     __syncthreads();
     i64 row = ((i64)at.batch * a.heads + at.head) * a.tq + at.row;
-    running.finish(a.kept != 0 ? Real(a.kept) : Real(1), Real(a.factor), lse + row, a.tq - at.row);
-    store_rows(running.o, queries, out.row(at.batch, at.head, at.row), out, a.tq - at.row);
+    softmax.finish(o, a, lse + row, a.tq - at.row);
+    store_rows(o, queries, out.row(at.batch, at.head, at.row), out, a.tq - at.row);
 }

@@ -12,15 +12,13 @@
 // the consumers round one and store it, the producer loads for the next.
 #include "hopper.cuh"
 #include "matmul.cuh"
+#include "panels.cuh"
 #include "reduction.cuh"
 #include "tensor_core.cuh"
 
 // Of K in each place of the ring, and of it in one instruction.
 constexpr int DEPTH = 64, STEP = 16;
-// Operands and C lie in shared memory in panels of 64 × 64 numbers, which is what the copy engine moves at a time: 64 lines
-// of 128 bytes, swizzled (see `matrix_descriptor`). Lines are what is contiguous in global memory.
-constexpr int PANEL = 64 * 64, PANEL_BYTES = 2 * PANEL, LINE_BYTES = 128, GROUP_BYTES = 8 * LINE_BYTES;
-constexpr int WARPGROUP = 128, CONSUMERS = 2, WARPS = 4 * CONSUMERS, THREADS = (1 + CONSUMERS) * WARPGROUP;
+constexpr int CONSUMERS = 2, WARPS = 4 * CONSUMERS, THREADS = (1 + CONSUMERS) * WARPGROUP;
 constexpr int ROWS = 64 * CONSUMERS;
 
 // d += or = the product of 64 × 16 numbers of A and 16 × N of B.
@@ -39,15 +37,6 @@ struct Batch { i32 inner, a_inner, a_outer, b_inner, b_outer; };
 
 // The operands as the copy engine knows them: [the contiguous dimension, the other one, batch inner, batch outer].
 struct Operands { const TensorMap *a, *b, *c; };
-
-// A place in the ring. Barriers are used once in each round, so their phase's parity is that of the round.
-template <int STAGES> struct Turn {
-    int stage = 0;
-    u32 parity = 0;
-    __device__ __forceinline__ void next() {
-        if (++stage == STAGES) stage = 0, parity ^= 1;
-    }
-};
 
 // A block that makes ROWS × COLUMNS of C at a time, in clusters of so many.
 template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
@@ -136,9 +125,6 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
         wgmma_hold(d);
         release(memory, before);
     }
-
-    // Chunk `chunk` of a panel's line.
-    __device__ static __forceinline__ T* chunk_at(T* panel, int line, int chunk) { return panel + line * 64 + (chunk ^ line % 8) * 8; }
 
     // Rounds 64 columns of the sums, from `column` of the tile on, into a panel.
     __device__ static __forceinline__ void round(T* panel, const f32* d, const T* bias, i64 column, i64 columns) {

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention: which program makes it, and its arguments. The kernels are in `kernels/attention*.cu`.
 
+use super::attention_wgmma::attention_wgmma;
 use super::elementwise::{copy, full};
 use super::layer_norm::optional;
 use crate::cuda::Cuda;
@@ -30,7 +31,7 @@ impl Rows {
 /// The same as `Attention` in `attention_operands.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Sizes {
+pub struct Sizes {
     heads: i32,
     key_heads: i32,
     tq: i32,
@@ -87,6 +88,11 @@ impl Sizes {
             random: cuda.random_stream(seed, stream),
             threshold,
         }
+    }
+
+    /// Does anything come between products and weights but a positive factor?
+    pub fn is_masked(&self) -> bool {
+        self.kind != 0 || self.scale != 1.0
     }
 }
 
@@ -249,9 +255,13 @@ pub fn attention(
     }
     let [q, k, v] = [q, k, v].map(|x| in_rows(cuda, x));
     let mask = args.mask.as_ref().map(|mask| within_reach(cuda, mask));
+    let sizes = Sizes::new(cuda, [h, key_heads, tq, tk], mask.as_ref(), args);
+    if attention_wgmma(cuda, [&q, &k, &v, &out], &lse, &sizes) {
+        return Some((out, lse));
+    }
     let rows = [&q, &k, &v, &out].map(Rows::of);
     let arguments = rows.into_iter().fold(Arguments::default(), Arguments::value);
-    let arguments = arguments.tensor(&lse).value(Sizes::new(cuda, [h, key_heads, tq, tk], mask.as_ref(), args));
+    let arguments = arguments.tensor(&lse).value(sizes);
     let id = KernelId { file: "attention.cu", define: tile.define, name: "attention", dtype: None };
     let shared = tile.bytes(tile.rows() + 2 * tile.columns);
     // SAFETY: rows of the program's type, in runs and no wider than it takes; a mask of [B, H, Tq, Tk], a logsumexp for each query.

@@ -1,6 +1,7 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
 pub mod attention;
+pub mod attention_wgmma;
 pub mod cat;
 pub mod channel_norm;
 pub mod conv;
@@ -89,6 +90,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(matmul::programs());
     all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());
+    all.extend(attention_wgmma::programs());
     all.extend(recurrence::programs());
     all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));

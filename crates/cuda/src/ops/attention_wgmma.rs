@@ -1,0 +1,108 @@
+//! Attention on Hopper's tensor cores (`kernels/attention_wgmma.cu`): the half types, no mask, rows that the copy engine can move.
+
+use super::attention::Sizes;
+use super::matmul_wgmma::{HOPPER, panels};
+use crate::cuda::Cuda;
+use crate::launch::Arguments;
+use crate::programs::{KernelId, Program};
+use cudarc::driver::sys;
+use ferrograd_tensor::{DType, Tensor};
+
+/// A program, and what it was told; see the kernel.
+struct Tile {
+    dtype: DType,
+    head: usize,
+    warps: usize,
+    stages: usize,
+    define: &'static str,
+}
+
+/// Keys that are walked over at a time.
+const COLUMNS: usize = 128;
+/// Threads of the producer.
+const PRODUCER: u32 = 128;
+
+impl Tile {
+    /// Queries of a block.
+    fn rows(&self) -> usize {
+        16 * self.warps
+    }
+    fn threads(&self) -> u32 {
+        32 * self.warps as u32 + PRODUCER
+    }
+    /// `Memory` in the kernel: queries, the ring, two barriers for each of its places and one more.
+    fn shared(&self) -> usize {
+        (self.rows() + self.stages * COLUMNS) * self.head * size_of::<u16>() + (2 * self.stages + 1) * size_of::<u64>()
+    }
+}
+
+macro_rules! tiles {
+    ($($dtype:ident $name:literal: $($head:literal $warps:literal $stages:literal),*;)*) => {
+        [$($(Tile {
+            dtype: DType::$dtype,
+            head: $head,
+            warps: $warps,
+            stages: $stages,
+            define: concat!(
+                "TYPE=", $name, " HEAD=", $head, " WARPS=", $warps, " FRAGMENTS=1 COLUMNS=128 STAGES=", $stages
+            ),
+        }),*),*]
+    };
+}
+
+/// For each type, by growing width: the consumers' warps, as many as registers allow, and the places of the ring.
+const TILES: [Tile; 4] = tiles! {
+    BF16 "bf16": 64 12 6, 128 8 4;
+    F16 "f16": 64 12 6, 128 8 4;
+};
+
+/// What is compiled ahead of time.
+pub fn programs() -> impl Iterator<Item = Program> {
+    TILES.iter().map(|tile| ("attention_wgmma.cu", tile.define))
+}
+
+/// Launches the forward pass if it is one for Hopper, and says whether it was. The operands' rows are runs that begin at
+/// multiples of 16 bytes, and there are some of each.
+#[track_caller]
+pub fn attention_wgmma(cuda: &'static Cuda, operands: [&Tensor; 4], lse: &Tensor, sizes: &Sizes) -> bool {
+    let [q, k, v, _] = operands;
+    let widest = q.dim(3).max(v.dim(3));
+    // Of narrower rows more than half of each tile would be zeros.
+    let tile = TILES.iter().find(|tile| tile.dtype == q.dtype() && widest > 32 && tile.head >= widest);
+    let Some(tile) = tile.filter(|_| cuda.capability == HOPPER && !sizes.is_masked() && k.dim(2) > 0) else {
+        return false;
+    };
+    let [Some(q), Some(k), Some(v), Some(out)] = operands.map(|x| rows(cuda, x)) else { return false };
+    let arguments = [q, k, v, out].into_iter().fold(Arguments::default(), Arguments::value);
+    let arguments = arguments.tensor(lse).value(*sizes);
+    let [b, h, tq, _] = operands[0].dims_of("attention");
+    let blocks = (b * h * tq.div_ceil(tile.rows())) as u32;
+    let id = KernelId { file: "attention_wgmma.cu", define: tile.define, name: "attention", dtype: None };
+    // SAFETY: the maps are those of rows of the program's type that are no wider than it takes; a logsumexp for each query.
+    unsafe { cuda.launch(id, [blocks, 1, 1], tile.threads(), tile.shared() as u32, arguments) };
+    true
+}
+
+/// The map of `[B, H, T, D]` for the copy engine, which knows it as `[D, T, H, B]`; none if it cannot walk that way.
+#[track_caller]
+fn rows(cuda: &Cuda, x: &Tensor) -> Option<sys::CUtensorMap> {
+    /// Numbers that a stride may not reach: 2^40 bytes.
+    const FAR: i64 = (1 << 40) / size_of::<u16>() as i64;
+    let extents = [3, 2, 1, 0].map(|d| x.dims()[d]);
+    let width = extents[0] as i64;
+    // Where there is one of something nobody asks for the stride: it only has to be valid.
+    let strides = [2, 1, 0].map(|d| if x.dims()[d] == 1 { width } else { x.layout().strides[d] as i64 });
+    // Neither backwards nor into the same row.
+    let walks = strides.iter().all(|stride| (width..FAR).contains(stride));
+    walks.then(|| panels(cuda, x, &extents, &strides))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TILES;
+
+    #[test]
+    fn a_block_has_227_kib_of_shared_memory() {
+        assert!(TILES.iter().all(|tile| tile.shared() <= 227 << 10));
+    }
+}
