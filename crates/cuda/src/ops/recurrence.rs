@@ -250,11 +250,12 @@ impl<'a> Pass<'a> {
     unsafe fn launch<P: Copy>(&self, name: &'static str, pass: P, direction: Direction) -> bool {
         let product = self.product(direction);
         let Some(plan) = self.plan(product) else { return false };
-        let (cuda, together, alone) = (self.cuda, plan.rows * plan.groups, plan.slices == 1);
+        let (cuda, together) = (self.cuda, plan.rows * plan.groups);
         let launches = self.batch.div_ceil(together);
-        let zeros = |shape: [usize; 2]| (!alone).then(|| full(cuda, &shape.into(), DType::I32, 0.0));
-        let exchanged = zeros([2 * together, product.pitch() / DType::I32.size()]);
-        let arrived = zeros([launches, plan.groups]);
+        // What blocks exchange, two tiles of each, and behind it how many have come, for each set of rows and launch: all in words.
+        let tiles = 2 * together * product.pitch() / DType::I32.size();
+        let meeting = (plan.slices > 1).then(|| full(cuda, &[tiles + launches * plan.groups].into(), DType::I32, 0.0));
+        let exchanged = optional(meeting.as_ref());
         let [row, column] = [0, 1].map(|d| self.w_hh.layout().strides[d] as i64);
         let [term, unit] = match direction {
             Direction::Forward => [column, row],
@@ -274,8 +275,8 @@ impl<'a> Pass<'a> {
                 units: plan.units as i32,
                 slices: plan.slices as i32,
                 first: (n * together) as i32,
-                exchanged: optional(exchanged.as_ref()),
-                arrived: optional(arrived.as_ref()) + (n * plan.groups * size_of::<i32>()) as u64,
+                exchanged,
+                arrived: exchanged + ((tiles + n * plan.groups) * DType::I32.size()) as u64,
             };
             let arguments = Arguments::default().value(pass).value(matrix).value(division);
             let (id, blocks) = (self.kernel(product.file(), name), (plan.slices * plan.groups) as u32);
@@ -283,9 +284,9 @@ impl<'a> Pass<'a> {
             // SAFETY: the caller's promise; what is exchanged has room for the rows of all blocks, and every block a place to be
             // counted. Blocks that wait for each other are no more than there are multiprocessors.
             unsafe {
-                match alone {
-                    true => cuda.launch(id, [blocks, 1, 1], threads, shared, arguments),
-                    false => cuda.launch_together(id, blocks, threads, shared, arguments),
+                match meeting {
+                    None => cuda.launch(id, [blocks, 1, 1], threads, shared, arguments),
+                    Some(_) => cuda.launch_together(id, blocks, threads, shared, arguments),
                 }
             }
         }
