@@ -172,7 +172,7 @@ pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> Op
             sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
         )
     };
-    made.result().unwrap_or_else(|e| cuda.broken("matmul", e));
+    made.result().unwrap_or_else(|e| cuda.broken("cuTensorMapEncodeTiled", e));
     Some(map)
 }
 
