@@ -35,8 +35,8 @@ struct Memory {
 // A warp's weights of a tile, rounded, as a left operand.
 typedef u32 Weights[COLUMNS / STEP][4];
 
-// The operands as the copy engine knows them: [width, T, H, B].
-struct Operands { const TensorMap *q, *k, *v, *out; };
+// What is loaded, as the copy engine knows it: [width, T, H, B].
+struct Operands { const TensorMap *q, *k, *v; };
 
 // ---- the producer -------------------------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + WARPGROUP, 1) attention(
     Place at = place<true>(a, a.heads, a.tq);
     if (threadIdx.x >= THREADS) {
         setmaxnreg_dec<CONSUMERS == 3 ? 32 : 24>();
-        if (threadIdx.x == THREADS) produce(*memory, {&q, &k, &v, &out}, a, at);
+        if (threadIdx.x == THREADS) produce(*memory, {&q, &k, &v}, a, at);
     } else {
         setmaxnreg_inc<CONSUMERS == 3 ? 160 : 240>();
         Consumer(*memory, a, at).run(&out, lse);

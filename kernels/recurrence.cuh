@@ -1,5 +1,5 @@
 // One step of one unit of a recurrent network, forward and backward: h is the state, x the input's part of a gate's sum, W_ih xₜ + b_ih,
-// and y the state's, W_hh hₜ₋₁ + b_hh. Whoever has the products calls these; see recurrence.cu.
+// and y the state's, W_hh hₜ₋₁ + b_hh. Whoever has the products calls these; see recurrence_blocks.cuh and recurrence_step.cu.
 #pragma once
 #include "functions.cuh"
 

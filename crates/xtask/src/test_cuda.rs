@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Test programs whose kernels are others on Hopper, which the emulated card is, than on cards before it.
-const PORTABLE: [&str; 3] = ["epilogue", "ladder", "matmul"];
+const PORTABLE: [&str; 4] = ["attention", "epilogue", "ladder", "matmul"];
 /// In what order threads and streams go on that do not wait for each other: as a seed says, or asynchronous copies as late as
 /// their wait allows.
 const SCHEDULES: [&str; 4] = ["1", "2", "3", "lazy"];

@@ -5,6 +5,7 @@
 //! What is rounded: in half types states, cells, activated gates and all sums are f32 through all of time. Rounded are the input's part
 //! of the sums, once, as a linear layer's result is; the masked state, where it is multiplied; the outputs; and the sums' gradients, of
 //! which those of the weights, the input and the state before are products. TF32 rounds the operands of products, and nothing else.
+//! Where the weights fit on no chip there is a launch for each step, and the recurrent product's result is rounded too.
 
 use super::elementwise::{cast, copy, full};
 use super::gru::GRU;
