@@ -178,6 +178,19 @@ fn dropout_is_the_same_mask_forward_backward_and_composed() {
 }
 
 #[test]
+fn weights_do_not_look_behind_the_keys() {
+    let [q, k, _, _] = tiny().0;
+    let (padding, lengths) = (Tensor::full([1, 1, 1, 2], f64::NAN), Tensor::new([2i64]));
+    let padded = Tensor::cat(&[&k.narrow(2, 0, 2), &padding.to_dtype(k.dtype())], 2);
+    let x = leaves(&[q, padded]);
+    let options = AttentionOptions { key_lengths: Some(lengths), ..AttentionOptions::default() };
+    let grads = x[0].attention_weights(&x[1], &options).square().sum().backward();
+    for x in &x {
+        assert!(grads.wrt(x).is_finite().all().item::<bool>());
+    }
+}
+
+#[test]
 fn half_types_and_autocast() {
     let x = [1, 2, 3].map(|seed| values([2, 2, 5, 4], DType::F32, seed));
     let exact = leaves(&x);

@@ -166,7 +166,7 @@ fn norms_of_sums_keep_the_sum_alone() {
     for dtype in [DType::BF16, DType::F32] {
         let [x, residual] = [1, 2].map(|seed| Var::leaf(values(&[4, 6], seed).to_dtype(dtype)));
         let (y, sum) = autocast(DType::BF16, || x.add_rms_norm(&residual, &[6], None, EPS));
-        assert_eq!((y.dtype(), sum.dtype()), (DType::F32, DType::F32));
+        assert_eq!((y.dtype(), sum.dtype()), (DType::F32, dtype));
         assert_eq!((y + sum).sum().backward().wrt(&x).dtype(), dtype);
     }
     let [mut x, mut residual] = [3, 4].map(|seed| values(&[4, 6], seed));

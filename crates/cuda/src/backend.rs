@@ -14,7 +14,6 @@ use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Dist
 use ferrograd_tensor::ops::attention::{AttentionArgs, AttentionGradients};
 use ferrograd_tensor::ops::conv::Conv2dPlan;
 use ferrograd_tensor::ops::gru::{GruGradients, GruOutput};
-use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::ops::lstm::{LstmGradients, LstmOutput};
 use ferrograd_tensor::ops::optimizer::{OptimizerStep, StepCell, Update};
 use ferrograd_tensor::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
@@ -23,6 +22,7 @@ use ferrograd_tensor::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{DType, Gate, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
+use ferrograd_tensor::{Epilogue, EpilogueActivation};
 use std::sync::Arc;
 
 fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
@@ -123,7 +123,13 @@ impl Backend for Cuda {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_epilogue", &[a, b], flops, || matmul::matmul_epilogue(self.card(), a, b, epilogue, keep))
     }
-    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
+    fn matmul_activation_grad(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        activation: EpilogueActivation,
+        z: &Tensor,
+    ) -> Option<Tensor> {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_activation_grad", &[a, b, z], flops, || {
             matmul::matmul_activation_grad(self.card(), a, b, activation, z)

@@ -10,8 +10,8 @@ mod layouts;
 use common::{card, in_launches, is_product, there};
 use ferrograd_tensor::backend::Backend;
 use ferrograd_tensor::cpu::CpuBackend;
-use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::{DType, Tensor};
+use ferrograd_tensor::{Epilogue, EpilogueActivation};
 use layouts::Random;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
@@ -81,7 +81,7 @@ fn check_forward(launches: usize, a: &Tensor, b: &Tensor, epilogue: &Epilogue, k
     }
     let others = want.abs();
     if let Some(f) = activation {
-        want = CpuBackend.unary(f.unary(), &want);
+        want = CpuBackend.unary(f.function(), &want);
     }
     if let Some(residual) = residual {
         want = want + wide(residual);
@@ -90,12 +90,12 @@ fn check_forward(launches: usize, a: &Tensor, b: &Tensor, epilogue: &Epilogue, k
 }
 
 #[track_caller]
-fn check_backward(launches: usize, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) {
+fn check_backward(launches: usize, a: &Tensor, b: &Tensor, activation: EpilogueActivation, z: &Tensor) {
     let what = format!("{}{} × {}, derivative of {activation:?}", a.dtype(), a.shape(), b.shape());
     let (a2, b2, z2) = (there(a), there(b), there(z));
     let got = in_launches(launches, &what, || card().matmul_activation_grad(&a2, &b2, activation, &z2));
     let sums = CpuBackend.matmul(&wide(a), &wide(b));
-    let want = CpuBackend.binary(activation.gradient(), &wide(z), &sums);
+    let want = CpuBackend.binary(activation.derivative(), &wide(z), &sums);
     close(&what, &got.expect("a kernel"), &want, &magnitudes(a, b), &sums);
 }
 
@@ -108,7 +108,7 @@ fn all(dtype: DType) {
             let kind = i + j;
             let (a, b) = (matrix(&mut random, [m, k], dtype, kind), matrix(&mut random, [k, n], dtype, kind / 2));
             let (bias, residual) = (random.values(&[n], dtype), random.values(&[m, n], dtype));
-            let activation = Activation::ALL[j];
+            let activation = EpilogueActivation::ALL[j];
             let epilogue = Epilogue {
                 bias: (kind % 3 > 0).then_some(&bias),
                 activation: (i != 6).then_some(activation),
@@ -154,15 +154,15 @@ fn what_lies_in_memory_anyhow() {
             let (a, b, bias) = (a.contiguous(), b.contiguous(), bias.contiguous());
             let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), ..Epilogue::default() };
             check_forward(launches, &a, &b, &epilogue, false);
-            check_backward(launches, &a, &b, Activation::Gelu, &residual);
+            check_backward(launches, &a, &b, EpilogueActivation::Gelu, &residual);
         }
-        check_linear(&a, &b.t(), &bias, Activation::Silu);
+        check_linear(&a, &b.t(), &bias, EpilogueActivation::Silu);
     }
 }
 
 /// The op, which may or may not find a kernel, on the card and on the CPU.
 #[track_caller]
-fn check_linear(x: &Tensor, w: &Tensor, bias: &Tensor, activation: Activation) {
+fn check_linear(x: &Tensor, w: &Tensor, bias: &Tensor, activation: EpilogueActivation) {
     let linear = |x: Tensor, w: Tensor, bias: Tensor| {
         let epilogue = Epilogue { bias: Some(&bias), activation: Some(activation), residual: None };
         x.linear_with(&w, &epilogue)
@@ -176,7 +176,7 @@ fn products_without_such_a_kernel_are_composed() {
     let mut random = Random(3);
     for (m, n, k) in [(1, 20, 30), (20, 1, 30), (4, 5, 0), (0, 5, 3), (4, 0, 3)] {
         let [x, w, bias] = [&[m, k][..], &[n, k], &[n]].map(|shape| random.values(shape, DType::F32));
-        Activation::ALL.into_iter().for_each(|activation| check_linear(&x, &w, &bias, activation));
+        EpilogueActivation::ALL.into_iter().for_each(|activation| check_linear(&x, &w, &bias, activation));
     }
 }
 
@@ -187,7 +187,7 @@ fn what_is_not_finite_is_not_hidden() {
         (a[3], a[69 * 16 + 15]) = (f64::NAN, f64::INFINITY);
         let (a, b) =
             (there(&Tensor::from_vec(a, [70, 16]).to_dtype(dtype)), there(&Tensor::ones([16, 80]).to_dtype(dtype)));
-        for activation in Activation::ALL {
+        for activation in EpilogueActivation::ALL {
             let epilogue = Epilogue { activation: Some(activation), ..Epilogue::default() };
             let (y, _) = card().matmul_epilogue(&a, &b, &epilogue, false).expect("a kernel");
             let y = y.to_f64_vec();

@@ -64,7 +64,7 @@ pub struct Moment {
 /// [step](Rule::step) along it, which many parameters share.
 ///
 /// LARS (Y. You, I. Gitman, B. Ginsburg 2017, arXiv:1708.03888) divides each parameter's gradient by its norm and multiplies it
-/// by the parameter's, and then goes along as SGD does:
+/// by the parameter's (a parameter of zeros takes it as it is), and then goes along as SGD does:
 ///
 /// ```
 /// use ferrograd_nn::Param;
@@ -106,7 +106,8 @@ pub struct Moment {
 ///     }
 ///     fn direction(&self, p: &Tensor, g: &Tensor, _state: &mut [Tensor], _at: Moment) -> Option<Tensor> {
 ///         let norm = |x: &Tensor| x.square().sum().sqrt();
-///         Some(g * (norm(p) / (norm(g) + 1e-12)))
+///         let ratio = norm(p) / (norm(g) + 1e-12);
+///         Some(g * ratio.masked_fill(&ratio.eq_scalar(0.0), 1.0))
 ///     }
 ///     fn step(&self, at: Moment) -> OptimizerStep {
 ///         let &LarsRule { lr, momentum } = self;

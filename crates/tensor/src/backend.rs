@@ -12,7 +12,7 @@ use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
 use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::linear::{Activation, Epilogue};
+use crate::ops::linear::{Epilogue, EpilogueActivation};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
@@ -354,7 +354,13 @@ pub trait Backend: Send + Sync + 'static {
     }
     /// Provided: `(A B) ⊙ f'(z)` of `[M, K] × [K, N]` and `z [M, N]`, all of one float dtype; rounded once. See
     /// [`ops::linear::activation_grad`](crate::ops::linear::activation_grad).
-    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
+    fn matmul_activation_grad(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        activation: EpilogueActivation,
+        z: &Tensor,
+    ) -> Option<Tensor> {
         None
     }
     /// Provided: [`Tensor::int_mm`], `[M, K] × [K, N]` of i8 in i32, modulo 2³².

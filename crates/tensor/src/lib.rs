@@ -37,6 +37,7 @@ pub use ops::conv::{Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions};
 pub use ops::cross_entropy::{CrossEntropy, Reduction};
 pub use ops::gated::Gate;
 pub use ops::interpolate::Interpolation;
+pub use ops::linear::{Epilogue, EpilogueActivation};
 pub use ops::matmul::{MatmulPrecision, matmul_precision, set_matmul_precision};
 pub use ops::pad::PadMode;
 pub use ops::pool::{Pool1dOptions, Pool2dOptions};

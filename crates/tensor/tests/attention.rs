@@ -179,6 +179,10 @@ fn errors_name_the_rule() {
             "the keys' lengths must be integers, got f64",
         ),
         (
+            run(&q, &k, &k, &AttentionOptions { key_lengths: Some(Tensor::new([5i64, 6])), ..plain.clone() }),
+            "there are 5 keys, and one of their lengths is 6",
+        ),
+        (
             run(&q, &k, &k, &AttentionOptions { window: Some(2), ..plain.clone() }),
             "a window is one of causal attention: set `causal`, too",
         ),

@@ -61,6 +61,13 @@ fn large_enough_for_threads() {
 }
 
 #[test]
+fn a_closed_gate_lets_no_gradient_through() {
+    let (gate, up) = (Tensor::new([-1.0, 0.0]), Tensor::new([f64::INFINITY, f64::NAN]));
+    let (dgate, _) = gate.gated_backward(&up, Gate::Relu, &Tensor::new([1.0, 1.0]));
+    assert_eq!(dgate.to_vec::<f64>(), [0.0, 0.0]);
+}
+
+#[test]
 fn golden_values() {
     let file = Golden::open("transformer");
     for (activation, name) in Gate::ALL.into_iter().zip(["glu", "reglu", "geglu", "geglu_tanh", "swiglu"]) {

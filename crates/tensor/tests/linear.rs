@@ -1,6 +1,6 @@
 //! Linear maps and what follows them.
 
-use ferrograd_tensor::ops::linear::{Activation, Epilogue, activation_grad, forward};
+use ferrograd_tensor::ops::linear::{Epilogue, EpilogueActivation, activation_grad, forward};
 use ferrograd_tensor::{DType, Tensor, catch};
 
 fn tensors() -> [Tensor; 4] {
@@ -11,7 +11,7 @@ fn tensors() -> [Tensor; 4] {
 fn an_epilogue_is_a_sum_a_function_and_a_sum() {
     let [x, w, bias, residual] = tensors();
     let functions: [fn(&Tensor) -> Tensor; 4] = [Tensor::relu, Tensor::gelu, Tensor::gelu_tanh, Tensor::silu];
-    for (activation, f) in Activation::ALL.into_iter().zip(functions) {
+    for (activation, f) in EpilogueActivation::ALL.into_iter().zip(functions) {
         let epilogue = Epilogue { bias: Some(&bias), activation: Some(activation), residual: Some(&residual) };
         let z = x.linear(&w, Some(&bias));
         assert!(x.linear_with(&w, &epilogue).all_close(&(f(&z) + &residual), 1e-6, 1e-6), "{activation:?}");
@@ -19,7 +19,7 @@ fn an_epilogue_is_a_sum_a_function_and_a_sum() {
         assert_eq!(kept.expect("z").to_vec::<f32>(), z.to_vec::<f32>());
 
         let (z, g) = (z.reshape([6, 5]), residual.reshape([6, 5]));
-        let want = z.binary_grad(activation.gradient(), &g.matmul(&w.matmul(&w.t())));
+        let want = z.binary_grad(activation.derivative(), &g.matmul(&w.matmul(&w.t())));
         assert!(activation_grad(&g, &w.matmul(&w.t()), activation, &z).all_close(&want, 1e-6, 1e-6));
     }
     let plain = x.linear_with(&w, &Epilogue::default());
@@ -36,4 +36,7 @@ fn dtypes_are_promoted_and_mistakes_named() {
     let epilogue = Epilogue { residual: Some(&bias), ..Epilogue::default() };
     let error = catch(|| x.linear_with(&w, &epilogue)).unwrap_err().to_string();
     assert!(error.contains("linear: residual has shape [5], the result [2, 3, 5]"), "{error}");
+    let (g, z) = (Tensor::ones([2, 3]), Tensor::ones([1, 4]));
+    let error = catch(|| activation_grad(&g, &Tensor::ones([3, 4]), EpilogueActivation::Relu, &z)).unwrap_err();
+    assert!(error.to_string().contains("z [R, I], got [2, 3], [3, 4] and [1, 4]"), "{error}");
 }

@@ -99,14 +99,9 @@ impl Function for Attention {
         gradients.into_iter().take(x.len()).map(|g| g.map(Var::constant)).collect()
     }
     fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {
-        // Not even weights of 0 make a number of whatever padding may be.
-        let there = |x: &Var| match &self.0.key_lengths {
-            Some(lengths) => x.masked_fill(&padding(lengths, x.dim(2)), 0.0),
-            None => x.clone(),
-        };
         let out = autocast(DType::F32, || {
-            let p = weights(&x[0], &there(&x[1]), &self.0, x.get(3));
-            p.matmul(&repeat_heads(&there(&x[2]).to_dtype(p.dtype()), x[0].dim(1)))
+            let p = weights(&x[0], &x[1], &self.0, x.get(3));
+            p.matmul(&repeat_heads(&there(&x[2], &self.0).to_dtype(p.dtype()), x[0].dim(1)))
         });
         Some(vec![out.to_dtype(x[0].dtype())])
     }
@@ -121,12 +116,21 @@ fn repeat_heads(x: &Var, h: usize) -> Var {
     x.reshape([b, hk, 1, t, d]).expand([b, hk, h / hk, t, d]).reshape([b, h, t, d])
 }
 
+/// Keys or values with zeros for padding: not even weights of 0 make a number of whatever it may be.
+fn there(x: &Var, options: &Resolved) -> Var {
+    match &options.key_lengths {
+        Some(lengths) => x.masked_fill(&padding(lengths, x.dim(2)), 0.0),
+        None => x.clone(),
+    }
+}
+
 /// `dropout(softmax(scale · Q Kᵀ + mask))` in simple operations and the accumulator dtype. Outside of autocast.
 fn weights(q: &Var, k: &Var, options: &Resolved, mask: Option<&Var>) -> Var {
     let [_, h, tq, d]: [usize; 4] = q.dims_of(OP);
     let (tk, wide) = (k.dim(2), q.dtype().accumulator());
     let scale = options.scale.unwrap_or(1.0 / (d.max(1) as f64).sqrt());
-    let mut s = q.to_dtype(wide).mul_scalar(scale).matmul(&repeat_heads(&k.to_dtype(wide), h).t());
+    let k = there(k, options).to_dtype(wide);
+    let mut s = q.to_dtype(wide).mul_scalar(scale).matmul(&repeat_heads(&k, h).t());
     if tk == 0 {
         return s;
     }

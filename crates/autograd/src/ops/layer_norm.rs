@@ -174,7 +174,7 @@ impl Var {
         LayerNorm { normalized_shape: normalized_shape.to_vec(), eps, weight, bias }.apply1(&operands.refs())
     }
     /// `sum = x + residual` and `y = layer_norm(sum)`, fused: `(y, sum)`; see [`Tensor::add_layer_norm`]. Keeps the sum for the
-    /// gradient, and neither of its terms. f32 under autocast.
+    /// gradient, and neither of its terms. y is f32 under autocast; the sum has the dtype of its terms.
     #[track_caller]
     pub fn add_layer_norm(
         &self,
@@ -187,6 +187,7 @@ impl Var {
         let operands = Operands::of(&[self, residual], weight, bias);
         let Operands { weight, bias, .. } = operands;
         let norm = LayerNorm { normalized_shape: normalized_shape.to_vec(), eps, weight, bias };
-        pair(AddLayerNorm(norm).apply(&operands.refs()))
+        let (y, sum) = pair(AddLayerNorm(norm).apply(&operands.refs()));
+        (y, sum.to_dtype(self.dtype().promote(residual.dtype())))
     }
 }

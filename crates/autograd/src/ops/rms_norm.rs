@@ -78,7 +78,7 @@ impl Var {
         RmsNorm { normalized_shape: normalized_shape.to_vec(), eps, weight: operands.weight }.apply1(&operands.refs())
     }
     /// `sum = x + residual` and `y = rms_norm(sum)`, fused: `(y, sum)`; see [`Tensor::add_rms_norm`]. Keeps the sum for the
-    /// gradient, and neither of its terms. f32 under autocast.
+    /// gradient, and neither of its terms. y is f32 under autocast; the sum has the dtype of its terms.
     #[track_caller]
     pub fn add_rms_norm(
         &self,
@@ -89,6 +89,7 @@ impl Var {
     ) -> (Var, Var) {
         let operands = Operands::of(&[self, residual], weight, None);
         let norm = RmsNorm { normalized_shape: normalized_shape.to_vec(), eps, weight: operands.weight };
-        pair(AddRmsNorm(norm).apply(&operands.refs()))
+        let (y, sum) = pair(AddRmsNorm(norm).apply(&operands.refs()));
+        (y, sum.to_dtype(self.dtype().promote(residual.dtype())))
     }
 }

@@ -9,8 +9,8 @@ use crate::launch::Arguments;
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::ops::linear::{Activation, Epilogue};
 use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
+use ferrograd_tensor::{Epilogue, EpilogueActivation};
 
 /// The same as `Shape` in `matmul.cuh`.
 #[repr(C)]
@@ -49,13 +49,13 @@ impl Output {
             residual: or_none(&after.residual),
             slope_at: or_none(&after.slope_at),
             keep: or_none(&after.keep),
-            // `enum Activation` in `epilogue.cuh`.
+            // `enum EpilogueActivation` in `epilogue.cuh`.
             activation: match after.activation {
                 None => 0,
-                Some(Activation::Relu) => 1,
-                Some(Activation::Gelu) => 2,
-                Some(Activation::GeluTanh) => 3,
-                Some(Activation::Silu) => 4,
+                Some(EpilogueActivation::Relu) => 1,
+                Some(EpilogueActivation::Gelu) => 2,
+                Some(EpilogueActivation::GeluTanh) => 3,
+                Some(EpilogueActivation::Silu) => 4,
             },
         }
     }
@@ -66,7 +66,7 @@ impl Output {
 #[derive(Default)]
 pub struct After {
     pub bias: Option<Tensor>,
-    activation: Option<Activation>,
+    activation: Option<EpilogueActivation>,
     residual: Option<Tensor>,
     slope_at: Option<Tensor>,
     keep: Option<Tensor>,
@@ -185,7 +185,7 @@ pub fn matmul_activation_grad(
     cuda: &'static Cuda,
     a: &Tensor,
     b: &Tensor,
-    activation: Activation,
+    activation: EpilogueActivation,
     z: &Tensor,
 ) -> Option<Tensor> {
     let c = with_epilogue(cuda, a, b)?;

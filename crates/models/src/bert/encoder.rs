@@ -3,8 +3,8 @@
 use super::{BertConfig, HiddenAct};
 use ferrograd_autograd::{AttentionOptions, Var};
 use ferrograd_nn::{Dropout, LayerNorm, Linear, Module, Param, Visitor};
+use ferrograd_tensor::EpilogueActivation;
 use ferrograd_tensor::Tensor;
-use ferrograd_tensor::ops::linear::Activation;
 
 // A nonlinearity has no parameters.
 impl Module for HiddenAct {
@@ -23,12 +23,12 @@ impl HiddenAct {
         }
     }
     /// The same as what matrix products can do, if they can.
-    fn within_products(self) -> Option<Activation> {
+    fn within_products(self) -> Option<EpilogueActivation> {
         match self {
-            HiddenAct::Gelu => Some(Activation::Gelu),
-            HiddenAct::GeluTanh => Some(Activation::GeluTanh),
-            HiddenAct::Relu => Some(Activation::Relu),
-            HiddenAct::Silu => Some(Activation::Silu),
+            HiddenAct::Gelu => Some(EpilogueActivation::Gelu),
+            HiddenAct::GeluTanh => Some(EpilogueActivation::GeluTanh),
+            HiddenAct::Relu => Some(EpilogueActivation::Relu),
+            HiddenAct::Silu => Some(EpilogueActivation::Silu),
             HiddenAct::Tanh => None,
         }
     }

@@ -5,6 +5,7 @@ use super::linear::Linear;
 use crate::{Mode, Module, Param, init};
 use ferrograd_autograd::Var;
 use ferrograd_autograd::ops::AttentionOptions;
+use ferrograd_tensor::ops::attention::padding;
 use ferrograd_tensor::{DType, Tensor, ensure};
 
 /// Who may not attend to what, in PyTorch's sense: **true hides**.
@@ -51,7 +52,7 @@ impl AttentionMasks {
         self
     }
     /// `[B]`, integers: only the first so many keys of each row are there. The same as a padding mask that hides the others, and
-    /// faster: nobody looks at them.
+    /// faster: no query looks at them. The projections still do: it has to be numbers that they are made of.
     pub fn key_lengths(mut self, lengths: &Tensor) -> AttentionMasks {
         self.key_lengths = Some(lengths.clone());
         self
@@ -232,6 +233,11 @@ impl MultiHeadAttention {
     ) -> (Var, Var) {
         let [q, k, v] = self.heads(query, key, value);
         let weights = q.attention_weights(&k, &self.options(&q, &k, masks));
+        // Not even weights of 0 make a number of whatever padding may be.
+        let v = match &masks.key_lengths {
+            Some(lengths) => v.masked_fill(&padding(lengths, v.dim(2)), 0.0),
+            None => v,
+        };
         let y = self.joined(&weights.matmul(&v));
         (y, if of == AttentionWeights::Averaged { weights.mean_dims(1) } else { weights })
     }

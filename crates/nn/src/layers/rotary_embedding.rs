@@ -122,11 +122,16 @@ impl RotaryEmbedding {
         let fits = x.rank() >= 2 && x.dim(-1) >= dim && dtype.is_float();
         ensure!(fits, Shape, "RotaryEmbedding", "expected floats […, T, {dim} or more], got {dtype}{}", x.shape());
         let (device, dtype) = (x.device(), dtype.accumulator());
-        let mut all = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = all.iter().find(|tables| tables.cos.device() == device && tables.cos.dtype() == dtype);
-        found.cloned().unwrap_or_else(|| {
+        let all = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = |tables: &&Tables| tables.cos.device() == device && tables.cos.dtype() == dtype;
+        let found = all().iter().find(here).cloned();
+        found.unwrap_or_else(|| {
+            // Not under the lock: a thread that waits for parallel work may be given other work that wants it, too.
             let made = self.make_tables(dtype, &device);
-            all.push(made.clone());
+            let mut all = all();
+            if !all.iter().any(|tables| here(&tables)) {
+                all.push(made.clone());
+            }
             made
         })
     }

@@ -64,23 +64,24 @@ simd_fn! {
         activation: Gate, gate: &[T], up: &[T], g: &[T], dgate: &mut [T], dup: &mut [T],
     ) {
         match activation {
-            Gate::Sigmoid => each(gate, up, g, dgate, dup, |x| {
+            Gate::Sigmoid => each(gate, up, g, dgate, dup, |x, g| {
                 let y = x.sigmoid::<S>();
-                (y, y * (T::ONE - y))
+                (y, g * y * (T::ONE - y))
             }),
-            Gate::Relu => each(gate, up, g, dgate, dup, |x| if x <= T::ZERO { (T::ZERO, T::ZERO) } else { (x, T::ONE) }),
-            Gate::Gelu => each(gate, up, g, dgate, dup, |x| (x.gelu::<S>(), x.gelu_grad::<S>())),
-            Gate::GeluTanh => each(gate, up, g, dgate, dup, |x| (x.gelu_tanh::<S>(), x.gelu_tanh_grad::<S>())),
-            Gate::Silu => each(gate, up, g, dgate, dup, |x| (x.silu::<S>(), x.silu_grad::<S>())),
+            // A closed gate lets no gradient through, not even an infinite one.
+            Gate::Relu => each(gate, up, g, dgate, dup, |x, g| if x <= T::ZERO { (T::ZERO, T::ZERO) } else { (x, g) }),
+            Gate::Gelu => each(gate, up, g, dgate, dup, |x, g| (x.gelu::<S>(), g * x.gelu_grad::<S>())),
+            Gate::GeluTanh => each(gate, up, g, dgate, dup, |x, g| (x.gelu_tanh::<S>(), g * x.gelu_tanh_grad::<S>())),
+            Gate::Silu => each(gate, up, g, dgate, dup, |x, g| (x.silu::<S>(), g * x.silu_grad::<S>())),
         }
     }
 }
 
-/// Both gradients of each element from `f(x)` and `f'(x)`.
+/// Both gradients of each element from `f(x)` and `g·f'(x)`.
 #[inline(always)]
-fn each<T: Real>(gate: &[T], up: &[T], g: &[T], dgate: &mut [T], dup: &mut [T], f: impl Fn(T) -> (T, T)) {
+fn each<T: Real>(gate: &[T], up: &[T], g: &[T], dgate: &mut [T], dup: &mut [T], f: impl Fn(T, T) -> (T, T)) {
     for ((((&x, &up), &g), dgate), dup) in gate.iter().zip(up).zip(g).zip(dgate).zip(dup) {
-        let (y, slope) = f(x);
-        (*dgate, *dup) = (g * up * slope, g * y);
+        let (y, of_gate) = f(x, g * up);
+        (*dgate, *dup) = (of_gate, g * y);
     }
 }

@@ -1,6 +1,5 @@
 //! Scaled dot-product attention (Vaswani et al. 2017), grouped-query attention included (Ainslie et al. 2023).
 
-use super::index::checked;
 use crate::random::RngState;
 use crate::tensor::same_device;
 use crate::{DType, Device, Shape, Tensor, ensure};
@@ -152,7 +151,19 @@ fn prepare(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions) -> ([
         let (kind, shape) = (lengths.dtype(), lengths.shape());
         ensure!(kind.is_int(), DType, OP, "the keys' lengths must be integers, got {kind}");
         ensure!(*shape == [b], Shape, OP, "the keys' lengths must be one for each batch, [{b}], got {shape}");
-        checked(OP, lengths, tk + 1).contiguous()
+        let lengths = lengths.to_dtype(DType::I64).contiguous();
+        let backend = lengths.device.backend();
+        if b > 0 && !backend.checks_later(OP, &lengths, tk + 1, None) {
+            let (low, high) = backend.index_range(&lengths);
+            let wrong = if low < 0 { low } else { high };
+            ensure!(
+                (0..=tk as i64).contains(&wrong),
+                Index,
+                OP,
+                "there are {tk} keys, and one of their lengths is {wrong}"
+            );
+        }
+        lengths
     });
     let scale = options.scale.unwrap_or(1.0 / (d.max(1) as f64).sqrt());
     ensure!(scale.is_finite(), Value, OP, "the scale must be finite, got {scale}");

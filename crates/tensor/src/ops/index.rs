@@ -6,7 +6,7 @@ use crate::{DType, Layout, Shape, Tensor, ensure, fail};
 
 /// `index` as i64, all its values below `n`, or the device's promise that it will say so if one is not.
 #[track_caller]
-pub(crate) fn checked(op: &'static str, index: &Tensor, n: usize) -> Tensor {
+fn checked(op: &'static str, index: &Tensor, n: usize) -> Tensor {
     ensure!(index.dtype.is_int(), DType, op, "indices must be integers, got {}", index.dtype);
     let index = index.to_dtype(DType::I64);
     let backend = index.device.backend();

@@ -7,8 +7,8 @@ use crate::tensor::same_device;
 use crate::{DType, Tensor, ensure};
 
 /// An elementwise function that a matrix product can apply to its sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum EpilogueActivation {
     /// `max(z, 0)`
     Relu,
     /// `z Φ(z)`, see [`Tensor::gelu`].
@@ -19,26 +19,27 @@ pub enum Activation {
     Silu,
 }
 
-impl Activation {
+impl EpilogueActivation {
     /// Every one of them.
-    pub const ALL: [Activation; 4] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu];
+    pub const ALL: [EpilogueActivation; 4] =
+        [EpilogueActivation::Relu, EpilogueActivation::Gelu, EpilogueActivation::GeluTanh, EpilogueActivation::Silu];
 
-    /// `f(z)` as an operation of its own.
-    pub fn unary(self) -> Unary {
+    /// The function.
+    pub fn function(self) -> Unary {
         match self {
-            Activation::Relu => Unary::Relu,
-            Activation::Gelu => Unary::Gelu,
-            Activation::GeluTanh => Unary::GeluTanh,
-            Activation::Silu => Unary::Silu,
+            EpilogueActivation::Relu => Unary::Relu,
+            EpilogueActivation::Gelu => Unary::Gelu,
+            EpilogueActivation::GeluTanh => Unary::GeluTanh,
+            EpilogueActivation::Silu => Unary::Silu,
         }
     }
-    /// `f'(z) g` as an operation of its own.
-    pub fn gradient(self) -> Binary {
+    /// Its derivative times a gradient, `f(z, g)`.
+    pub fn derivative(self) -> Binary {
         match self {
-            Activation::Relu => Binary::ReluGrad,
-            Activation::Gelu => Binary::GeluGrad,
-            Activation::GeluTanh => Binary::GeluTanhGrad,
-            Activation::Silu => Binary::SiluGrad,
+            EpilogueActivation::Relu => Binary::ReluGrad,
+            EpilogueActivation::Gelu => Binary::GeluGrad,
+            EpilogueActivation::GeluTanh => Binary::GeluTanhGrad,
+            EpilogueActivation::Silu => Binary::SiluGrad,
         }
     }
 }
@@ -49,8 +50,8 @@ pub struct Epilogue<'a> {
     /// `[N]`, added to each row.
     pub bias: Option<&'a Tensor>,
     /// f
-    pub activation: Option<Activation>,
-    /// `[…, M, N]`, added last.
+    pub activation: Option<EpilogueActivation>,
+    /// The result's shape, added last.
     pub residual: Option<&'a Tensor>,
 }
 
@@ -71,10 +72,10 @@ impl Tensor {
     /// `y [..., O]`. dtypes are promoted; where a device has a kernel for it, half types are rounded once, at the end.
     ///
     /// ```
-    /// use ferrograd_tensor::{Tensor, ops::linear::{Activation, Epilogue}};
+    /// use ferrograd_tensor::{Epilogue, EpilogueActivation, Tensor};
     /// let (x, w) = (Tensor::new([[1f32, 2.0]]), Tensor::new([[1f32, 1.0], [-1.0, -1.0]]));
     /// let residual = Tensor::new([[10f32, 20.0]]);
-    /// let epilogue = Epilogue { activation: Some(Activation::Relu), residual: Some(&residual), ..Epilogue::default() };
+    /// let epilogue = Epilogue { activation: Some(EpilogueActivation::Relu), residual: Some(&residual), ..Epilogue::default() };
     /// assert_eq!(x.linear_with(&w, &epilogue).to_vec::<f32>(), [13.0, 20.0]);
     /// ```
     ///
@@ -105,7 +106,7 @@ pub fn forward(x: &Tensor, weight: &Tensor, epilogue: &Epilogue, keep: bool) -> 
     let after = Epilogue { bias: flat.bias.as_ref(), activation: epilogue.activation, residual: residual.as_ref() };
     let (y, z) = backend.matmul_epilogue(&flat.x, &flat.w, &after, keep).unwrap_or_else(|| {
         let z = flat.linear();
-        let y = epilogue.activation.map_or_else(|| z.clone(), |f| backend.unary(f.unary(), &z));
+        let y = epilogue.activation.map_or_else(|| z.clone(), |f| backend.unary(f.function(), &z));
         let y = residual.as_ref().map_or_else(|| y.clone(), |r| &y + r);
         (y, keep.then_some(z))
     });
@@ -114,10 +115,29 @@ pub fn forward(x: &Tensor, weight: &Tensor, epilogue: &Epilogue, keep: bool) -> 
 
 /// `∂L/∂z = (G W) ⊙ f'(z)` of `y = f(z) Wᵀ`, from `G = ∂L/∂y [R, O]`: `weight [O, I]`, `z [R, I]`, all of one float dtype.
 #[track_caller]
-pub fn activation_grad(g: &Tensor, weight: &Tensor, activation: Activation, z: &Tensor) -> Tensor {
+pub fn activation_grad(g: &Tensor, weight: &Tensor, activation: EpilogueActivation, z: &Tensor) -> Tensor {
     same_device(OP, &[g, weight, z]);
+    let all = [g, weight, z];
+    ensure!(
+        all.iter().all(|x| x.rank() == 2) && g.dim(1) == weight.dim(0) && z.dims() == [g.dim(0), weight.dim(1)],
+        Shape,
+        OP,
+        "the gradient of an activation takes a gradient [R, O], weights [O, I] and z [R, I], got {}, {} and {}",
+        g.shape(),
+        weight.shape(),
+        z.shape()
+    );
+    let dtype = g.dtype();
+    ensure!(
+        dtype.is_float() && all.iter().all(|x| x.dtype() == dtype),
+        DType,
+        OP,
+        "the gradient of an activation takes operands of one float dtype, got {dtype}, {} and {}",
+        weight.dtype(),
+        z.dtype()
+    );
     let fused = g.device.backend().matmul_activation_grad(g, weight, activation, z);
-    fused.unwrap_or_else(|| z.binary_grad(activation.gradient(), &g.matmul(weight)))
+    fused.unwrap_or_else(|| z.binary_grad(activation.derivative(), &g.matmul(weight)))
 }
 
 /// The operands of `x Wᵀ + b` as a matrix product: `x [R, I]`, `w [I, O]`, and the shape of the result.
