@@ -70,7 +70,12 @@ proptest! {
             // Errors of a step (sums of a few terms of size about one) may grow by the recurrent weights' norm (≤ 8 for
             // H = 4 and a mask of 2, without a squashing function in the ReLU network) at each of the six steps.
             let size = composed.to_f64_vec().iter().fold(1.0f64, |m, x| m.max(x.abs()));
-            let rounded = if fused.dtype().is_half() { 2.0 * dtype.epsilon() } else { 0.0 };
+            // A card rounds what half types multiply at each step, the CPU the outputs alone.
+            let rounded = match dtype.is_half() {
+                true if Device::default() != Device::CPU => 16.0 * dtype.epsilon(),
+                true if fused.dtype().is_half() => 2.0 * dtype.epsilon(),
+                _ => 0.0,
+            };
             let tolerance = size * (1e4 * dtype.accumulator().epsilon() + rounded);
             prop_assert!(distance(fused, &composed) <= tolerance, "kind {kind}: {}", distance(fused, &composed));
         }
