@@ -44,8 +44,8 @@ __device__ __forceinline__ void mask(Scores& s, const Attention& a, const Place&
     for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
         for (int n = 0; n < COLUMNS / 8; n++) {
-            // Else the places of many numbers are computed ahead, and there are no registers for them.
-            if (!TRANSPOSED) forget(i), forget(j);
+            // Else the places of many numbers are computed ahead, and 16-bit programs have no registers for them.
+            if (!TRANSPOSED && sizeof(TYPE) == 2) forget(i), forget(j);
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 i64 query = min(i + query_of<TRANSPOSED>(f, n, e), a.tq - 1), key = min(j + key_of<TRANSPOSED>(f, n, e), a.tk - 1);
