@@ -84,11 +84,11 @@ template <class T, int OUTPUTS> struct Product {
 };
 
 #define KERNEL(T)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                            \
         recurrence_forward_##T(ForwardPass<T> pass, Matrix<T> matrix, Division division) {              \
         forward<NETWORK, Product<T, NETWORK::GATES>>(pass, matrix, division);                           \
     }                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                            \
         recurrence_backward_##T(BackwardPass<T> pass, Matrix<T> matrix, Division division) {            \
         backward<NETWORK, Product<T, 1>>(pass, matrix, division);                                       \
     }
