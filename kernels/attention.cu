@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     attention(Rows q, Rows k, Rows v, Rows out, Real* lse, const Attention a) {
     DYNAMIC_SHARED(TYPE, queries);
     TYPE *keys = queries + ROWS * HEAD, *values = keys + COLUMNS * HEAD;
-    Place at = place<true>(a, a.heads, a.tq);
+    Place at = place<true>(a, a.heads, a.tq, blockIdx.x);
     int key_head = at.head / (a.heads / a.key_heads), first = at.row + first_row();
     int start = first_seen(a, at), end = end_seen(a, at);
 

@@ -17,19 +17,23 @@
 // What the rows of S need: L · log₂ e, and ∞ for a query that sees nothing, so that its weights are 2^−∞ = 0; and Δ.
 struct alignas(2 * sizeof(Real)) Statistics { Real lse, delta; };
 
-// A warp for each query.
+// A warp for each place of a head, of which there are as many as queries, or more: those behind the last are as if they saw nothing.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_statistics(Rows out, Rows d_out, const Real* lse, Statistics* statistics, i32 heads, i32 tq, i64 rows) {
-    i64 row = (i64)blockIdx.x * WARPS + threadIdx.x / WARP;
-    if (row >= rows) return;
-    int t = row % tq, h = row / tq % heads, b = row / tq / heads;
+    attention_statistics(Rows out, Rows d_out, const Real* lse, Statistics* statistics, i32 heads, i32 tq, i32 places, i64 all) {
+    i64 place = (i64)blockIdx.x * WARPS + threadIdx.x / WARP, matrix = place / places;
+    if (place >= all) return;
+    int t = place % places, h = matrix % heads, b = matrix / heads;
+    if (t >= tq) {
+        if (lane_id() == 0) statistics[place] = {largest_of(Real(0)), 0};
+        return;
+    }
     const TYPE *o = out.row(b, h, t), *g = d_out.row(b, h, t);
     Real delta = 0;
     for (i64 i = lane_id(); i < out.width; i += WARP) delta += load(o[i]) * load(g[i]);
     delta = warp_reduce<Sum<Real>>(delta);
     constexpr Real LOG2_E = Real(1.4426950408889634074);
-    Real l = lse[row] == smallest_of(Real(0)) ? largest_of(Real(0)) : lse[row] * LOG2_E;
-    if (lane_id() == 0) statistics[row] = {l, delta};
+    Real l = lse[matrix * tq + t];
+    if (lane_id() == 0) statistics[place] = {l == smallest_of(l) ? largest_of(l) : l * LOG2_E, delta};
 }
 
 // The operands: their rows, and what the block walks over.
@@ -64,20 +68,6 @@ __device__ __forceinline__ void gradients(Scores& p, Scores& ds, const Attention
             }
 }
 
-// Where the mask's gradient goes, if anybody wants it.
-__device__ __forceinline__ void store_mask(Real* to, const Scores& ds, const Attention& a, const Place& at, int i, int j) {
-    to += ((i64)at.batch * a.heads + at.head) * a.tq * a.tk;
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++)
-#pragma unroll
-        for (int n = 0; n < COLUMNS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                int query = i + row_of(f, e), key = j + column_of(n, e);
-                if (query < a.tq && key < a.tk) to[(i64)query * a.tk + key] = ds[f][n][e];
-            }
-}
-
 __device__ __forceinline__ void scale(Sums& x, Real by) {
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++)
@@ -94,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     attention_backward_queries(Operands x, Rows dq, Real* d_mask, f64 by, const Attention a) {
     DYNAMIC_SHARED(TYPE, x1);
     TYPE *x2 = x1 + ROWS * HEAD, *ring = x2 + ROWS * HEAD;
-    Place at = place<true>(a, a.heads, a.tq);
+    Place at = place<true>(a, a.heads, a.tq, blockIdx.x);
     int key_head = at.head / (a.heads / a.key_heads), first = at.row + first_row();
     int start = first_seen(a, at), end = end_seen(a, at);
     auto fetch = [&](int j) {
@@ -126,7 +116,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (needs_mask(a)) mask<false>(p, a, at, first, j);
         if (needs_hiding(a, at, first, WARP_ROWS, j, COLUMNS)) hide<false>(p, a, at, first, j);
         gradients(p, ds, a, a.kept != 0 ? kept<false>(a, at, first, j) : 0, [&](int f, int, int e) { return rows[f][e / 2]; });
-        if (d_mask) store_mask(d_mask, ds, a, at, first, j);
+        if (d_mask) store_mask<false>(d_mask, ds, a, at, first, j);
         multiply_weights(sums, ds, y1);
     }
     cp_async_wait_all();
@@ -139,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 template <bool KEYS, bool VALUES>
 __device__ __forceinline__ void backward_keys(TYPE* x1, const Operands& x, const Rows& dk, const Rows& dv, Real by, const Attention& a) {
     TYPE *x2 = x1 + ROWS * HEAD, *ring = x2 + ROWS * HEAD;
-    Place at = place<false>(a, a.key_heads, a.tk);
+    Place at = place<false>(a, a.key_heads, a.tk, blockIdx.x);
     int group = a.heads / a.key_heads, j = at.row + first_row();
     // Queries before the first that sees any of these keys, and behind the last, do nothing here.
     i64 behind = (i64)at.row + ROWS - 1 + a.window - a.offset;

@@ -10,8 +10,8 @@ struct Place {
 };
 
 // Long work had better begin early: under causality that of late queries, of early keys.
-template <bool LATE_FIRST> __device__ __forceinline__ Place place(const Attention& a, int heads, int time) {
-    int tiles = (time + ROWS - 1) / ROWS, head = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+template <bool LATE_FIRST> __device__ __forceinline__ Place place(const Attention& a, int heads, int time, int block) {
+    int tiles = (time + ROWS - 1) / ROWS, head = block / tiles, tile = block % tiles;
     return {head / heads, head % heads, (LATE_FIRST ? tiles - 1 - tile : tile) * ROWS, a.keys(head / heads)};
 }
 
@@ -73,6 +73,24 @@ template <bool TRANSPOSED> __device__ __forceinline__ void hide(Scores& s, const
 }
 __device__ __forceinline__ bool needs_hiding(const Attention& a, const Place& at, int i, int queries, int j, int keys) {
     return i + queries > a.tq || j + keys > at.keys || j + keys - 1 > i + a.offset || j <= i + queries - 1 + a.offset - a.window;
+}
+
+// The gradients of scores, to where that of the mask is wanted.
+template <bool TRANSPOSED>
+__device__ __forceinline__ void store_mask(Real* to, const Scores& ds, const Attention& a, const Place& at, int i, int j) {
+    to += ((i64)at.batch * a.heads + at.head) * a.tq * a.tk;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++)
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; n++) {
+            // Else places are computed ahead, for which there are no registers.
+            if (TRANSPOSED) forget(i), forget(j);
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int query = i + query_of<TRANSPOSED>(f, n, e), key = j + key_of<TRANSPOSED>(f, n, e);
+                if (query < a.tq && key < a.tk) to[(i64)query * a.tk + key] = ds[f][n][e];
+            }
+        }
 }
 
 // ---- dropout ------------------------------------------------------------------------------------------------------

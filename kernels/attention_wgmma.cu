@@ -8,32 +8,22 @@
 //
 // both at once. While the second is made the first becomes the weights Pⱼ₊₁, so that powers are computed beside products, not
 // between them; and consumers take turns in asking, so that one has its softmax while the tensor cores work for another. V is
-// read across its rows where it lies, and P comes from registers, where a lane holds of S what it has to bring of P.
+// read across its rows where it lies, and P comes from registers, where a lane holds of S what it has to bring of P. Masks have
+// programs of their own, -DMASKED=1, with fewer COLUMNS: a mask's numbers take registers too.
 //
-// What limits it are the tensor cores, and with 64 numbers in a row the powers as much.
-#include "hopper.cuh"
+// What limits it are the tensor cores, and with 64 numbers in a row the powers as much; under a mask, reading that.
+#include "attention_wgmma.cuh"
 #include "attention_softmax.cuh"
-#include "panels.cuh"
-#include "tensor_core.cuh"
 
-constexpr int CONSUMERS = WARPS / 4;
-// Across a row; and from one of a tile's slices to the next.
-constexpr int SLICES = HEAD / 64, SLICE = COLUMNS * 64, SLICE_BYTES = 2 * SLICE;
-// Along the sum of one instruction.
-constexpr int STEP = 16;
-static_assert(FRAGMENTS == 1, "a warp has 16 of its warpgroup's 64 rows");
-
-// Rows of keys or values, 64 numbers wide in each slice.
-typedef TYPE Tile[SLICES][SLICE];
+// Rows of keys or values.
+typedef Slices<COLUMNS> Tile;
 // A consumer's queries, and in the end its answers.
-typedef TYPE Queries[SLICES][PANEL];
+typedef Slices<64> Queries;
 struct Memory {
     Queries queries[CONSUMERS];
     Tile ring[STAGES];
     Mbarrier queries_there, full[STAGES], empty[STAGES];
 };
-// A warp's weights of a tile, rounded, as a left operand.
-typedef u32 Weights[COLUMNS / STEP][4];
 
 // What is loaded, as the copy engine knows it: [width, T, H, B].
 struct Operands { const TensorMap *q, *k, *v; };
@@ -45,74 +35,23 @@ __device__ __forceinline__ void produce(Memory& memory, const Operands& x, const
     int key_head = at.head / (a.heads / a.key_heads), start = first_seen(a, at), end = end_seen(a, at);
     mbarrier_arrive_expect_tx(&memory.queries_there, sizeof memory.queries);
     for (int c = 0; c < CONSUMERS; c++)
-        for (int p = 0; p < SLICES; p++)
-            tma_load_4d(memory.queries[c][p], x.q, &memory.queries_there, 64 * p, at.row + 64 * c, at.head, at.batch);
+        load<64>(memory.queries[c], x.q, &memory.queries_there, at.row + 64 * c, at.head, at.batch);
     Turn<STAGES> turn;
-    auto load = [&](const TensorMap* rows, int j) {
+    auto load_next = [&](const TensorMap* rows, int j) {
         Mbarrier* full = &memory.full[turn.stage];
         // Of the first round's barriers, the phase before the first is over.
         mbarrier_wait(&memory.empty[turn.stage], turn.parity ^ 1);
         mbarrier_arrive_expect_tx(full, sizeof(Tile));
-        for (int p = 0; p < SLICES; p++)
-            for (int line = 0; line < COLUMNS; line += 64)
-                tma_load_4d(memory.ring[turn.stage][p] + line * 64, rows, full, 64 * p, j + line, key_head, at.batch);
+        load<COLUMNS>(memory.ring[turn.stage], rows, full, j, key_head, at.batch);
         turn.next();
     };
     for (int j = start; j < end + COLUMNS; j += COLUMNS) {
-        if (j < end) load(x.k, j);
-        if (j > start) load(x.v, j - COLUMNS);
+        if (j < end) load_next(x.k, j);
+        if (j > start) load_next(x.v, j - COLUMNS);
     }
 }
 
 // ---- the consumers ------------------------------------------------------------------------------------------------
-
-// The same registers as instructions of a warpgroup count them.
-__device__ __forceinline__ f32 (&flat(Scores& s))[COLUMNS / 2] { return reinterpret_cast<f32(&)[COLUMNS / 2]>(s); }
-#if HEAD != COLUMNS
-__device__ __forceinline__ f32 (&flat(Sums& o))[HEAD / 2] { return reinterpret_cast<f32(&)[HEAD / 2]>(o); }
-#endif
-
-// d += or = the product of 64 × 16 numbers and 16 × N: of rows with rows, and of weights with rows across.
-#define MULTIPLY(n, count, T)                                                                               \
-    __device__ __forceinline__ void multiply_rows(f32 (&d)[count], u64 a, u64 b, bool accumulate, T) {      \
-        wgmma_m64n##n##k16_##T<0, 0>(d, a, b, accumulate);                                                  \
-    }                                                                                                       \
-    __device__ __forceinline__ void multiply_weights(f32 (&d)[count], const u32 (&a)[4], u64 b, T) {        \
-        wgmma_m64n##n##k16_##T<1>(d, a, b, true);                                                           \
-    }
-MULTIPLY(64, 32, f16)
-MULTIPLY(64, 32, bf16)
-MULTIPLY(128, 64, f16)
-MULTIPLY(128, 64, bf16)
-
-// Asks for s = Q Kᵀ.
-__device__ __forceinline__ void ask_for_scores(Scores& s, const Queries& queries, const Tile& keys) {
-    u64 q = matrix_descriptor(queries, GROUP_BYTES, PANEL_BYTES), k = matrix_descriptor(keys, GROUP_BYTES, SLICE_BYTES);
-#pragma unroll
-    for (int d = 0; d < HEAD; d += STEP) {
-        int slice = d / 64, along = 2 * (d % 64);
-        multiply_rows(flat(s), advance(q, slice * PANEL_BYTES + along), advance(k, slice * SLICE_BYTES + along), d > 0, TYPE{});
-    }
-    wgmma_commit();
-}
-
-// Asks for o += P V.
-__device__ __forceinline__ void ask_for_answers(Sums& o, const Weights& p, const Tile& values) {
-    u64 v = matrix_descriptor(values, GROUP_BYTES, SLICE_BYTES);
-#pragma unroll
-    for (int j = 0; j < COLUMNS / STEP; j++) multiply_weights(flat(o), p[j], advance(v, j * STEP * LINE_BYTES), TYPE{});
-    wgmma_commit();
-}
-
-__device__ __forceinline__ void round(Weights& p, const Scores& s) {
-#pragma unroll
-    for (int j = 0; j < COLUMNS / STEP; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const f32* pair = &s[0][2 * j + i / 2][i % 2 * 2];
-            p[j][i] = pack(pair[0], pair[1], TYPE{});
-        }
-}
 
 // A warpgroup of the block, whose warps have queries from `first` on.
 struct Consumer {
@@ -124,7 +63,7 @@ struct Consumer {
     Softmax softmax;
 
     __device__ __forceinline__ Consumer(Memory& memory, const Attention& a, const Place& at)
-        : memory(memory), a(a), at(at), number(threadIdx.x / WARPGROUP), first(at.row + first_row()) {
+        : memory(memory), a(a), at(at), number(warpgroup()), first(at.row + first_row()) {
         softmax.begin();
     }
 
@@ -152,6 +91,7 @@ struct Consumer {
 
     // Scores of the keys from j on become weights; earlier ones are to be multiplied by `decay`.
     __device__ __forceinline__ void weigh(Scores& s, int j, OfRows& decay) {
+        if (MASKED) mask_rows<false>(s, a, at, first, j);
         if (needs_hiding(a, at, first, WARP_ROWS, j, COLUMNS)) hide<false>(s, a, at, first, j);
         softmax.step(s, Real(a.factor), decay);
         if (a.kept != 0) drop(s, kept<false>(a, at, first, j));
@@ -174,7 +114,7 @@ struct Consumer {
         OfRows decay;
         int keys = next_tile();
         wgmma_fence();
-        ask_for_scores(s, queries, memory.ring[keys]);
+        ask_for_scores<COLUMNS / 2, 64, COLUMNS>(flat(s), queries, 0, memory.ring[keys]);
         wgmma_wait<0>();
         wgmma_hold(flat(s));
         release(keys);
@@ -187,10 +127,10 @@ struct Consumer {
             wgmma_hold(flat(s));
             wgmma_hold(flat(o));
             wgmma_fence();
-            ask_for_scores(s, queries, memory.ring[keys]);
+            ask_for_scores<COLUMNS / 2, 64, COLUMNS>(flat(s), queries, 0, memory.ring[keys]);
             int values = next_tile();
             wgmma_fence();
-            ask_for_answers(o, p, memory.ring[values]);
+            ask_for_sums<COLUMNS>(o, p, memory.ring[values], 0);
             pass_turn(j + COLUMNS >= end);
             wgmma_wait<1>();
             wgmma_hold(flat(s));
@@ -207,26 +147,17 @@ struct Consumer {
         if (at.keys < a.tk && at.keys < last + COLUMNS) clear(memory.ring[values], at.keys - last);
         wgmma_hold(flat(o));
         wgmma_fence();
-        ask_for_answers(o, p, memory.ring[values]);
+        ask_for_sums<COLUMNS>(o, p, memory.ring[values], 0);
         wgmma_wait<0>();
         wgmma_hold(flat(o));
         release(values);
     }
 
     // Rounds the answers into where the queries were, and from there whole rows go to memory.
-    __device__ __forceinline__ void store(const Sums& o, const TensorMap* out) {
-        int lane = lane_id(), line = threadIdx.x % WARPGROUP / WARP * 16 + lane % 16;
+    __device__ __forceinline__ void store(Sums& o, const TensorMap* out) {
         // All have done with the queries.
         meet();
-#pragma unroll
-        for (int j = 0; j < HEAD / 8; j += 2) {
-            const f32(*d)[4] = &o[0][j];
-            u32 r[4] = {pack(d[0][0], d[0][1], TYPE{}), pack(d[0][2], d[0][3], TYPE{}),
-                        pack(d[1][0], d[1][1], TYPE{}), pack(d[1][2], d[1][3], TYPE{})};
-            // Rows 0…7 and 8…15 of one chunk, then of the next.
-            stmatrix_x4(chunk_at(memory.queries[number][j / 8], line, j % 8 + lane / 16), r);
-        }
-        fence_proxy_async();
+        store_rounded(memory.queries[number][0], PANEL, flat(o));
         meet();
         if (threadIdx.x % WARPGROUP != 0) return;
         for (int p = 0; p < SLICES; p++)
@@ -263,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + WARPGROUP, 1) attention(
         prefetch_tensor_map(&v);
     }
     __syncthreads();
-    Place at = place<true>(a, a.heads, a.tq);
+    Place at = place<true>(a, a.heads, a.tq, blockIdx.x);
     if (threadIdx.x >= THREADS) {
         setmaxnreg_dec<CONSUMERS == 3 ? 32 : 24>();
         if (threadIdx.x == THREADS) produce(*memory, {&q, &k, &v}, a, at);

@@ -94,10 +94,31 @@ __device__ __forceinline__ void tma_store_4d(const TensorMap* map, const void* f
 }
 // Closes the group of this thread's stores since the last one.
 __device__ __forceinline__ void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-// Waits until at most `groups_left` of this thread's latest groups have not read their shared memory yet.
+// Waits until at most `groups_left` of this thread's latest groups have not read their shared memory yet …
 template <int groups_left> __device__ __forceinline__ void bulk_wait_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(groups_left) : "memory");
 }
+// … or are not done.
+template <int groups_left> __device__ __forceinline__ void bulk_wait() {
+    asm volatile("cp.async.bulk.wait_group %0;" :: "n"(groups_left) : "memory");
+}
+
+// Without a map, a run of bytes: a multiple of 16, as are both addresses. Loads it; its bytes count for the barrier's phase.
+__device__ __forceinline__ void bulk_load(void* to, const void* from, unsigned bytes, Mbarrier* barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 :: "r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(barrier)) : "memory");
+}
+// Stores it, in this thread's group; or adds each of its numbers to that in global memory.
+__device__ __forceinline__ void bulk_store(void* to, const void* from, unsigned bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;"
+                 :: "l"(to), "r"(shared_address(from)), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void bulk_add_f32(float* to, const float* from, unsigned bytes) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;"
+                 :: "l"(to), "r"(shared_address(from)), "r"(bytes) : "memory");
+}
+// What this thread knows of global memory (from an acquire) holds for what the copy engine does for it from here on.
+__device__ __forceinline__ void fence_proxy_async_global() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 
 // ---- clusters: blocks that run at the same time and reach each other's shared memory ------------------------------
 

@@ -263,7 +263,7 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
             prefetch_tensor_map(x.b);
         }
         meet();
-        int consumer = (int)threadIdx.x / WARPGROUP - 1;
+        int consumer = warpgroup() - 1;
         if (consumer < 0) {
             setmaxnreg_dec<40>();
             if (threadIdx.x == 0) produce(*memory, x, s, batch);

@@ -10,6 +10,10 @@ constexpr int PANEL = 64 * 64, PANEL_BYTES = 2 * PANEL, LINE_BYTES = 128, GROUP_
 // The threads that multiply together.
 constexpr int WARPGROUP = 128;
 
+// This warp's warpgroup in the block. It is told by one lane, so that the compiler knows that all have the same: descriptors that depend
+// on it are then computed once for a warp.
+__device__ __forceinline__ int warpgroup() { return __shfl_sync(~0u, (int)threadIdx.x / WARPGROUP, 0); }
+
 // Chunk `chunk` of a panel's line: eight numbers.
 template <class T> __device__ __forceinline__ T* chunk_at(T* panel, int line, int chunk) {
     return panel + line * 64 + (chunk ^ line % 8) * 8;

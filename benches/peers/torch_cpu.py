@@ -247,6 +247,63 @@ def elementwise():
     timed("layer norm 16M by 768, forward + backward", both)
 
 
+def both_passes(name, f, leaves):
+    """Times f forward without history, and forward and backward, from a gradient of ones of the first leaf's shape."""
+    g = torch.ones_like(leaves[0])
+
+    def forward():
+        with torch.no_grad():
+            f()
+
+    def both():
+        for v in leaves:
+            v.grad = None
+        f().backward(g)
+
+    timed(f"{name}, forward", forward)
+    timed(f"{name}, forward + backward", both)
+
+
+def leaves_of(*shapes):
+    return [torch.randn(s, requires_grad=True) for s in shapes]
+
+
+def rope():
+    b, h, t, d = 4, 12, 2048, 64
+    angles = torch.outer(torch.arange(t).float(), 10000.0 ** (-2 * torch.arange(d // 2) / d))
+    cos, sin = (torch.cat([table, table], -1) for table in (angles.cos(), angles.sin()))
+    (x,) = leaves_of((b, h, t, d))
+
+    def turned():
+        first, second = x.chunk(2, -1)
+        return x * cos + torch.cat([-second, first], -1) * sin
+
+    both_passes(f"rope {b}×{h}×{t}×{d}", turned, [x])
+
+
+def gated():
+    x, up = leaves_of(*[((1 << 24) // 1024, 1024)] * 2)
+    both_passes("swiglu 16M", lambda: F.silu(x) * up, [x, up])
+    both_passes("geglu 16M", lambda: F.gelu(x) * up, [x, up])
+
+
+def add_norm():
+    x, residual, w, b = leaves_of(*[((1 << 24) // 768, 768)] * 2, (768,), (768,))
+    both_passes("add + layer norm 16M by 768", lambda: F.layer_norm(x + residual, (768,), w, b), [x, residual, w, b])
+    both_passes("add + rms norm 16M by 768", lambda: F.rms_norm(x + residual, (768,), w, 1e-5), [x, residual, w])
+
+
+def feed_forward():
+    m, c, h = 512, 768, 3072
+    leaves = [(torch.randn(s) * 0.02).requires_grad_() for s in [(m, c), (h, c), (h,), (c, h), (c,)]]
+    x, w1, b1, w2, b2 = leaves
+
+    def f():
+        return F.linear(F.gelu(F.linear(x, w1, b1), approximate="tanh"), w2, b2)
+
+    both_passes(f"feed forward {m}×{c}×{h}", f, leaves)
+
+
 def cnn():
     layers = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
               nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10)]

@@ -146,17 +146,22 @@ def backward(name, peer, make, **options):
 
     def prepared():
         f, xs = make()
-        y = f(*xs)
-        g = torch.randn_like(y)
+        ys = f(*xs)
+        ys = ys if isinstance(ys, tuple) else (ys,)
+        gs = [torch.randn_like(y) for y in ys]
         inputs = [x for x in xs if x.requires_grad]
-        return lambda: torch.autograd.grad(y, inputs, g, retain_graph=True)
+        return lambda: torch.autograd.grad(ys, inputs, gs, retain_graph=True)
 
     case(name, peer, prepared, **options)
 
 
+# PyTorch's two ways to run a function.
+WAYS = {"torch": lambda f: f, "torch.compile": lambda f: torch.compile(f, dynamic=False)}
+
+
 def both(name, make):
     """Forward and backward of a function, as it is and compiled."""
-    for peer, through in (("torch", lambda f: f), ("torch.compile", lambda f: torch.compile(f, dynamic=False))):
+    for peer, through in WAYS.items():
 
         def made():
             f, xs = make()
@@ -283,6 +288,70 @@ def elementwise():
         forward(f"{name} gelu tanh", "torch", lambda: made(gelu))
         backward(f"{name} gelu tanh backward", "torch", lambda: made(gelu))
         forward(f"{name} sum", "torch", lambda: made(torch.sum))
+
+
+def rope():
+    b, h, t, d = shapes["rope"]
+    for kind in ("bf16", "f32"):
+        def made():
+            angles = torch.outer(torch.arange(t).float(), 10000.0 ** (-2 * torch.arange(d // 2) / d))
+            cos, sin = angles.cos(), angles.sin()
+
+            def turned(x):
+                first, second = x.float().chunk(2, -1)
+                return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+            return turned, [leaf(b, h, t, d, dtype=DTYPES[kind])]
+
+        both(f"rope {kind} {b}×{h}×{t}×{d}", made)
+
+
+def gated():
+    rows, width = shapes["gated"]
+    for kind in ("bf16", "f32"):
+        for gate, activation in (("swiglu", F.silu), ("geglu", F.gelu)):
+            both(f"gated {kind} {gate} {rows}×{width}",
+                 lambda: (lambda x, up: activation(x) * up, [leaf(rows, width, dtype=DTYPES[kind]) for _ in range(2)]))
+
+
+def add_norm():
+    rows, width = shapes["layer_norm"]
+    for kind in ("bf16", "f32"):
+        for name, norm, parameters in (("layer_norm", F.layer_norm, 2), ("rms_norm", F.rms_norm, 1)):
+            def made():
+                def add_and_norm(x, residual, *parameters):
+                    total = x + residual
+                    return norm(total, (width,), *parameters, eps=1e-5), total
+
+                inputs = [(rows, width)] * 2 + [(width,)] * parameters
+                return add_and_norm, [leaf(*shape, dtype=DTYPES[kind]) for shape in inputs]
+
+            both(f"add_norm {kind} {name} {rows}×{width}", made)
+
+
+def feed_forward():
+    s = shapes["gpt2"]
+    width, hidden = s["width"], 4 * s["width"]
+
+    def linear(x, w, b):
+        return F.gelu(F.linear(x, w, b), approximate="tanh")
+
+    def whole(x, w1, b1, w2, b2):
+        return F.linear(linear(x, w1, b1), w2, b2)
+
+    for kind in ("bf16", "f32"):
+        for rows in (s["batch"] * s["time"], 1):
+            inputs = [(rows, width), (hidden, width), (hidden,), (width, hidden), (width,)]
+
+            def made(f, count=5):
+                return lambda: (f, [leaf(*shape, dtype=DTYPES[kind]) for shape in inputs[:count]])
+
+            name = f"feed_forward {kind} {rows}×{width}×{hidden}"
+            for peer, through in WAYS.items():
+                forward(f"{name} linear, bias, gelu", peer, made(through(linear), 3))
+                forward(f"{name} forward", peer, made(through(whole)))
+                if rows > 1:
+                    backward(f"{name} backward", peer, made(through(whole)))
 
 
 class Block(nn.Module):

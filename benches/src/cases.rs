@@ -9,8 +9,22 @@ use ferrograd::prelude::*;
 use std::sync::Mutex;
 
 /// The groups, in order.
-pub const GROUPS: [&str; 10] =
-    ["gemm", "layouts", "attention", "elementwise", "lstm", "gpt", "bert", "cnn", "decode", "overhead"];
+pub const GROUPS: [&str; 14] = [
+    "gemm",
+    "layouts",
+    "attention",
+    "elementwise",
+    "rope",
+    "gated",
+    "add_norm",
+    "feed_forward",
+    "lstm",
+    "gpt",
+    "bert",
+    "cnn",
+    "decode",
+    "overhead",
+];
 
 /// The groups whose cases have a process each: the memory of these training steps is compared.
 pub const APART: [&str; 2] = ["lstm", "gpt"];
@@ -33,6 +47,10 @@ pub fn run(group: &str, measure: Measure) -> Result<(), Box<dyn std::error::Erro
         "gpt" => gpt(measure)?,
         "bert" => bert(measure)?,
         "elementwise" => elementwise(measure),
+        "rope" => rope(measure),
+        "gated" => gated(measure),
+        "add_norm" => add_norm(measure),
+        "feed_forward" => feed_forward(measure),
         "cnn" => cnn(measure)?,
         "decode" => decode(measure)?,
         "overhead" => overhead(measure),
@@ -200,6 +218,54 @@ fn elementwise(measure: Measure) {
     let g = Tensor::ones(x.shape());
     // Forward as above; backward reads x and g and writes the gradient of x.
     measure.case("layer norm 16M by 768, forward + backward", work::memory(5, N), || drop(norm().backward_from(&g)));
+}
+
+/// Times what `f` makes of `x` forward without history, and forward and backward, from a gradient of ones of x's shape.
+fn both_passes(measure: Measure, name: &str, [forward, both]: [Work; 2], x: &Var, f: impl Fn() -> Var) {
+    let g = Tensor::ones(x.shape());
+    measure.case(&format!("{name}, forward"), forward, || no_grad(|| drop(f())));
+    measure.case(&format!("{name}, forward + backward"), both, || drop(f().backward_from(&g)));
+}
+
+/// Rotary embedding of the queries of [`attention`]'s longer case. Backward turns the gradient back.
+fn rope(measure: Measure) {
+    let shape = shapes::LONG_ATTENTION;
+    let (rope, x) = (RotaryEmbedding::new(shape[3], shape[2]), Var::leaf(Tensor::randn(shape)));
+    let work = [2, 4].map(|tensors| work::memory(tensors, x.numel()));
+    both_passes(measure, "rope 4×12×2048×64", work, &x, || rope.forward(&x));
+}
+
+/// Gated activations of 16 million elements. Backward reads both operands and g and writes two gradients.
+fn gated(measure: Measure) {
+    const N: usize = shapes::ELEMENTS;
+    let [x, up] = [(); 2].map(|()| Var::leaf(Tensor::randn([N / 1024, 1024])));
+    let work = [3, 8].map(|tensors| work::memory(tensors, N));
+    both_passes(measure, "swiglu 16M", work, &x, || x.swiglu(&up));
+    both_passes(measure, "geglu 16M", work, &x, || x.geglu(&up));
+}
+
+/// Norms of a sum with a residual, which both are results. Backward reads the sum and g and writes the gradient of its terms.
+fn add_norm(measure: Measure) {
+    const N: usize = shapes::ELEMENTS;
+    let [x, residual] = [(); 2].map(|()| Var::leaf(Tensor::randn([N / 768, 768])));
+    let [w, b] = [(); 2].map(|()| Var::leaf(Tensor::randn(768)));
+    let work = [4, 7].map(|tensors| work::memory(tensors, N));
+    both_passes(measure, "add + layer norm 16M by 768", work, &x, || {
+        x.add_layer_norm(&residual, &[768], Some(&w), Some(&b), 1e-5).0
+    });
+    both_passes(measure, "add + rms norm 16M by 768", work, &x, || x.add_rms_norm(&residual, &[768], Some(&w), 1e-5).0);
+}
+
+/// GPT-2's, on 512 tokens: two products with a GELU between them, and their gradients, each of which is two products.
+fn feed_forward(measure: Measure) {
+    let (m, c, h) = (512, 768, 3072);
+    let operands = [&[m, c][..], &[h, c], &[h], &[c, h], &[c]];
+    let [x, w1, b1, w2, b2] = operands.map(|shape| Var::leaf(Tensor::randn(shape) * 0.02));
+    let forward = Work { flops: 2.0 * work::gemm(m, c, h, false).flops, ..work::memory(2, m * c + c * h) };
+    let both = Work { flops: 3.0 * forward.flops, ..work::memory(1, 5 * m * c + 6 * c * h) };
+    both_passes(measure, "feed forward 512×768×3072", [forward, both], &x, || {
+        x.feed_forward([&w1, &w2], [Some(&b1), Some(&b2)], Activation::GeluTanh)
+    });
 }
 
 /// Keras's MNIST example.

@@ -92,7 +92,7 @@ enum Device {
 }
 
 impl Device {
-    fn groups(self) -> [&'static str; 10] {
+    fn groups(self) -> [&'static str; 14] {
         if self == Device::Cpu { cases::GROUPS } else { cuda::GROUPS }
     }
 }

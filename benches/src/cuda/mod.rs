@@ -17,8 +17,22 @@ use report::Report;
 use std::time::Duration;
 
 /// The groups, in order: if time runs out, the last ones are missed least.
-pub const GROUPS: [&str; 10] =
-    ["matmul", "attention", "adamw", "elementwise", "lstm", "gpt2", "layer_norm", "softmax", "cross_entropy", "ladder"];
+pub const GROUPS: [&str; 14] = [
+    "matmul",
+    "attention",
+    "feed_forward",
+    "adamw",
+    "elementwise",
+    "lstm",
+    "gpt2",
+    "layer_norm",
+    "add_norm",
+    "rope",
+    "gated",
+    "softmax",
+    "cross_entropy",
+    "ladder",
+];
 
 /// Does what the command line says, as the driver or as the process that it starts.
 pub fn run(options: &Options) -> Result<()> {

@@ -29,6 +29,6 @@ pub use ops::{
 pub use var::Var;
 
 pub use ferrograd_tensor::{
-    Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, CrossEntropy, EpilogueActivation, Gate, Interpolation,
-    Pool1dOptions, Pool2dOptions, Reduction, RotaryPairs,
+    Activation, Conv1dOptions, Conv2dOptions, ConvTranspose2dOptions, CrossEntropy, Interpolation, Pool1dOptions,
+    Pool2dOptions, Reduction, RotaryPairs,
 };

@@ -1,7 +1,7 @@
 //! The engine: right gradients, any order, any depth.
 
 use ferrograd_autograd::*;
-use ferrograd_tensor::{Error, Tensor, catch};
+use ferrograd_tensor::{Device, Error, Tensor, catch};
 
 #[test]
 fn cube() {
@@ -13,10 +13,11 @@ fn cube() {
     assert_eq!((dy[0].item::<f64>(), d2y[0].item::<f64>(), d3y[0].item::<f64>()), (27.0, 18.0, 6.0));
 }
 
+/// On the CPU, whatever the default device is: the graph is the host's.
 #[test]
 fn a_million_operations_on_a_small_stack() {
     let run = || {
-        let x = Var::leaf(Tensor::scalar(1.0f32));
+        let x = Var::leaf(Tensor::scalar(1.0f32).to_device(&Device::CPU));
         let mut y = x.clone();
         for _ in 0..1_000_000 {
             y = y + 1.0;

@@ -3,7 +3,6 @@
 //! The names are read from the sources, so that a new operation cannot be forgotten: it must appear in `cases` below.
 
 use ferrograd_autograd::*;
-use ferrograd_tensor::EpilogueActivation;
 use ferrograd_tensor::ops::pad::PadMode;
 use ferrograd_tensor::random::{RngState, with_rng_state, with_seed};
 use ferrograd_tensor::{DType, Device, Tensor};
@@ -127,7 +126,7 @@ fn products_and_norms() -> Vec<Case> {
         case(vec![normal(&[2, 3]), normal(&[3, 4])], |x| Var::einsum("ij,jk->ki", &[&x[0], &x[1]])),
         case(vec![normal(&[2, 3]), normal(&[4, 3]), normal(&[4])], |x| x[0].linear(&x[1], Some(&x[2])).tanh()),
         case(vec![normal(&[2, 3]), normal(&[4, 3]), normal(&[2, 4]), normal(&[4])], |x| {
-            x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), None], EpilogueActivation::Gelu)
+            x[0].feed_forward([&x[1], &x[2]], [Some(&x[3]), None], Activation::Gelu)
         }),
         case(vec![normal(&[3, 4])], |x| x[0].softmax(0) * x[0].log_softmax(1)),
         case(vec![normal(&[2, 3, 4]), normal(&[3, 4]), normal(&[3, 4])], |x| {
@@ -140,7 +139,7 @@ fn products_and_norms() -> Vec<Case> {
             z * sum
         }),
         case(vec![normal(&[3, 4]), normal(&[3, 4])], |x| {
-            let all = Gate::ALL.map(|f| x[0].gated(&x[1], f));
+            let all = Activation::ALL.map(|f| x[0].gated(&x[1], f));
             all.into_iter().reduce(|a, b| a + b).unwrap() + x[0].swiglu(&x[1]) * x[1].geglu(&x[0])
         }),
         case(vec![normal(&[2, 3, 5])], move |x| {

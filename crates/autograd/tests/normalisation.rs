@@ -27,8 +27,10 @@ fn layer_norm_first_and_second_order() {
 #[test]
 fn rms_norm_first_and_second_order() {
     let (x, w) = (values(&[3, 5], 1), values(&[5], 2));
-    derivatives(|v| v[0].rms_norm(&[5], Some(&v[1]), EPS), &[x.clone(), w]);
-    derivatives(|v| v[0].rms_norm(&[3, 5], None, EPS), &[x]);
+    derivatives(|v| v[0].rms_norm(&[5], Some(&v[1]), EPS), &[x.clone(), w.clone()]);
+    derivatives(|v| v[0].rms_norm(&[3, 5], None, EPS), std::slice::from_ref(&x));
+    let w = Var::constant(w);
+    derivatives(|v| v[0].rms_norm(&[5], Some(&w), EPS), &[x]);
 }
 
 #[test]

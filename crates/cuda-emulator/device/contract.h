@@ -84,7 +84,14 @@ void emulator_tma_store(const void *map, const void *from, const int *coordinate
                         int line);
 void emulator_bulk_commit();
 void emulator_bulk_wait_read(unsigned groups_left);
+void emulator_bulk_wait(unsigned groups_left);
+// The same of runs of bytes; numbers of 32 bits are stored or added.
+void emulator_bulk_load(void *to, const void *from, unsigned bytes, void *barrier, const char *file, int line);
+void emulator_bulk_store(void *to, const void *from, unsigned bytes, bool add, const char *file, int line);
 void emulator_fence_proxy_async();
+// This thread has read a flag with acquire; and what it then knows holds for the copy engine, too.
+void emulator_acquire();
+void emulator_fence_proxy_async_global();
 }
 
 // What a lane brings to the matrix instructions; ptx.cuh says how fragments lie.

@@ -64,6 +64,21 @@ template <int groups_left>
 inline void bulk_wait_read() {
   emulator_bulk_wait_read(groups_left);
 }
+template <int groups_left>
+inline void bulk_wait() {
+  emulator_bulk_wait(groups_left);
+}
+
+inline void bulk_load(void *to, const void *from, unsigned bytes, Mbarrier *barrier, EMULATOR_HERE) {
+  emulator_bulk_load(to, from, bytes, barrier, file, line);
+}
+inline void bulk_store(void *to, const void *from, unsigned bytes, EMULATOR_HERE) {
+  emulator_bulk_store(to, from, bytes, false, file, line);
+}
+inline void bulk_add_f32(float *to, const float *from, unsigned bytes, EMULATOR_HERE) {
+  emulator_bulk_store(to, from, bytes, true, file, line);
+}
+inline void fence_proxy_async_global() { emulator_fence_proxy_async_global(); }
 
 // ---- clusters
 

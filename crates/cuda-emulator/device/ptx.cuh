@@ -110,10 +110,18 @@ inline void red_add_bf16x2(unsigned *p, unsigned v) {
 #endif
 inline unsigned ld_acquire(const unsigned *p) {
   emulator_yield();
+  emulator_acquire();
   return *p;
 }
-inline void st_release(unsigned *p, unsigned v) { *p = v; }
-inline void red_release_add(unsigned *p, unsigned v) { *p += v; }
+// Others may see a flag before this thread goes on.
+inline void st_release(unsigned *p, unsigned v) {
+  *p = v;
+  emulator_yield();
+}
+inline void red_release_add(unsigned *p, unsigned v) {
+  *p += v;
+  emulator_yield();
+}
 
 // ---- registers
 

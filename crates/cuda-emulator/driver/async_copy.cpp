@@ -43,9 +43,4 @@ void AsyncCopies::complete_some() {
   pending_.resize(kept);
 }
 
-void AsyncCopies::forget() {
-  pending_.clear();
-  committed_ = 0;
-}
-
 }  // namespace emulator

@@ -16,7 +16,10 @@ class AsyncCopies {
   void perhaps_complete_some() {
     if (!pending_.empty()) complete_some();
   }
-  void forget();
+  void forget() {
+    pending_.clear();
+    committed_ = 0;
+  }
 
  private:
   struct Copy {

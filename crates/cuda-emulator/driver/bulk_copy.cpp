@@ -41,6 +41,28 @@ Box box_of(const void *map, const void *shared, const int *at, int count, const 
   return box;
 }
 
+// A run of bytes as a box of 16-byte elements.
+Box run_of(const void *global, const void *shared, unsigned bytes, const char *file, int line) {
+  if (bytes == 0 || bytes % piece_bytes || reinterpret_cast<uintptr_t>(global) % piece_bytes)
+    gang.fail("a run that is no multiple of 16 bytes, or does not begin at one", file, line);
+  Box box = {};
+  box.map.magic = EmulatorTensorMap::the_magic;
+  box.map.rank = 1;
+  box.map.element_bytes = piece_bytes;
+  box.map.address = const_cast<void *>(global);
+  box.map.dims[0] = bytes / piece_bytes;
+  box.map.box[0] = static_cast<unsigned short>(bytes / piece_bytes);
+  box.shared = gang.shared_address(shared);
+  if (box.shared % piece_bytes || !box.shared || !gang.shared_at(*gang.current->block, box.shared, bytes))
+    gang.fail("a run that does not lie in shared memory, at a multiple of 16 bytes", file, line);
+  return box;
+}
+
+void check_fenced(const Box &box, const char *file, int line) {
+  if (gang.current->block->unfenced.overlaps(box.shared, box.bytes()))
+    gang.fail("stores what stmatrix wrote, and fence.proxy.async is missing", file, line);
+}
+
 }  // namespace
 
 size_t Box::bytes() const {
@@ -135,8 +157,8 @@ bool CopyEngine::loads_into(const Block &block) const {
   return std::any_of(pending_.begin(), pending_.end(), [&](const Load &load) { return load.into == &block; });
 }
 
-void BulkStores::issue(const Box &box) {
-  pending_.push_back({box, committed_, {}});
+void BulkStores::issue(const Box &box, Kind kind) {
+  pending_.push_back({box, kind, committed_, {}});
   if (schedule.asynchrony != Schedule::Asynchrony::Eager) return;
   read(pending_.back());
   write(pending_.back());
@@ -151,13 +173,37 @@ void BulkStores::read(Store &store) {
 
 void BulkStores::write(const Store &store) {
   store.box.for_each_piece([&](char *global, size_t offset, unsigned size) {
-    if (global) memcpy(global, store.values.data() + (store.box.swizzled(offset) - store.box.shared), size);
+    const unsigned char *values = store.values.data() + (store.box.swizzled(offset) - store.box.shared);
+    if (!global) return;
+    if (store.kind == Kind::Store) {
+      memcpy(global, values, size);
+      return;
+    }
+    for (unsigned i = 0; i < size; i += sizeof(float)) {
+      float sum, term;
+      memcpy(&sum, global + i, sizeof sum);
+      memcpy(&term, values + i, sizeof term);
+      sum += term;
+      memcpy(global + i, &sum, sizeof sum);
+    }
   });
 }
 
 void BulkStores::wait_read(unsigned groups_left) {
   for (Store &store : pending_)
     if (store.group + groups_left < committed_ && store.values.empty()) read(store);
+}
+
+void BulkStores::wait(unsigned groups_left) {
+  wait_read(groups_left);
+  size_t kept = 0;
+  for (Store &store : pending_) {
+    if (store.group + groups_left < committed_)
+      write(store);
+    else
+      std::swap(pending_[kept++], store);
+  }
+  pending_.resize(kept, {});
 }
 
 void BulkStores::complete_some() {
@@ -172,18 +218,13 @@ void BulkStores::complete_some() {
   pending_.resize(kept, {});
 }
 
-const char *BulkStores::finish() {
+const char *BulkStores::write_all() {
   for (const Store &store : pending_) {
     if (store.values.empty()) return "exits while the copy engine may still read shared memory";
     write(store);
   }
   pending_.clear();
   return nullptr;
-}
-
-void BulkStores::forget() {
-  pending_.clear();
-  committed_ = 0;
 }
 
 void UnfencedWrites::fence(unsigned warp, unsigned lane) {
@@ -213,13 +254,32 @@ DEVICE_API void emulator_tma_store(const void *map, const void *from, const int 
                                    const char *file, int line) {
   gang.come_to("cp.async.bulk.tensor", 0, file, line);
   const Box box = box_of(map, from, coordinates, count, file, line);
-  if (gang.current->block->unfenced.overlaps(box.shared, box.bytes()))
-    gang.fail("stores what stmatrix wrote, and fence.proxy.async is missing", file, line);
-  gang.current->stores.issue(box);
+  check_fenced(box, file, line);
+  gang.current->stores.issue(box, BulkStores::Kind::Store);
+}
+
+DEVICE_API void emulator_bulk_load(void *to, const void *from, unsigned bytes, void *barrier, const char *file, int line) {
+  gang.come_to("cp.async.bulk", 0, file, line);
+  const unsigned own = 1u << gang.current->block->rank;
+  copy_engine.load(run_of(from, to, bytes, file, line), gang.shared_address(barrier), own, file, line);
+}
+
+DEVICE_API void emulator_bulk_store(void *to, const void *from, unsigned bytes, bool add, const char *file, int line) {
+  gang.come_to("cp.async.bulk", 0, file, line);
+  const auto kind = add ? BulkStores::Kind::AddF32 : BulkStores::Kind::Store;
+  const Box run = run_of(to, from, bytes, file, line);
+  check_fenced(run, file, line);
+  if (gang.current->acquired) gang.fail("stores behind a flag, and fence.proxy.async.global is missing", file, line);
+  gang.current->stores.issue(run, kind);
 }
 
 DEVICE_API void emulator_bulk_commit() { gang.current->stores.commit(); }
 DEVICE_API void emulator_bulk_wait_read(unsigned groups_left) { gang.current->stores.wait_read(groups_left); }
+
+DEVICE_API void emulator_bulk_wait(unsigned groups_left) { gang.current->stores.wait(groups_left); }
+
+DEVICE_API void emulator_acquire() { gang.current->acquired = true; }
+DEVICE_API void emulator_fence_proxy_async_global() { gang.current->acquired = false; }
 
 DEVICE_API void emulator_fence_proxy_async() {
   Thread &self = *gang.current;

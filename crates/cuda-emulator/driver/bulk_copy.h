@@ -52,27 +52,35 @@ class CopyEngine {
 };
 extern CopyEngine copy_engine;
 
-// Stores of one thread, in groups. A store first reads shared memory and then writes global memory, both as late as the
-// schedule likes; a wait for the former is all that there is.
+// Stores of one thread, in groups. A store first reads shared memory and then writes global memory, or adds to it, both as late
+// as the schedule likes.
 class BulkStores {
  public:
-  void issue(const Box &box);
+  enum class Kind { Store, AddF32 };
+  void issue(const Box &box, Kind kind);
   void commit() { committed_++; }
+  // Until at most so many of the latest groups have not read, or not written.
   void wait_read(unsigned groups_left);
+  void wait(unsigned groups_left);
   void perhaps_complete_some() {
     if (!pending_.empty()) complete_some();
   }
   // The thread exits: the rest is written. What is wrong, or null.
-  const char *finish();
-  void forget();
+  const char *finish() { return pending_.empty() ? nullptr : write_all(); }
+  void forget() {
+    pending_.clear();
+    committed_ = 0;
+  }
 
  private:
   struct Store {
     Box box;
+    Kind kind;
     unsigned group;
     std::vector<unsigned char> values;  // once it has read them
   };
   void complete_some();
+  const char *write_all();
   static void read(Store &store);
   static void write(const Store &store);
 

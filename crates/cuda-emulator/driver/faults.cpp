@@ -29,7 +29,7 @@ void handle(int signal, siginfo_t *info, void *context) {
 #if defined(__x86_64__)
   // On return the thread fails the launch, from the end of its stack: the rest of it may be what overflowed.
   auto &registers = static_cast<ucontext_t *>(context)->uc_mcontext.gregs;
-  registers[REG_RSP] = reinterpret_cast<greg_t>(stack_top(gang.current->stack)) - 8;
+  registers[REG_RSP] = reinterpret_cast<greg_t>(gang.current->stack->top) - 8;
   registers[REG_RIP] = reinterpret_cast<greg_t>(escape);
 #else
   (void)context;

@@ -14,6 +14,9 @@ namespace emulator {
 namespace {
 // Only touched pages take memory, so that a kernel with large local arrays has room.
 constexpr size_t stack_bytes = 256 << 10;
+// Stacks that all ended at the same place of a page would lie in the same few sets of the cache, and each switch would
+// miss it: each ends a line further down, until a page is through.
+constexpr size_t line_bytes = 64, lines_per_page = 64;
 }  // namespace
 
 Stack *StackPool::take() {
@@ -25,15 +28,14 @@ Stack *StackPool::take() {
       perror("ferrograd's CUDA emulator: no memory for a thread's stack");
       abort();
     }
-    all_.push_back(new Stack{static_cast<char *>(memory) + guard, nullptr});
+    char *low = static_cast<char *>(memory) + guard;
+    all_.push_back(new Stack{low, low + stack_bytes - all_.size() % lines_per_page * line_bytes});
     free_.push_back(all_.back());
   }
   Stack *stack = free_.back();
   free_.pop_back();
   return stack;
 }
-
-char *stack_top(Stack *stack) { return stack->low + stack_bytes; }
 
 #if defined(__x86_64__)
 
@@ -66,7 +68,7 @@ void switch_to(void **from, void *to) { ferrograd_emulator_switch(from, to); }
 
 void switch_to_new(void **from, Stack *stack, void (*entry)()) {
   // As if `entry` had been called and had pushed its six registers: the stack is 8 short of a multiple of 16 there.
-  void **top = reinterpret_cast<void **>(stack_top(stack)) - 8;
+  void **top = reinterpret_cast<void **>(stack->top) - 8;
   for (int i = 0; i < 6; i++) top[i] = nullptr;
   top[6] = reinterpret_cast<void *>(entry);
   top[7] = nullptr;
@@ -86,7 +88,7 @@ void switch_to_new(void **from, Stack *stack, void (*entry)()) {
   ucontext_t here, there;
   getcontext(&there);
   there.uc_stack.ss_sp = stack->low;
-  there.uc_stack.ss_size = stack_bytes;
+  there.uc_stack.ss_size = size_t(stack->top - stack->low);
   there.uc_link = nullptr;
   makecontext(&there, entry, 0);
   *from = &here;

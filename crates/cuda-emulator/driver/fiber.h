@@ -6,8 +6,8 @@
 namespace emulator {
 
 struct Stack {
-  char *low;        // the lowest usable address; a guard page lies below
-  void *suspended;  // where the fiber that lies on this stack goes on
+  char *low;  // the lowest usable address; a guard page lies below
+  char *top;  // the end: an address from which calls may be made
 };
 
 // Stacks are kept for the next launch: touching new pages is the expensive part.
@@ -26,7 +26,5 @@ class StackPool {
 void switch_to(void **from, void *to);
 // Leaves the running fiber and calls `entry`, which never returns, on an unused stack.
 void switch_to_new(void **from, Stack *stack, void (*entry)());
-// The end of a stack: an address from which calls may be made.
-char *stack_top(Stack *stack);
 
 }  // namespace emulator

@@ -46,6 +46,19 @@ CUresult check(const Request &request) {
   return check_cluster(request);
 }
 
+// How many blocks run together: all of a cooperative launch, those of a cluster; and else one after another or, where chance rules,
+// a few, if they have not much that must be put aside whenever another one goes on.
+unsigned gang_of(const Request &request) {
+  constexpr size_t much = 256;
+  const uint64_t blocks = volume(request.grid);
+  if (request.cooperative) return unsigned(blocks);
+  if (volume(request.cluster) > 1) return unsigned(volume(request.cluster));
+  if (!schedule.shuffled || request.function->module->static_shared_bytes > much) return 1;
+  unsigned gang = 1 + schedule.below(4);
+  while (blocks % gang) gang--;
+  return gang;
+}
+
 CUresult run(const Request &request, void **arguments) {
   const Module &module = *request.function->module;
   std::string report = emulator::run({
@@ -54,7 +67,7 @@ CUresult run(const Request &request, void **arguments) {
       request.grid,
       request.block,
       request.shared_bytes,
-      unsigned(volume(request.cooperative ? request.grid : request.cluster)),
+      gang_of(request),
       request.cluster,
       module.static_shared,
       module.static_shared_bytes,

@@ -119,6 +119,7 @@ DEVICE_API void emulator_mbarrier_fence() {
 DEVICE_API void emulator_mbarrier_arrive(void *barrier, unsigned bytes, const char *file, int line) {
   gang.come_to("mbarrier.arrive", gang.shared_address(barrier), file, line);
   arrive(*gang.current->block, gang.shared_address(barrier), bytes, file, line);
+  gang.perhaps_let_others_run();
 }
 
 DEVICE_API void emulator_mbarrier_arrive_cluster(void *barrier, unsigned rank, const char *file, int line) {
@@ -127,6 +128,7 @@ DEVICE_API void emulator_mbarrier_arrive_cluster(void *barrier, unsigned rank, c
   Block &block = gang.resident(rank, file, line);
   check_mbarrier(block, address, file, line);
   arrive(block, address, 0, file, line);
+  gang.perhaps_let_others_run();
 }
 
 DEVICE_API void emulator_mbarrier_wait(void *barrier, unsigned parity, const char *file, int line) {

@@ -52,7 +52,7 @@ bool set_schedule(const char *text) {
   if (*end) return false;
   schedule.asynchrony = Schedule::Asynchrony::Random;
   schedule.shuffled = true;
-  schedule.random.seed(unsigned(seed));
+  schedule.random = Dice(seed);
   return true;
 }
 
@@ -97,7 +97,10 @@ void Gang::reset(Block &block, uint64_t number) {
   block.live = threads;
   block.open_barriers = 0;
   for (Barrier &barrier : block.barriers) barrier.arrived = 0, barrier.waiting.clear();
-  for (Warp &warp : block.warps) warp.exited = 0, warp.open.clear(), warp.products.forget();
+  for (Warp &warp : block.warps) {
+    warp.exited = 0, warp.open.clear(), warp.products.forget();
+    if (schedule.shuffled) warp.pace = schedule.random();
+  }
   block.unfenced.forget();
   if (threads % warp_size) block.warps.back().exited = ~0u << threads % warp_size;
   memset(block.dynamic_shared, poison, launch_->shared_bytes);
@@ -108,7 +111,7 @@ void Gang::reset(Block &block, uint64_t number) {
 void Gang::run(uint64_t first) {
   for (unsigned b = 0; b < launch_->gang; b++) {
     reset(blocks_[b], number_of(first, b));
-    blocks_[b].rank = b;
+    blocks_[b].rank = volume(launch_->cluster) == 1 ? 0 : b;
   }
   copy_engine.forget();
   forget_mbarriers();
@@ -117,6 +120,7 @@ void Gang::run(uint64_t first) {
   if (launch_->static_shared_bytes) memset(launch_->static_shared, poison, launch_->static_shared_bytes);
   active_ = nullptr;
   if (schedule.shuffled) std::shuffle(fresh_.begin(), fresh_.end(), schedule.random);
+  uneven_ = schedule.shuffled && schedule.below(2);
   next_fresh_ = ready_head_ = ready_tail_ = 0;
   idle_yields_ = 0;
   go_on(&main_, true);
@@ -145,6 +149,7 @@ void Gang::work() {
     thread->state = Thread::State::Ready;
     thread->copies.forget();
     thread->stores.forget();
+    thread->acquired = false;
     gang.activate(thread);
     gang.launch_->kernel->call(gang.launch_->arguments);
     gang.exit_current();
@@ -170,18 +175,37 @@ void Gang::go_on(void **from, bool fresh_first) {
     working_ = stacks_.take();
     switch_to_new(from, working_, work);
   } else if (others) {
-    if (schedule.shuffled) {
-      size_t chosen = ready_head_ + schedule.below(unsigned(ready_tail_ - ready_head_));
-      std::swap(ready_[ready_head_ & ready_mask_], ready_[chosen & ready_mask_]);
-    }
+    if (schedule.shuffled) std::swap(ready_[ready_head_ & ready_mask_], ready_[choose() & ready_mask_]);
     Thread *next = ready_[ready_head_++ & ready_mask_];
+    // What comes after it will be wanted soon: its stack is far from this one.
+    if (ready_head_ != ready_tail_) __builtin_prefetch(ready_[ready_head_ & ready_mask_]->suspended);
     next->state = Thread::State::Ready;
     activate(next);
     // Who lets others run may be chosen itself; it is not suspended anywhere then.
-    if (from != &next->stack->suspended) switch_to(from, next->stack->suspended);
+    if (from != &next->suspended) switch_to(from, next->suspended);
   } else {
     switch_to(from, main_);
   }
+}
+
+// Where chance is fair to all, no warp gets far ahead of the others, and what only then goes wrong is never seen. So in every other
+// gang some warps are faster than others, until a rare change of pace (as in S. Burckhardt et al. 2010, "A randomized scheduler with
+// probabilistic guarantees of finding bugs").
+size_t Gang::choose() {
+  constexpr unsigned candidates = 6, change = 4096;
+  auto any = [&] { return ready_head_ + schedule.below(unsigned(ready_tail_ - ready_head_)); };
+  auto warp_of = [&](size_t place) -> Warp & {
+    const Thread &thread = *ready_[place & ready_mask_];
+    return thread.block->warps[thread.id / warp_size];
+  };
+  size_t best = any();
+  if (!uneven_) return best;
+  for (unsigned i = 1; i < candidates; i++) {
+    const size_t other = any();
+    if (warp_of(other).pace > warp_of(best).pace) best = other;
+  }
+  if (schedule.below(change) == 0) warp_of(best).pace = schedule.random();
+  return best;
 }
 
 void Gang::activate(Thread *thread) {
@@ -211,7 +235,7 @@ void Gang::exit_current() {
 }
 
 // What happens at any time happens now, if the schedule's dice say so.
-void Gang::something_may_happen() {
+inline void Gang::something_may_happen() {
   if (schedule.asynchrony != Schedule::Asynchrony::Random) return;
   current->copies.perhaps_complete_some();
   current->stores.perhaps_complete_some();
@@ -228,7 +252,7 @@ void Gang::come_to(const char *what, unsigned detail, const char *file, int line
 void Gang::wait() {
   Thread *self = current;
   self->state = Thread::State::Waiting;
-  go_on(&self->stack->suspended, false);
+  go_on(&self->suspended, false);
   something_may_happen();
 }
 
@@ -239,7 +263,7 @@ void Gang::yield() {
   if (++idle_yields_ > spins_before_giving_up * fresh_.size())
     fail("spins for ever: no other thread changes what it waits for");
   make_ready(self);
-  go_on(&self->stack->suspended, true);
+  go_on(&self->suspended, true);
 }
 
 void Gang::fail(const std::string &message, const char *file, int line) {
@@ -281,9 +305,8 @@ unsigned char *Gang::shared_at(Block &block, unsigned address, size_t bytes) {
 }
 
 Block &Gang::resident(unsigned rank, const char *file, int line) {
-  const bool alone = volume(launch_->cluster) == 1;
-  if (rank >= launch_->gang || (alone && rank != current->block->rank))
-    fail("the cluster has no block " + std::to_string(rank), file, line);
+  if (rank >= volume(launch_->cluster)) fail("the cluster has no block " + std::to_string(rank), file, line);
+  if (volume(launch_->cluster) == 1) return *current->block;
   if (!blocks_[rank].live) fail("block " + std::to_string(rank) + " of the cluster has exited already", file, line);
   return blocks_[rank];
 }

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -32,12 +31,31 @@ struct Launch {
 // Runs a launch to its end. Returns "" or a report of what went wrong.
 std::string run(const Launch &launch);
 
+// Random numbers that cost little: whatever happens at random throws dice at every turn of every thread. (splitmix64:
+// Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.)
+class Dice {
+ public:
+  using result_type = uint32_t;
+  explicit Dice(uint64_t seed = 0) : state_(seed) {}
+  static constexpr uint32_t min() { return 0; }
+  static constexpr uint32_t max() { return ~0u; }
+  uint32_t operator()() {
+    uint64_t z = state_ += 0x9E3779B97F4A7C15;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return uint32_t(z >> 32);
+  }
+
+ private:
+  uint64_t state_;
+};
+
 // How the emulator orders what hardware leaves open. FERROGRAD_EMULATOR_SEED chooses it.
 struct Schedule {
   // When asynchronous work happens: cp.async, and whatever is submitted to a stream.
   enum class Asynchrony { Eager, Random, Lazy } asynchrony = Asynchrony::Eager;
   bool shuffled = false;
-  std::mt19937 random;
+  Dice random;
 
   // A number below `n`.
   unsigned below(unsigned n) { return unsigned(uint64_t(random()) * n >> 32); }
@@ -53,6 +71,7 @@ struct Thread {
   unsigned id;  // in the block
   Block *block;
   Stack *stack;
+  void *suspended;  // where it goes on
   enum class State { Fresh, Ready, Waiting, Exited } state;
   // Where it came to a collective or a barrier last, at which it may wait.
   const char *waits_at, *file;
@@ -61,6 +80,7 @@ struct Thread {
   EmulatorVotes votes;     // what the barrier gave
   AsyncCopies copies;
   BulkStores stores;
+  bool acquired;           // a flag, of which the copy engine has not been told
   unsigned cluster_phase;  // in which it arrived at the cluster's barrier
 };
 
@@ -72,6 +92,7 @@ struct Rendezvous {
 
 struct Warp {
   unsigned exited;  // lanes; those that the block does not have count as exited
+  unsigned pace;    // of several warps that could go on the one with the largest does
   std::vector<Rendezvous> open;
   void *parts[warp_size];
   MatrixProducts products;
@@ -89,7 +110,7 @@ struct Block {
   void shape(dim3 dims);
 
   uint3 index;
-  unsigned rank;  // in the gang, and so in the cluster
+  unsigned rank;  // in the cluster
   dim3 shaped = {0, 0, 0};
   unsigned live;  // threads that have not exited
   std::vector<Thread> threads;
@@ -121,6 +142,10 @@ class Gang {
   [[noreturn]] void fail(const std::string &message, const char *file = nullptr, int line = 0);
   // Something happened that spinning threads may wait for.
   void progress() { idle_yields_ = 0; }
+  // Behind what others may be waiting for: they may go on before this thread does anything more.
+  void perhaps_let_others_run() {
+    if (schedule.shuffled && schedule.below(4) == 0) yield();
+  }
   size_t threads() const { return fresh_.size(); }
   const char *running() const { return launch_->kernel->name; }
   // Is this range shared memory of the running thread's block?
@@ -143,6 +168,8 @@ class Gang {
   static void work();
   [[noreturn]] void leave();
   void go_on(void **from, bool fresh_first);
+  // Which of those that are ready goes on, where chance rules.
+  size_t choose();
   void something_may_happen();
   uint64_t number_of(uint64_t first, unsigned rank) const;
   void perhaps_open_cluster_barrier();
@@ -161,6 +188,7 @@ class Gang {
   size_t next_fresh_ = 0;
   std::vector<Thread *> ready_;  // a ring
   size_t ready_head_ = 0, ready_tail_ = 0, ready_mask_ = 0;
+  bool uneven_ = false;  // warps go at their own paces
   uint64_t idle_yields_ = 0;
   StackPool stacks_;
   Stack *working_ = nullptr;  // the stack of the fiber that starts

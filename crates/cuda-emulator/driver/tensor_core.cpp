@@ -82,23 +82,41 @@ void ldmatrix(void **parts, unsigned lanes) {
   }
 }
 
+float f16_to_f32(uint32_t bits) {
+  const uint32_t sign = (bits & 0x8000) << 16, magnitude = bits & 0x7FFF;
+  // The exponents differ by 112; subnormal halves are exact multiples of 2^-24.
+  if (magnitude < 0x0400) return as_float(sign | as_bits(float(magnitude) * 0x1p-24f));
+  const uint32_t exponent_shift = magnitude < 0x7C00 ? 112u << 23 : 224u << 23;
+  return as_float(sign | ((magnitude << 13) + exponent_shift));
+}
+
 float from_bf16(uint32_t bits) { return as_float(bits << 16); }
-float from_f16(uint32_t bits) { return emulator_f16_to_f32(uint16_t(bits)); }
+float from_f16(uint32_t bits) { return f16_to_f32(bits); }
 // The hardware reads the upper 19 bits.
 float from_tf32(uint32_t bits) { return as_float(bits & ~0x1FFFu); }
+
+// sums [16, 8] = a [16, K] b [K, 8].
+#if defined(__x86_64__)
+__attribute__((optimize("O3"), target_clones("default", "avx2")))
+#endif
+void sum_products(float (*sums)[8], const float *a, const float (*b)[8], int K) {
+  for (int row = 0; row < 16; row++) {
+    float sum[8] = {};
+    for (int k = 0; k < K; k++)
+      for (int column = 0; column < 8; column++) sum[column] += a[row * K + k] * b[k][column];
+    memcpy(sums[row], sum, sizeof sum);
+  }
+}
 
 // d [16, 8] += a [16, K] b [K, 8]. Products are exact in f32; the order of the sum is not the hardware's.
 template <int K>
 void multiply(void **parts, const float (&a)[16][K], const float (&b)[K][8]) {
+  float sums[16][8];
+  sum_products(sums, a[0], b, K);
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane / 4, t = lane % 4;
     float *d = static_cast<EmulatorMma *>(parts[lane])->d;
-    for (int i = 0; i < 4; i++) {
-      const int row = g + 8 * (i / 2), column = 2 * t + i % 2;
-      float sum = 0;
-      for (int k = 0; k < K; k++) sum += a[row][k] * b[k][column];
-      d[i] += sum;
-    }
+    for (int i = 0; i < 4; i++) d[i] += sums[g + 8 * (i / 2)][2 * t + i % 2];
   }
 }
 
@@ -186,13 +204,7 @@ DEVICE_API const EmulatorCollective emulator_mma_m16n8k8_tf32 = {"mma.m16n8k8 (t
 DEVICE_API const EmulatorCollective emulator_mma_m16n8k32_s8 = {"mma.m16n8k32 (s8)", mma_s8};
 DEVICE_API const EmulatorCollective emulator_mma_m8n8k4_f64 = {"mma.m8n8k4 (f64)", mma_f64};
 
-DEVICE_API float emulator_f16_to_f32(unsigned short bits) {
-  const uint32_t sign = uint32_t(bits & 0x8000) << 16, magnitude = bits & 0x7FFF;
-  // The exponents differ by 112; subnormal halves are exact multiples of 2^-24.
-  if (magnitude < 0x0400) return as_float(sign | as_bits(float(magnitude) * 0x1p-24f));
-  const uint32_t exponent_shift = magnitude < 0x7C00 ? 112u << 23 : 224u << 23;
-  return as_float(sign | ((magnitude << 13) + exponent_shift));
-}
+DEVICE_API float emulator_f16_to_f32(unsigned short bits) { return f16_to_f32(bits); }
 
 DEVICE_API unsigned short emulator_f32_to_f16(float x) {
   const uint32_t sign = as_bits(x) >> 16 & 0x8000, magnitude = as_bits(x) & 0x7FFFFFFF;

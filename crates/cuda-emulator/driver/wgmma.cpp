@@ -41,6 +41,8 @@ class Operand {
         const unsigned address = transposed_ ? place(first / chunk + c, line) : along_k(first + line, c);
         const unsigned char *from = gang.shared_at(*gang.current->block, address, 16);
         if (!from) fail_here("a matrix that does not lie in shared memory");
+        if (gang.current->block->unfenced.overlaps(address, 16))
+          fail_here("multiplies what stmatrix wrote, and fence.proxy.async is missing");
         uint16_t bits[chunk];
         memcpy(bits, from, sizeof bits);
         for (int e = 0; e < chunk; e++)

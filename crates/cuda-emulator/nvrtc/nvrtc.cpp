@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <sstream>
 #include <string>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
@@ -107,6 +108,39 @@ int compile(const files::path &folder, const std::vector<std::string> &arguments
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+// What g++ made of a text, kept beside this library: a program for another architecture is often the same text. Whoever
+// wants it at the same time waits. Without a folder to write to, nothing is kept.
+class Kept {
+ public:
+  explicit Kept(const std::string &what) {
+    char name[17];
+    snprintf(name, sizeof name, "%016zx", std::hash<std::string>()(what));
+    const files::path folder = library_folder() / "objects";
+    std::error_code ignored;
+    files::create_directories(folder, ignored);
+    path_ = folder / name;
+    lock_ = open((path_.string() + ".lock").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (lock_ >= 0) flock(lock_, LOCK_EX);
+  }
+  Kept(const Kept &) = delete;
+  ~Kept() {
+    if (lock_ >= 0) close(lock_);
+  }
+  // Empty if there is none.
+  std::string object() const { return read(path_); }
+  void keep(const std::string &object) const {
+    if (lock_ < 0) return;
+    const files::path part = path_.string() + ".part";
+    write(part, object);
+    std::error_code ignored;
+    files::rename(part, path_, ignored);
+  }
+
+ private:
+  files::path path_;
+  int lock_;
+};
+
 // The options of NVRTC that mean something to g++.
 struct Options {
   std::vector<std::string> preprocessor;
@@ -195,9 +229,15 @@ nvrtcResult build(Program &program, const Options &options) {
   for (const std::string &option : machine_options()) translate.push_back(option);
   translate.insert(translate.end(), {"preprocessed.cpp", "-Wl,--no-as-needed", "-L" + library.string(),
                                      "-l:libcuda.so.1", "-o", "object"});
+  std::string made_of = text;
+  for (const std::string &argument : translate) made_of += '\0' + argument;
+  const Kept kept(made_of);
+  program.object = kept.object();
+  if (!program.object.empty()) return NVRTC_SUCCESS;
   if (int status = compile(folder.path, translate, program.log))
     return status < 0 ? NVRTC_ERROR_BUILTIN_OPERATION_FAILURE : NVRTC_ERROR_COMPILATION;
   program.object = read(folder.path / "object");
+  kept.keep(program.object);
   return NVRTC_SUCCESS;
 }
 

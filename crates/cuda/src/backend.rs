@@ -21,8 +21,7 @@ use ferrograd_tensor::ops::recurrence::{SequenceArgs, SequenceGradients};
 use ferrograd_tensor::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use ferrograd_tensor::profile::kernel;
 use ferrograd_tensor::storage::Buffer;
-use ferrograd_tensor::{DType, Gate, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
-use ferrograd_tensor::{Epilogue, EpilogueActivation};
+use ferrograd_tensor::{Activation, DType, Epilogue, Layout, QuantizedTensor, RotaryPairs, Shape, Tensor};
 use std::sync::Arc;
 
 fn memory(buffer: &dyn Buffer) -> &CudaBuffer {
@@ -123,13 +122,7 @@ impl Backend for Cuda {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_epilogue", &[a, b], flops, || matmul::matmul_epilogue(self.card(), a, b, epilogue, keep))
     }
-    fn matmul_activation_grad(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        activation: EpilogueActivation,
-        z: &Tensor,
-    ) -> Option<Tensor> {
+    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
         let flops = 2.0 * (a.numel() * b.dim(-1)) as f64;
         kernel("matmul_activation_grad", &[a, b, z], flops, || {
             matmul::matmul_activation_grad(self.card(), a, b, activation, z)
@@ -378,13 +371,17 @@ impl Backend for Cuda {
         })
     }
 
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
-        kernel("gated", &[gate, up], 0.0, || Some(gated::gated(self.card(), gate, up, activation)))
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Option<Tensor> {
+        kernel("gated", &[gate, up], 0.0, || gated::gated(self.card(), gate, up, activation))
     }
-    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
-        kernel("gated_backward", &[gate, up, g], 0.0, || {
-            Some(gated::gated_backward(self.card(), gate, up, activation, g))
-        })
+    fn gated_backward(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        activation: Activation,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor)> {
+        kernel("gated_backward", &[gate, up, g], 0.0, || gated::gated_backward(self.card(), gate, up, activation, g))
     }
     fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {
         kernel("rope", &[x, cos, sin], 0.0, || Some(rope::rope(self.card(), x, [cos, sin], pairs, inverse)))

@@ -11,8 +11,10 @@ use ferrograd_tensor::random::{RngState, rng_state};
 use ferrograd_tensor::replay::{Recording, record};
 use ferrograd_tensor::storage::Buffer;
 use ferrograd_tensor::{Device, Result, Tensor, ensure, fail};
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// Bytes of a graph's live numbers: those of a random generator, then of each optimiser step.
@@ -249,7 +251,7 @@ impl Drop for Executable {
     }
 }
 
-/// A capture in progress. What was captured is made to run even if the step panics: then the card is where the host is.
+/// A capture in progress. What was captured is made to run even if there is a panic: then the card is where the host is.
 struct Capturing(&'static Cuda);
 
 impl Capturing {
@@ -286,14 +288,25 @@ impl Capturing {
         std::mem::forget(self);
         Capturing::end(cuda)
     }
+    /// Goes on with the step's panic. The random numbers that it has drawn are drawn for good, as they were without a capture.
+    fn give_up(self, recording: &Recording, panic: Box<dyn Any + Send>) -> ! {
+        let cuda = self.0;
+        std::mem::forget(self);
+        Capturing::run(cuda, recording.reserve());
+        resume_unwind(panic)
+    }
+    /// Ends the capture, and runs what there is of the step.
+    fn run(cuda: &'static Cuda, random: RngState) {
+        if let Ok((executable, capture)) = Capturing::end(cuda) {
+            capture.live.write(cuda, random);
+            executable.launch();
+        }
+    }
 }
 impl Drop for Capturing {
     fn drop(&mut self) {
-        // The step has panicked.
-        if let Ok((executable, capture)) = Capturing::end(self.0) {
-            capture.live.write(self.0, rng_state());
-            executable.launch();
-        }
+        // The step has set the random generator's state, and nobody knows what it has drawn.
+        Capturing::run(self.0, rng_state());
     }
 }
 
@@ -320,7 +333,11 @@ impl<T: Outputs> CudaGraph<T> {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_device(device).copy()).collect();
         cuda.bind();
         let capturing = Capturing::start(cuda)?;
-        let (outputs, recording) = record(|| step(&inputs));
+        let (outputs, recording) = record(|| catch_unwind(AssertUnwindSafe(|| step(&inputs))));
+        let outputs = match outputs {
+            Ok(outputs) => outputs,
+            Err(panic) => capturing.give_up(&recording, panic),
+        };
         let (executable, capture) = capturing.finish()?;
         let Capture { arena, live, kept, constants: _constants, .. } = capture;
         let (_kept, _arena) = (kept.into_values().collect(), arena.clone());

@@ -28,6 +28,7 @@ pub const HEADERS: &[(&str, &str)] = files! {
     "attention_scores.cuh"
     "attention_softmax.cuh"
     "attention_tiles.cuh"
+    "attention_wgmma.cuh"
     "conv.cuh"
     "elementwise.cuh"
     "epilogue.cuh"
@@ -58,6 +59,7 @@ const SOURCES: &[(&str, &str)] = files! {
     "arg_reduce.cu"
     "attention.cu"
     "attention_backward.cu"
+    "attention_backward_wgmma.cu"
     "attention_decode.cu"
     "attention_wgmma.cu"
     "binary.cu"
@@ -147,6 +149,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "rms_norm_backward.cu"
         | "cross_entropy.cu"
         | "cross_entropy_backward.cu"
+        | "matvec.cu"
         | "moments.cu"
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
         "matmul_mma.cu" | "recurrence_mma.cu" => &[BF16, F16, F32],

@@ -1,5 +1,5 @@
 //! What products do with their sums before they round them: bias, activation and residual, and an activation's derivative. Every kernel
-//! of products of matrices.
+//! of products of matrices and of vectors.
 //!
 //! They need a card, or the emulator: `cargo xtask test-cuda`.
 
@@ -10,11 +10,13 @@ mod layouts;
 use common::{card, in_launches, is_product, there};
 use ferrograd_tensor::backend::Backend;
 use ferrograd_tensor::cpu::CpuBackend;
-use ferrograd_tensor::{DType, Tensor};
-use ferrograd_tensor::{Epilogue, EpilogueActivation};
+use ferrograd_tensor::{Activation, DType, Epilogue, Tensor};
 use layouts::Random;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
+
+/// What kernels apply; all else is composed.
+const FUSED: [Activation; 4] = [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu];
 
 /// M, N, K, and the launches that it takes: small tiles and large ones, rows that begin at odd places and at even ones, K in parts.
 const SIZES: [(usize, usize, usize, usize); 7] = [
@@ -80,9 +82,7 @@ fn check_forward(launches: usize, a: &Tensor, b: &Tensor, epilogue: &Epilogue, k
         want = want + wide(bias);
     }
     let others = want.abs();
-    if let Some(f) = activation {
-        want = CpuBackend.unary(f.function(), &want);
-    }
+    want = want.activate(activation);
     if let Some(residual) = residual {
         want = want + wide(residual);
     }
@@ -90,12 +90,12 @@ fn check_forward(launches: usize, a: &Tensor, b: &Tensor, epilogue: &Epilogue, k
 }
 
 #[track_caller]
-fn check_backward(launches: usize, a: &Tensor, b: &Tensor, activation: EpilogueActivation, z: &Tensor) {
+fn check_backward(launches: usize, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) {
     let what = format!("{}{} × {}, derivative of {activation:?}", a.dtype(), a.shape(), b.shape());
     let (a2, b2, z2) = (there(a), there(b), there(z));
     let got = in_launches(launches, &what, || card().matmul_activation_grad(&a2, &b2, activation, &z2));
     let sums = CpuBackend.matmul(&wide(a), &wide(b));
-    let want = CpuBackend.binary(activation.derivative(), &wide(z), &sums);
+    let want = wide(z).activate_backward(activation, &sums);
     close(&what, &got.expect("a kernel"), &want, &magnitudes(a, b), &sums);
 }
 
@@ -108,10 +108,10 @@ fn all(dtype: DType) {
             let kind = i + j;
             let (a, b) = (matrix(&mut random, [m, k], dtype, kind), matrix(&mut random, [k, n], dtype, kind / 2));
             let (bias, residual) = (random.values(&[n], dtype), random.values(&[m, n], dtype));
-            let activation = EpilogueActivation::ALL[j];
+            let activation = FUSED[j];
             let epilogue = Epilogue {
                 bias: (kind % 3 > 0).then_some(&bias),
-                activation: (i != 6).then_some(activation),
+                activation: if i == 6 { Activation::Identity } else { activation },
                 residual: (kind % 4 > 0).then_some(&residual),
             };
             check_forward(launches, &a, &b, &epilogue, kind % 2 == 0);
@@ -140,6 +140,45 @@ fn in_bf16() {
     all(DType::BF16);
 }
 
+/// M, N, K, how the matrix lies (see [`matrix`]), and launches: of rows of it a warp or a block makes each; of those that lie side by side,
+/// a lane, or a lane some, in parts where K is long.
+const VECTORS: [(usize, usize, usize, usize, usize); 12] = [
+    (1, 1, 7, 0, 1),
+    (1, 37, 40, 1, 1),
+    (1, 37, 300, 1, 1),
+    (1, 1040, 300, 1, 1),
+    (1, 72, 100, 0, 1),
+    (1, 67, 100, 2, 1),
+    (1, 72, 700, 0, 2),
+    (1, 67, 300, 2, 2),
+    (37, 1, 300, 0, 1),
+    (1030, 1, 9, 2, 1),
+    (72, 1, 300, 1, 2),
+    (67, 1, 50, 3, 1),
+];
+
+/// [`all`] for products of vectors.
+#[test]
+fn of_vectors() {
+    let mut random = Random(4);
+    for dtype in FLOATS {
+        for (i, (m, n, k, kind, launches)) in VECTORS.into_iter().enumerate() {
+            let (of_a, of_b) = if m == 1 { (i, kind) } else { (kind, i) };
+            let (a, b) = (matrix(&mut random, [m, k], dtype, of_a), matrix(&mut random, [k, n], dtype, of_b));
+            let (bias, residual) = (random.values(&[n], dtype), random.values(&[m, n], dtype));
+            for (j, activation) in FUSED.into_iter().enumerate() {
+                let epilogue = Epilogue {
+                    bias: ((i + j) % 3 > 0).then_some(&bias),
+                    activation: if (i + j) % 5 > 0 { activation } else { Activation::Identity },
+                    residual: ((i + j) % 4 > 0).then_some(&residual),
+                };
+                check_forward(launches, &a, &b, &epilogue, j % 2 == 0);
+                check_backward(launches, &a, &b, activation, &residual);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_lies_in_memory_anyhow() {
     let mut random = Random(2);
@@ -154,17 +193,17 @@ fn what_lies_in_memory_anyhow() {
             let (a, b, bias) = (a.contiguous(), b.contiguous(), bias.contiguous());
             let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), ..Epilogue::default() };
             check_forward(launches, &a, &b, &epilogue, false);
-            check_backward(launches, &a, &b, EpilogueActivation::Gelu, &residual);
+            check_backward(launches, &a, &b, Activation::Gelu, &residual);
         }
-        check_linear(&a, &b.t(), &bias, EpilogueActivation::Silu);
+        check_linear(&a, &b.t(), &bias, Activation::Silu);
     }
 }
 
 /// The op, which may or may not find a kernel, on the card and on the CPU.
 #[track_caller]
-fn check_linear(x: &Tensor, w: &Tensor, bias: &Tensor, activation: EpilogueActivation) {
+fn check_linear(x: &Tensor, w: &Tensor, bias: &Tensor, activation: Activation) {
     let linear = |x: Tensor, w: Tensor, bias: Tensor| {
-        let epilogue = Epilogue { bias: Some(&bias), activation: Some(activation), residual: None };
+        let epilogue = Epilogue { bias: Some(&bias), activation, residual: None };
         x.linear_with(&w, &epilogue)
     };
     let got = linear(there(x), there(w), there(bias));
@@ -174,10 +213,12 @@ fn check_linear(x: &Tensor, w: &Tensor, bias: &Tensor, activation: EpilogueActiv
 #[test]
 fn products_without_such_a_kernel_are_composed() {
     let mut random = Random(3);
-    for (m, n, k) in [(1, 20, 30), (20, 1, 30), (4, 5, 0), (0, 5, 3), (4, 0, 3)] {
+    for (m, n, k) in [(4, 5, 0), (1, 5, 0), (0, 5, 3), (4, 0, 3), (0, 1, 3)] {
         let [x, w, bias] = [&[m, k][..], &[n, k], &[n]].map(|shape| random.values(shape, DType::F32));
-        EpilogueActivation::ALL.into_iter().for_each(|activation| check_linear(&x, &w, &bias, activation));
+        FUSED.into_iter().for_each(|activation| check_linear(&x, &w, &bias, activation));
     }
+    let [x, w, bias] = [&[4, 30][..], &[20, 30], &[20]].map(|shape| random.values(shape, DType::F32));
+    check_linear(&x, &w, &bias, Activation::Tanh);
 }
 
 #[test]
@@ -187,8 +228,8 @@ fn what_is_not_finite_is_not_hidden() {
         (a[3], a[69 * 16 + 15]) = (f64::NAN, f64::INFINITY);
         let (a, b) =
             (there(&Tensor::from_vec(a, [70, 16]).to_dtype(dtype)), there(&Tensor::ones([16, 80]).to_dtype(dtype)));
-        for activation in EpilogueActivation::ALL {
-            let epilogue = Epilogue { activation: Some(activation), ..Epilogue::default() };
+        for activation in FUSED {
+            let epilogue = Epilogue { activation, ..Epilogue::default() };
             let (y, _) = card().matmul_epilogue(&a, &b, &epilogue, false).expect("a kernel");
             let y = y.to_f64_vec();
             assert!(y[..80].iter().all(|y| y.is_nan()) && y[69 * 80..].iter().all(|&y| y == f64::INFINITY));

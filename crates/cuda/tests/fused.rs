@@ -2,31 +2,18 @@
 //!
 //! They need a card, or the emulator: `cargo xtask test-cuda`.
 
+mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use ferrograd_cuda::CudaDevice;
+use common::{card, cuda, there};
 use ferrograd_tensor::backend::{Backend, CrossEntropyRows};
 use ferrograd_tensor::cpu::CpuBackend;
 use ferrograd_tensor::ops::optimizer::{Adadelta, Adagrad, Adam, Lion, OptimizerStep, RmsProp, Sgd};
-use ferrograd_tensor::{DType, Device, Gate, RotaryPairs, Tensor};
+use ferrograd_tensor::{Activation, DType, RotaryPairs, Tensor};
 use layouts::Random;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
-
-fn cuda() -> Device {
-    Device::cuda(0).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn card() -> &'static dyn Backend {
-    cuda().backend()
-}
-
-/// The same memory on the card, with the same strides.
-fn there(x: &Tensor) -> Tensor {
-    let bytes = CpuBackend.download(&**x.buffer());
-    Tensor::from_buffer(card().upload(&bytes), x.layout().clone(), x.dtype(), cuda())
-}
 
 /// Equal but for `roundings` of the type that is computed in, relative to the larger of `scale` and the value, and the one to a half
 /// type, where a neighbour may be the nearest; NaN is NaN.
@@ -298,6 +285,24 @@ fn dropout() {
     }
 }
 
+/// The activations of gates that have kernels; the others are composed.
+const GATES: [Activation; 5] =
+    [Activation::Sigmoid, Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu];
+
+#[test]
+fn gates_without_a_kernel_are_composed() {
+    let mut random = Random(11);
+    let [gate, up, g] = [0; 3].map(|_| random.values(&[3, 5], DType::BF16));
+    let [gate2, up2, g2] = [&gate, &up, &g].map(there);
+    for activation in Activation::ALL.into_iter().filter(|activation| !GATES.contains(activation)) {
+        let what = format!("{activation:?}");
+        close(&what, &gate2.gated(&up2, activation), &gate.gated(&up, activation), 24.0, 1.0);
+        let (got, want) = (gate2.gated_backward(&up2, activation, &g2), gate.gated_backward(&up, activation, &g));
+        close(&format!("dgate, {what}"), &got.0, &want.0, 24.0, 1.0);
+        close(&format!("dup, {what}"), &got.1, &want.1, 24.0, 1.0);
+    }
+}
+
 #[test]
 fn gated() {
     let mut random = Random(10);
@@ -317,7 +322,7 @@ fn gated() {
                 };
                 let g = operand(&mut random, &shape, dtype);
                 let [gate2, up2, g2] = [&gate, &up, &g].map(there);
-                for activation in Gate::ALL {
+                for activation in GATES {
                     let what = format!("{activation:?} of {dtype}{shape:?}, way {way}");
                     let want = CpuBackend.gated(&gate, &up, activation).expect("a kernel");
                     let got = card().gated(&gate2, &up2, activation).expect("a kernel");

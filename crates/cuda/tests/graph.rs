@@ -255,6 +255,24 @@ fn looking_at_numbers_in_a_capture_is_an_error() {
 }
 
 #[test]
+fn what_a_step_drew_before_it_panicked_is_drawn() {
+    let draw = || Tensor::rand_on([5], DType::F32, &cuda());
+    let wanted = with_seed(3, || [(); 4].map(|()| draw().to_f64_vec()));
+    let got = with_seed(3, || {
+        let mut first = None;
+        let step = |_: &[Tensor]| {
+            first = Some(draw());
+            draw().to_f64_vec();
+        };
+        let error = message(|| CudaGraph::capture(&cuda(), &[], step));
+        assert!(error.starts_with("download: "), "{error}");
+        let (_graph, third) = CudaGraph::capture(&cuda(), &[], |_| draw()).expect("a graph");
+        [first.expect("it was drawn"), third, draw()].map(|x| x.to_f64_vec())
+    });
+    assert_eq!(got, [0, 2, 3].map(|i| wanted[i].clone()));
+}
+
+#[test]
 fn the_books_example() -> ferrograd_tensor::Result<()> {
     let cuda = cuda();
     let model = Linear::new(C, V).to(&cuda);

@@ -47,6 +47,35 @@ fn products_however_the_operands_lie() {
 }
 
 #[test]
+fn of_a_long_k_in_parts() {
+    let mut random = Random(2);
+    // In parts of 512 and more, the last of which is shorter; a K that is not worth two.
+    for (m, n, k, launches) in [(20, 33, 1030, 2), (64, 70, 1600, 2), (20, 33, 1023, 1)] {
+        for (gap_a, gap_b) in [(0, 0), (1, 0), (0, 16)] {
+            let a = bytes(&mut random, &[m, k + gap_a]).narrow(1, gap_a, k);
+            let b = bytes(&mut random, &[n, k + gap_b]).narrow(1, gap_b, k).t();
+            let (a2, b2) = (there(&a), there(&b));
+            let c = in_launches(launches, "int_mm", || a2.int_mm(&b2));
+            assert!(c.to_vec::<i32>() == a.int_mm(&b).to_vec::<i32>(), "{} × {}", a.shape(), b.shape());
+        }
+    }
+}
+
+/// 2¹⁷ · 128² is 2³¹: one too many.
+#[test]
+fn sums_wrap() {
+    const K: usize = (1 << 17) + 16;
+    let [low, high] = [-128i8, 127].map(|x| Tensor::from_vec(vec![x; K], [1, K]));
+    let (a, b) = (Tensor::cat(&[&low, &high], 0), Tensor::cat(&[&low, &high], 0).t());
+    let products = [128 * 128, -128 * 127, 127 * 127].map(|product: i64| (product * K as i64) as i32);
+    let [ll, lh, hh] = products;
+    assert!(ll < 0 && lh < 0 && hh > 0);
+    for (a, b) in [(a.clone(), b.clone()), (there(&a), there(&b))] {
+        assert_eq!(a.int_mm(&b).to_vec::<i32>(), [ll, lh, lh, hh]);
+    }
+}
+
+#[test]
 fn of_nothing_and_in_one_launch() {
     for (m, n, k) in [(0, 3, 2), (3, 0, 2), (3, 2, 0)] {
         check(&Tensor::zeros([m, k]).to_dtype(DType::I8), &Tensor::zeros([k, n]).to_dtype(DType::I8));

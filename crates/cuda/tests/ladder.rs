@@ -95,6 +95,9 @@ fn steps_say_what_they_cannot_take() {
         let error = layouts::error(|| step.matmul(&a, &b));
         assert!(error.contains(&format!("multiples of {}", step.multiple)), "{error}");
     }
+    let [a, b] = [[1, 1], [1, 524_281]].map(|shape| there(&Tensor::zeros(shape)));
+    let error = layouts::error(|| MATMUL[0].matmul(&a, &b));
+    assert_eq!(error, "01_naive: needs N ≤ 524280: [1, 1] × [1, 524281]");
     let long = there(&Tensor::zeros([1, 8196]));
     let error = layouts::error(|| SOFTMAX[4].apply(&long));
     assert_eq!(error, "05_vectorised: needs N ≤ 8192, a multiple of 4: [1, 8196]");

@@ -2,9 +2,11 @@
 //!
 //! They need a card, or the emulator: `cargo xtask test-cuda`.
 
+mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
+use common::{card, cuda, there};
 use ferrograd_cuda::CudaDevice;
 use ferrograd_tensor::backend::{Backend, Binary, Compare, Distribution, Reduce, Unary};
 use ferrograd_tensor::cpu::CpuBackend;
@@ -17,20 +19,6 @@ const NUMBERS: [DType; 8] = {
     use DType::*;
     [F32, F64, F16, BF16, I64, I32, I8, U8]
 };
-
-fn cuda() -> Device {
-    Device::cuda(0).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn card() -> &'static dyn Backend {
-    cuda().backend()
-}
-
-/// The same memory on the card, with the same strides.
-fn there(x: &Tensor) -> Tensor {
-    let bytes = CpuBackend.download(&**x.buffer());
-    Tensor::from_buffer(card().upload(&bytes), x.layout().clone(), x.dtype(), cuda())
-}
 
 /// Equal but for `roundings` of the dtype, relative to the larger of 1 and the value; NaN is NaN.
 #[track_caller]

@@ -7,8 +7,7 @@ mod common;
 mod layouts;
 
 use common::{card, in_launches, is_product, there};
-use ferrograd_tensor::{DType, MatmulPrecision, Tensor, set_matmul_precision};
-use ferrograd_tensor::{Epilogue, EpilogueActivation};
+use ferrograd_tensor::{Activation, DType, Epilogue, MatmulPrecision, Tensor, set_matmul_precision};
 use layouts::Random;
 
 #[test]
@@ -43,7 +42,7 @@ fn products_however_the_operands_lie() {
             is_product("tf32 with a bias", &got, &a, &b, Some(&bias));
             // With an epilogue: f32 is not rounded in between.
             let bias2 = there(&bias);
-            let epilogue = Epilogue { bias: Some(&bias2), activation: Some(EpilogueActivation::Relu), residual: None };
+            let epilogue = Epilogue { bias: Some(&bias2), activation: Activation::Relu, residual: None };
             let (y, z) = card().matmul_epilogue(&a2, &b2, &epilogue, true).expect("a kernel");
             let z = z.expect("what it was asked to keep");
             is_product("tf32 before an activation", &z, &a, &b, Some(&bias));

@@ -12,8 +12,7 @@
 use crate::pretrained;
 use ferrograd_autograd::{AttentionOptions, CrossEntropy, Var, no_grad};
 use ferrograd_nn::{Dropout, Embedding, LayerNorm, LoadReport, Module, Param};
-use ferrograd_tensor::EpilogueActivation;
-use ferrograd_tensor::{DType, Error, Result, Tensor, ensure};
+use ferrograd_tensor::{Activation, DType, Error, Result, Tensor, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -171,7 +170,7 @@ struct Mlp {
 impl Mlp {
     fn forward(&self, x: &Var) -> Var {
         let [(w1, b1), (w2, b2)] = [&self.c_fc, &self.c_proj].map(Projection::parameters);
-        self.dropout.forward(&x.feed_forward([&w1, &w2], [b1.as_ref(), b2.as_ref()], EpilogueActivation::GeluTanh))
+        self.dropout.forward(&x.feed_forward([&w1, &w2], [b1.as_ref(), b2.as_ref()], Activation::GeluTanh))
     }
 }
 

@@ -15,7 +15,7 @@ pub mod transformer;
 
 pub use bert::{
     Bert, BertConfig, BertForMaskedLm, BertForNextSentence, BertForSequenceClassification, BertForTokenClassification,
-    BertOutput, HiddenAct,
+    BertOutput,
 };
 pub use cnn::{Cnn, CnnConfig};
 pub use gpt::{Gpt, GptConfig, KvCache, Sampling};

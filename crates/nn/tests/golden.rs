@@ -4,7 +4,9 @@
 mod golden;
 
 use ferrograd_autograd::ops::RnnNonlinearity;
-use ferrograd_autograd::{AttentionOptions, CrossEntropy, Gate, GradOptions, Reduction, RotaryPairs, Var, grad_with};
+use ferrograd_autograd::{
+    Activation, AttentionOptions, CrossEntropy, GradOptions, Reduction, RotaryPairs, Var, grad_with,
+};
 use ferrograd_nn::losses::*;
 use ferrograd_nn::*;
 use ferrograd_tensor::{DType, Tensor};
@@ -269,7 +271,7 @@ fn every_layer() {
 #[test]
 fn gated_mlp() {
     let file = Golden::open("transformer");
-    for (name, activation) in [("gated_mlp_silu", Gate::Silu), ("gated_mlp_gelu_tanh", Gate::GeluTanh)] {
+    for (name, activation) in [("gated_mlp_silu", Activation::Silu), ("gated_mlp_gelu_tanh", Activation::GeluTanh)] {
         let case = Case { file: &file, name, config: file.config(name) };
         let layer = GatedMlp::new(case.n("dim"), case.n("hidden_dim")).activation(activation);
         case.simple(layer.bias(case.flag("bias", false)));

@@ -6,13 +6,14 @@ use common::{every_optimizer, noise};
 use ferrograd_autograd::Gradients;
 use ferrograd_nn::{Param, StateDict};
 use ferrograd_optim::*;
-use ferrograd_tensor::{DType, Tensor};
+use ferrograd_tensor::{DType, Device, Tensor};
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 
-/// Two matrices, one of them larger than what a kernel does on one thread.
+/// Two matrices, one of them larger than what a kernel does on one of the CPU's threads, or in one of a card's blocks.
 fn start() -> Vec<Param> {
-    vec![Param::new(noise([5, 3], 1)), Param::new(noise([190, 180], 2))]
+    let large = if Device::default().is_cpu() { [190, 180] } else { [70, 60] };
+    vec![Param::new(noise([5, 3], 1)), Param::new(noise(large, 2))]
 }
 
 /// Gradients that depend on the parameters and the step, so that any difference grows.

@@ -6,236 +6,24 @@
 //! by the op before a backend is called (but for indices that it [checks later](Backend::checks_later)), inputs live on
 //! this device, and every input may have any strides.
 
-use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
-use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+mod operations;
+
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
-use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
-use crate::ops::linear::{Epilogue, EpilogueActivation};
+use crate::ops::linear::Epilogue;
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::{OptimizerStep, StepCell, Update};
+use crate::ops::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
 use crate::ops::recurrence::{SequenceArgs, SequenceGradients};
 use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::ops::rope::RotaryPairs;
-use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
+use crate::{Activation, DType, Layout, QuantizedTensor, Shape, Tensor, storage::Buffer};
 use std::sync::Arc;
 
-/// Elementwise functions of one argument; the result has the argument's dtype. All but the first group need floats.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)] // the names are the mathematics
-pub enum Unary {
-    Neg,
-    Abs,
-    Sign,
-    Square,
-    AddScalar(f64),
-    MulScalar(f64),
-    /// `s - x`
-    RsubScalar(f64),
-    /// `min(max(x, lo), hi)`; NaN stays NaN.
-    Clamp(f64, f64),
-    Relu,
-    /// Integer power by repeated multiplication.
-    Powi(i32),
-    /// `x^p`, a float power.
-    Powf(f64),
-    /// `s / x`
-    RdivScalar(f64),
-    /// `x / s`: one rounding, where multiplying by 1/s would be two.
-    DivScalar(f64),
-    Exp,
-    Expm1,
-    Log,
-    Log1p,
-    Sqrt,
-    Rsqrt,
-    Recip,
-    Sin,
-    Cos,
-    Tanh,
-    Sigmoid,
-    Erf,
-    /// `x Φ(x)`
-    Gelu,
-    /// The tanh approximation.
-    GeluTanh,
-    /// `x σ(x)`
-    Silu,
-    /// `ln(1 + eˣ)`
-    Softplus,
-    /// `x` if positive, else `α(eˣ - 1)`
-    Elu(f64),
-    /// `x` if positive, else `αx`
-    LeakyRelu(f64),
-    Floor,
-    Ceil,
-    /// To the nearest integer, halves to even.
-    Round,
-}
-
-/// Elementwise functions of two arguments of one dtype and shape.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Binary {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    /// Remainder with the divisor's sign.
-    Rem,
-    Pow,
-    Max,
-    Min,
-    Atan2,
-    /// `f(x, g) = g · relu'(x)`
-    ReluGrad,
-    /// `f(y, g) = g (1 - y²)`, `y = tanh x`
-    TanhGrad,
-    /// `f(y, g) = g y (1 - y)`, `y = σ(x)`
-    SigmoidGrad,
-    /// `f(x, g) = g · gelu'(x)`
-    GeluGrad,
-    /// `f(x, g) = g · gelu_tanh'(x)`
-    GeluTanhGrad,
-    /// `f(x, g) = g · silu'(x)`
-    SiluGrad,
-}
-
-/// Elementwise comparisons; the result is bool. NaN is unequal to everything.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Compare {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-}
-
-/// Reductions. The result has the argument's dtype, but for sums of integers and bool (i64) and `Any`/`All` (bool).
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum Reduce {
-    Sum,
-    Prod,
-    /// NaN wins.
-    Max,
-    /// NaN wins.
-    Min,
-    Any,
-    All,
-}
-
-/// The name of each variant, for profiles.
-macro_rules! names {
-    ($($t:ident { $($variant:pat => $name:literal),* $(,)? })*) => {$(
-        impl $t {
-            /// The operation's name.
-            pub fn name(&self) -> &'static str {
-                use $t::*;
-                match self {
-                    $($variant => $name),*
-                }
-            }
-        }
-    )*};
-}
-names! {
-    Unary {
-        Neg => "neg", Abs => "abs", Sign => "sign", Square => "square", AddScalar(..) => "add_scalar",
-        MulScalar(..) => "mul_scalar", DivScalar(..) => "div_scalar", RsubScalar(..) => "rsub_scalar", Clamp(..) => "clamp", Relu => "relu",
-        Powi(..) => "powi", Powf(..) => "powf", RdivScalar(..) => "rdiv_scalar", Exp => "exp", Expm1 => "expm1",
-        Log => "log", Log1p => "log1p", Sqrt => "sqrt", Rsqrt => "rsqrt", Recip => "recip", Sin => "sin",
-        Cos => "cos", Tanh => "tanh", Sigmoid => "sigmoid", Erf => "erf", Gelu => "gelu", GeluTanh => "gelu_tanh",
-        Silu => "silu", Softplus => "softplus", Elu(..) => "elu", LeakyRelu(..) => "leaky_relu", Floor => "floor",
-        Ceil => "ceil", Round => "round",
-    }
-    Binary {
-        Add => "add", Sub => "sub", Mul => "mul", Div => "div", Rem => "rem", Pow => "pow", Max => "max",
-        Min => "min", Atan2 => "atan2", ReluGrad => "relu_grad", TanhGrad => "tanh_grad",
-        SigmoidGrad => "sigmoid_grad", GeluGrad => "gelu_grad", GeluTanhGrad => "gelu_tanh_grad",
-        SiluGrad => "silu_grad",
-    }
-    Compare {
-        Eq => "eq", Ne => "ne", Lt => "lt", Le => "le", Gt => "gt", Ge => "ge",
-    }
-    Reduce {
-        Sum => "sum", Prod => "prod", Max => "max", Min => "min", Any => "any", All => "all",
-    }
-}
-
-/// What random numbers follow.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Distribution {
-    /// Uniform on `[low, high)`.
-    Uniform {
-        /// Smallest value.
-        low: f64,
-        /// Bound.
-        high: f64,
-    },
-    /// The normal distribution.
-    Normal {
-        /// Mean μ.
-        mean: f64,
-        /// Standard deviation σ.
-        std: f64,
-    },
-    /// 1 with probability `p`, else 0.
-    Bernoulli {
-        /// Probability of 1.
-        p: f64,
-    },
-    /// Integers uniform on `[low, high)`.
-    Integers {
-        /// Smallest value.
-        low: i64,
-        /// Bound.
-        high: i64,
-    },
-}
-
-/// A linear map of each plane (the last two dimensions) of a tensor `[N, C, H, W]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PlaneMap {
-    /// The mean over windows.
-    AvgPool {
-        /// The windows.
-        windows: Pool2dGeometry,
-        /// Does the divisor count the padding?
-        count_include_pad: bool,
-    },
-    /// The mean over a given number of bins.
-    AdaptiveAvgPool(AdaptivePool2dGeometry),
-    /// Resizing.
-    Interpolate {
-        /// From and to.
-        sizes: InterpolateGeometry,
-        /// Between the pixels.
-        mode: Interpolation,
-    },
-}
-
-impl PlaneMap {
-    /// `(H, W)`
-    pub fn in_size(&self) -> (usize, usize) {
-        match self {
-            PlaneMap::AvgPool { windows, .. } => (windows.h, windows.w),
-            PlaneMap::AdaptiveAvgPool(bins) => (bins.h, bins.w),
-            PlaneMap::Interpolate { sizes, .. } => (sizes.h, sizes.w),
-        }
-    }
-    /// `(Ho, Wo)`
-    pub fn out_size(&self) -> (usize, usize) {
-        match self {
-            PlaneMap::AvgPool { windows, .. } => windows.out_size(),
-            PlaneMap::AdaptiveAvgPool(bins) => (bins.ho, bins.wo),
-            PlaneMap::Interpolate { sizes, .. } => (sizes.ho, sizes.wo),
-        }
-    }
-}
+pub use crate::ops::cross_entropy::CrossEntropyRows;
+pub use crate::ops::pool::PlaneMap;
+pub use operations::{Binary, Compare, Distribution, Reduce, Unary};
 
 /// A device's memory and kernels. See the module's documentation.
 #[allow(unused_variables)] // a default ignores its arguments, whose names are documentation
@@ -354,13 +142,7 @@ pub trait Backend: Send + Sync + 'static {
     }
     /// Provided: `(A B) ⊙ f'(z)` of `[M, K] × [K, N]` and `z [M, N]`, all of one float dtype; rounded once. See
     /// [`ops::linear::activation_grad`](crate::ops::linear::activation_grad).
-    fn matmul_activation_grad(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        activation: EpilogueActivation,
-        z: &Tensor,
-    ) -> Option<Tensor> {
+    fn matmul_activation_grad(&self, a: &Tensor, b: &Tensor, activation: Activation, z: &Tensor) -> Option<Tensor> {
         None
     }
     /// Provided: [`Tensor::int_mm`], `[M, K] × [K, N]` of i8 in i32, modulo 2³².
@@ -396,11 +178,17 @@ pub trait Backend: Send + Sync + 'static {
     }
 
     /// [`Tensor::gated`], of one shape and dtype.
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Option<Tensor> {
         None
     }
     /// [`Tensor::gated_backward`], of one shape and dtype.
-    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+    fn gated_backward(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        activation: Activation,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor)> {
         None
     }
     /// [`Tensor::rope`] of `x` `[…, T, D]` by the angles whose cosines and sines are `[…, T, P]` in the accumulator dtype,
@@ -645,15 +433,4 @@ pub trait Backend: Send + Sync + 'static {
     fn scale_all(&self, xs: &mut [&mut Tensor], factor: &Tensor) -> bool {
         false
     }
-}
-
-/// What modifies the loss of each row in [`Backend::cross_entropy`].
-#[derive(Clone, Copy)]
-pub struct CrossEntropyRows<'a> {
-    /// A weight per class, `[V]`.
-    pub weight: Option<&'a Tensor>,
-    /// Rows with this target count for nothing.
-    pub ignore_index: Option<i64>,
-    /// The part of the target distribution that is spread evenly over all classes.
-    pub label_smoothing: f64,
 }

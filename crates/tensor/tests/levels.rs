@@ -15,8 +15,8 @@ use ferrograd_tensor::ops::recurrence::{RecurrentWeights, SequenceArgs, Sequence
 use ferrograd_tensor::ops::rnn::{RnnNonlinearity, rnn, rnn_backward};
 use ferrograd_tensor::random::with_seed;
 use ferrograd_tensor::{
-    Conv2dOptions, CrossEntropy, DType, Device, Gate, Q8_0, QuantizedTensor, RotaryPairs, Tensor, load_safetensors,
-    save_safetensors,
+    Activation, Conv2dOptions, CrossEntropy, DType, Device, Q8_0, QuantizedTensor, RotaryPairs, Tensor,
+    load_safetensors, save_safetensors,
 };
 use layouts::Random;
 use std::collections::BTreeMap;
@@ -215,7 +215,7 @@ fn rows(r: &mut Results) {
             for (name, y) in [("y", y), ("sum", sum), ("dx", dx), ("dw", dw.expect("parameters"))] {
                 r.push(format!("add rms norm {name} {at}"), y, 200.0 + 4.0 * saved(dtype));
             }
-            for activation in Gate::ALL {
+            for activation in Activation::ALL {
                 r.push(format!("{activation:?} gate {at}"), x.gated(&residual, activation), 16.0);
                 let (dgate, dup) = x.gated_backward(&residual, activation, &g);
                 r.push(format!("{activation:?} gate's gradient {at}"), dgate, 16.0);

@@ -1,7 +1,7 @@
 //! Linear maps and what follows them.
 
-use ferrograd_tensor::ops::linear::{Epilogue, EpilogueActivation, activation_grad, forward};
-use ferrograd_tensor::{DType, Tensor, catch};
+use ferrograd_tensor::ops::linear::{activation_grad, forward};
+use ferrograd_tensor::{Activation, DType, Epilogue, Tensor, catch};
 
 fn tensors() -> [Tensor; 4] {
     ferrograd_tensor::random::with_seed(1, || [&[2, 3, 4][..], &[5, 4], &[5], &[2, 3, 5]].map(Tensor::randn))
@@ -10,16 +10,18 @@ fn tensors() -> [Tensor; 4] {
 #[test]
 fn an_epilogue_is_a_sum_a_function_and_a_sum() {
     let [x, w, bias, residual] = tensors();
-    let functions: [fn(&Tensor) -> Tensor; 4] = [Tensor::relu, Tensor::gelu, Tensor::gelu_tanh, Tensor::silu];
-    for (activation, f) in EpilogueActivation::ALL.into_iter().zip(functions) {
-        let epilogue = Epilogue { bias: Some(&bias), activation: Some(activation), residual: Some(&residual) };
+    for activation in Activation::ALL {
+        let epilogue = Epilogue { bias: Some(&bias), activation, residual: Some(&residual) };
         let z = x.linear(&w, Some(&bias));
-        assert!(x.linear_with(&w, &epilogue).all_close(&(f(&z) + &residual), 1e-6, 1e-6), "{activation:?}");
+        assert!(
+            x.linear_with(&w, &epilogue).all_close(&(z.activate(activation) + &residual), 1e-6, 1e-6),
+            "{activation:?}"
+        );
         let (_, kept) = forward(&x, &w, &epilogue, true);
         assert_eq!(kept.expect("z").to_vec::<f32>(), z.to_vec::<f32>());
 
         let (z, g) = (z.reshape([6, 5]), residual.reshape([6, 5]));
-        let want = z.binary_grad(activation.derivative(), &g.matmul(&w.matmul(&w.t())));
+        let want = z.activate_backward(activation, &g.matmul(&w.matmul(&w.t())));
         assert!(activation_grad(&g, &w.matmul(&w.t()), activation, &z).all_close(&want, 1e-6, 1e-6));
     }
     let plain = x.linear_with(&w, &Epilogue::default());
@@ -31,12 +33,12 @@ fn an_epilogue_is_a_sum_a_function_and_a_sum() {
 fn dtypes_are_promoted_and_mistakes_named() {
     let [x, w, bias, residual] = tensors();
     let wide = residual.to_dtype(DType::F64);
-    let epilogue = Epilogue { bias: Some(&bias), activation: None, residual: Some(&wide) };
+    let epilogue = Epilogue { bias: Some(&bias), residual: Some(&wide), ..Epilogue::default() };
     assert_eq!(x.linear_with(&w, &epilogue).dtype(), DType::F64);
     let epilogue = Epilogue { residual: Some(&bias), ..Epilogue::default() };
     let error = catch(|| x.linear_with(&w, &epilogue)).unwrap_err().to_string();
     assert!(error.contains("linear: residual has shape [5], the result [2, 3, 5]"), "{error}");
     let (g, z) = (Tensor::ones([2, 3]), Tensor::ones([1, 4]));
-    let error = catch(|| activation_grad(&g, &Tensor::ones([3, 4]), EpilogueActivation::Relu, &z)).unwrap_err();
+    let error = catch(|| activation_grad(&g, &Tensor::ones([3, 4]), Activation::Relu, &z)).unwrap_err();
     assert!(error.to_string().contains("z [R, I], got [2, 3], [3, 4] and [1, 4]"), "{error}");
 }

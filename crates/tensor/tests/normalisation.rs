@@ -3,50 +3,18 @@
 #[path = "../../../golden/reader.rs"]
 mod golden;
 mod plain;
+mod strided;
 
 use ferrograd_tensor::ops::{batch_norm, group_norm, layer_norm, rms_norm, softmax};
 use ferrograd_tensor::{DType, Device, Tensor, catch};
 use golden::Golden;
 use plain::device as plain;
 use proptest::prelude::*;
+use strided::strided;
 
 const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::BF16, DType::F16];
 /// Keeps `rstd` below 32, so that rounding errors are not magnified by more.
 const EPS: f64 = 1e-3;
-
-/// Repeatable values in [−2, 2) whose bits of `kind` say how they lie in memory: dimensions reversed, every second entry of
-/// something larger, backwards, one entry repeated along the first dimension.
-fn tensor(shape: &[usize], dtype: DType, seed: u64, kind: u8) -> Tensor {
-    let mut held: Vec<usize> = shape.iter().map(|&n| if kind & 2 != 0 { 2 * n + 1 } else { n }).collect();
-    if kind & 8 != 0 && kind & 2 == 0 && !held.is_empty() {
-        held[0] = held[0].min(1);
-    }
-    if kind & 1 != 0 {
-        held.reverse();
-    }
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f64 / (1u64 << 22) as f64 - 2.0
-    };
-    let values: Vec<f64> = (0..held.iter().product()).map(|_| next()).collect();
-    let mut x = Tensor::from_vec(values, held).to_dtype(dtype);
-    if kind & 1 != 0 {
-        let order: Vec<usize> = (0..shape.len()).rev().collect();
-        x = x.permute_dims(&order);
-    }
-    if kind & 2 != 0 {
-        for d in 0..shape.len() {
-            x = x.slice_dim(d as isize, 1, None, 2);
-        }
-    }
-    if kind & 4 != 0 {
-        x = x.flip(..);
-    }
-    x.expand(shape)
-}
 
 fn f64s(x: &Tensor) -> Tensor {
     x.to_dtype(DType::F64)
@@ -78,7 +46,7 @@ proptest! {
         let dim = pick % shape.len();
         let named = dim as isize - if negative { shape.len() as isize } else { 0 };
         for dtype in FLOATS {
-            let (x, g) = (tensor(&shape, dtype, seed, kind) * 3.0, tensor(&shape, dtype, !seed, kind ^ 7));
+            let (x, g) = (strided(&shape, dtype, seed, kind) * 3.0, strided(&shape, dtype, !seed, kind ^ 7));
             let (wide, wide_g) = (f64s(&x), f64s(&g));
             let (y, l) = (x.softmax(named), x.log_softmax(named));
             close(&y, &softmax::composed(&wide, dim), dtype, 8.0);
@@ -98,9 +66,9 @@ proptest! {
         let normalized = &shape[lead..];
         let (rows, n) = (shape[..lead].iter().product::<usize>(), normalized.iter().product::<usize>());
         for dtype in FLOATS {
-            let (x, g) = (tensor(&shape, dtype, seed, kind), tensor(&shape, dtype, !seed, kind ^ 5));
-            let w = weight.then(|| tensor(normalized, dtype, seed ^ 1, kind));
-            let b = bias.then(|| tensor(normalized, dtype, seed ^ 2, kind));
+            let (x, g) = (strided(&shape, dtype, seed, kind), strided(&shape, dtype, !seed, kind ^ 5));
+            let w = weight.then(|| strided(normalized, dtype, seed ^ 1, kind));
+            let b = bias.then(|| strided(normalized, dtype, seed ^ 2, kind));
             let flat = |t: &Tensor| f64s(t).reshape(n);
             let (fx, fg) = (f64s(&x).reshape([rows, n]), f64s(&g).reshape([rows, n]));
             let (fw, fb) = (w.as_ref().map(flat), b.as_ref().map(flat));
@@ -142,10 +110,10 @@ proptest! {
         let normalized = &shape[lead..];
         let (rows, n) = (shape[..lead].iter().product::<usize>(), normalized.iter().product::<usize>());
         for dtype in FLOATS {
-            let (x, residual) = (tensor(&shape, dtype, seed, kind), tensor(&shape, dtype, seed ^ 3, kind ^ 6));
-            let (g, g_sum) = (tensor(&shape, dtype, !seed, kind ^ 5), tensor(&shape, dtype, seed ^ 4, kind ^ 3));
-            let w = weight.then(|| tensor(normalized, dtype, seed ^ 1, kind));
-            let b = bias.then(|| tensor(normalized, dtype, seed ^ 2, kind));
+            let (x, residual) = (strided(&shape, dtype, seed, kind), strided(&shape, dtype, seed ^ 3, kind ^ 6));
+            let (g, g_sum) = (strided(&shape, dtype, !seed, kind ^ 5), strided(&shape, dtype, seed ^ 4, kind ^ 3));
+            let w = weight.then(|| strided(normalized, dtype, seed ^ 1, kind));
+            let b = bias.then(|| strided(normalized, dtype, seed ^ 2, kind));
             let (w, b) = (w.as_ref(), b.as_ref());
             let flat = |t: &Tensor| f64s(t).reshape(n);
             let (fw, fb) = (w.map(flat), b.map(flat));
@@ -194,9 +162,9 @@ proptest! {
         let shape: Vec<usize> = [b, c].into_iter().chain(rest.iter().copied()).collect();
         let size = rest.iter().product();
         for dtype in FLOATS {
-            let (x, g) = (tensor(&shape, dtype, seed, kind), tensor(&shape, dtype, !seed, kind ^ 5));
-            let w = weight.then(|| tensor(&[c], dtype, seed ^ 1, kind));
-            let bias = bias.then(|| tensor(&[c], dtype, seed ^ 2, kind));
+            let (x, g) = (strided(&shape, dtype, seed, kind), strided(&shape, dtype, !seed, kind ^ 5));
+            let w = weight.then(|| strided(&[c], dtype, seed ^ 1, kind));
+            let bias = bias.then(|| strided(&[c], dtype, seed ^ 2, kind));
             let (w, bias) = (w.as_ref(), bias.as_ref());
             let (fx, fg) = (f64s(&x).reshape([b, c, size]), f64s(&g).reshape([b, c, size]));
             let (fw, fb) = (w.map(f64s), bias.map(f64s));
@@ -214,7 +182,7 @@ proptest! {
             close(&dw, &wdw, dtype, 8192.0);
             close(&db, &wdb, dtype, 1024.0);
 
-            let (rm, rv) = (tensor(&[c], stats, seed ^ 3, 0), tensor(&[c], stats, seed ^ 4, 0).square());
+            let (rm, rv) = (strided(&[c], stats, seed ^ 3, 0), strided(&[c], stats, seed ^ 4, 0).square());
             let rstd = (&rv + EPS).rsqrt();
             let y = x.batch_norm_eval(&rm, &rv, w, bias, EPS);
             let wy = batch_norm::composed_apply(&fx, &f64s(&rm), &(f64s(&rv) + EPS).rsqrt(), fw, fb);
@@ -248,7 +216,7 @@ proptest! {
 #[test]
 fn large_enough_for_threads() {
     let (b, c, s) = (5, 6, 1300);
-    let (x, w) = (tensor(&[b, c, s], DType::F32, 1, 0), tensor(&[c], DType::F32, 2, 0));
+    let (x, w) = (strided(&[b, c, s], DType::F32, 1, 0), strided(&[c], DType::F32, 2, 0));
     let (y, ..) = x.batch_norm(Some(&w), None, EPS);
     let (mean, variance) = batch_norm::composed_statistics(&f64s(&x));
     let want = batch_norm::composed_apply(&f64s(&x), &mean, &(variance + EPS).rsqrt(), Some(&f64s(&w)), None);
@@ -262,7 +230,7 @@ fn large_enough_for_threads() {
 
 #[test]
 fn norms_of_sums_large_enough_for_threads() {
-    let (x, residual) = (tensor(&[700, 65], DType::F32, 1, 0), tensor(&[700, 65], DType::F32, 2, 1));
+    let (x, residual) = (strided(&[700, 65], DType::F32, 1, 0), strided(&[700, 65], DType::F32, 2, 1));
     let sum = &x + &residual;
     let (y, s, mean, rstd) = x.add_layer_norm_with_stats(&residual, &[65], None, None, EPS);
     assert_eq!(s.to_bytes(), sum.to_bytes());
@@ -341,7 +309,7 @@ fn golden_values() {
 
 #[test]
 fn dtypes_are_promoted() {
-    let (x, w) = (tensor(&[2, 3], DType::BF16, 1, 0), tensor(&[3], DType::F32, 2, 0));
+    let (x, w) = (strided(&[2, 3], DType::BF16, 1, 0), strided(&[3], DType::F32, 2, 0));
     assert_eq!(x.layer_norm(&[3], Some(&w), None, EPS).dtype(), DType::F32);
     assert_eq!(x.layer_norm_with_stats(&[3], None, None, EPS).1.dtype(), DType::F32);
     assert_eq!(x.layer_norm(&[3], None, None, EPS).dtype(), DType::BF16);

@@ -26,7 +26,7 @@ pub fn attention(suite: &Suite) {
                 let backward = Work { flops: 2.5 * work.flops, bytes: 9.0 / 4.0 * work.bytes, ..work };
                 suite.backward(&format!("attention backward {name}"), backward, || {
                     let inputs = leaves();
-                    (inputs[0].scaled_dot_product_attention(&inputs[1], &inputs[2], &options), inputs)
+                    ([inputs[0].scaled_dot_product_attention(&inputs[1], &inputs[2], &options)], inputs)
                 });
             }
         }

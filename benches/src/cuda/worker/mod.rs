@@ -1,6 +1,7 @@
 //! Ferrograd's cases on a card, in a process that the driver starts.
 
 mod attention;
+mod fused;
 mod ladder;
 mod matmul;
 mod rows;
@@ -28,6 +29,10 @@ pub fn run(groups: &[String], only: Option<&str>, seconds: f64, tiny: bool) -> R
             "softmax" => rows::softmax,
             "cross_entropy" => rows::cross_entropy,
             "elementwise" => rows::elementwise,
+            "rope" => fused::rope,
+            "gated" => fused::gated,
+            "add_norm" => fused::add_norm,
+            "feed_forward" => fused::feed_forward,
             "adamw" => training::adamw,
             "lstm" => training::lstm,
             "gpt2" => training::gpt2,

@@ -4,7 +4,8 @@ use super::suite::Suite;
 use super::work;
 use ferrograd::prelude::*;
 
-const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
+/// Of most cases.
+pub const DTYPES: [DType; 2] = [DType::BF16, DType::F32];
 
 /// Over rows as wide as GPT-2.
 pub fn layer_norm(suite: &Suite) {
@@ -14,7 +15,7 @@ pub fn layer_norm(suite: &Suite) {
         let make = || {
             let inputs = [[rows, width].into(), Shape::from([width]), Shape::from([width])];
             let [x, w, b] = inputs.map(|shape| Var::leaf(suite.randn(shape, dtype)));
-            (x.layer_norm(&[width], Some(&w), Some(&b), 1e-5), [x, w, b])
+            ([x.layer_norm(&[width], Some(&w), Some(&b), 1e-5)], [x, w, b])
         };
         let name = |pass| format!("layer_norm {dtype} {rows}×{width} {pass}");
         suite.case(&name("forward"), work(2, 8), || {
@@ -37,7 +38,7 @@ pub fn softmax(suite: &Suite) {
         });
         suite.backward(&name("backward"), work(3, 4), || {
             let x = Var::leaf(suite.randn([rows, width], dtype));
-            (x.softmax(-1), [x])
+            ([x.softmax(-1)], [x])
         });
     }
 }
@@ -58,7 +59,7 @@ pub fn cross_entropy(suite: &Suite) {
         });
         suite.backward(&name("backward"), work(2, 4), || {
             let (x, y) = make();
-            (ferrograd::nn::cross_entropy(&x, &y), [x])
+            ([ferrograd::nn::cross_entropy(&x, &y)], [x])
         });
     }
 }
@@ -83,7 +84,7 @@ pub fn elementwise(suite: &Suite) {
         });
         suite.backward(&format!("elementwise {dtype} gelu tanh backward"), work(3, 17), || {
             let x = Var::leaf(randn());
-            (x.gelu_tanh(), [x])
+            ([x.gelu_tanh()], [x])
         });
         suite.case(&format!("elementwise {dtype} sum"), work(1, 1), || {
             let x = randn();

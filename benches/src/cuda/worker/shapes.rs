@@ -23,6 +23,10 @@ pub struct Shapes {
     pub layer_norm: [usize; 2],
     /// The same.
     pub softmax: [usize; 2],
+    /// `B, H, T, D` of the rotary embedding.
+    pub rope: [usize; 4],
+    /// Rows, and elements of a row, of gated activations.
+    pub gated: [usize; 2],
     /// Positions and classes.
     pub cross_entropy: [usize; 2],
     /// Of the elementwise cases.

@@ -47,15 +47,20 @@ impl Suite<'_> {
         self.timed(kernel, case, None, Cache::Cold, make);
     }
 
-    /// The time of a backward pass: the gradients of `Σ y · g` with respect to the inputs of the `y` that `make` returns.
-    pub fn backward<const N: usize>(&self, case: &str, work: Work, make: impl FnOnce() -> (Var, [Var; N])) {
+    /// The time of a backward pass: the gradients of `Σ y · g` over all `y` that `make` returns, with respect to their inputs.
+    pub fn backward<const M: usize, const N: usize>(
+        &self,
+        case: &str,
+        work: Work,
+        make: impl FnOnce() -> ([Var; M], [Var; N]),
+    ) {
         self.case(case, work, || {
-            let (y, inputs) = make();
-            let g = Var::from(self.randn(y.shape().clone(), y.dtype()));
+            let (ys, inputs) = make();
+            let gs: Vec<Var> = ys.iter().map(|y| Var::from(self.randn(y.shape().clone(), y.dtype()))).collect();
             move || {
-                let grad_outputs = Some(vec![g.clone()]);
+                let grad_outputs = Some(gs.clone());
                 let options = GradOptions { retain_graph: true, grad_outputs, ..Default::default() };
-                drop(grad_with(&[&y], &inputs.each_ref(), options));
+                drop(grad_with(&ys.each_ref(), &inputs.each_ref(), options));
             }
         });
     }

@@ -1,7 +1,7 @@
 //! Activations.
 
 use super::unary::unary;
-use crate::Var;
+use crate::{Activation, Var};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
 unary! {
@@ -41,4 +41,23 @@ unary! {
     LeakyRelu leaky_relu(alpha: f64) input |x, g| {
         Var::where_(&x.tensor().gt_scalar(0.0), g, &(g * *alpha))
     };
+}
+
+impl Var {
+    /// `f(x)` elementwise.
+    #[track_caller]
+    pub fn activate(&self, f: Activation) -> Var {
+        match f {
+            Activation::Identity => self.clone(),
+            Activation::Relu => self.relu(),
+            Activation::Gelu => self.gelu(),
+            Activation::GeluTanh => self.gelu_tanh(),
+            Activation::Silu => self.silu(),
+            Activation::Tanh => self.tanh(),
+            Activation::Sigmoid => self.sigmoid(),
+            Activation::Elu => self.elu(1.0),
+            Activation::LeakyRelu => self.leaky_relu(Activation::LEAK),
+            Activation::Softplus => self.softplus(),
+        }
+    }
 }

@@ -81,7 +81,7 @@ fn backward(saved: &Saved, g: &Option<Var>, weight: bool, bias: bool, training: 
     let w = weight.then(|| saved.input(1).into_tensor());
     let (mean, rstd) = (saved.tensor(0), saved.tensor(1));
     let (dx, dw, db) = x.tensor().batch_norm_backward(w.as_ref(), mean, rstd, g.tensor(), training);
-    gradients(dx, weight.then_some(dw), bias.then_some(db))
+    gradients([dx], [weight.then_some(Some(dw)), bias.then_some(Some(db))])
 }
 
 /// `(x − mean) / √(variance + eps) · weight + bias`, the statistics in a shape that broadcasts.

@@ -11,12 +11,12 @@
 
 use super::linear::{of_one_dtype, weight_grad};
 use crate::{Function, Saved, Var};
-use ferrograd_tensor::Tensor;
-use ferrograd_tensor::ops::linear::{Epilogue, EpilogueActivation, activation_grad, forward};
+use ferrograd_tensor::ops::linear::{Epilogue, activation_grad, forward};
+use ferrograd_tensor::{Activation, Tensor};
 
 /// `y = f(x W₁ᵀ + b₁) W₂ᵀ + b₂`; inputs x, W₁, W₂, then those of b₁ and b₂ that there are.
 struct FeedForward {
-    activation: EpilogueActivation,
+    activation: Activation,
     biases: [bool; 2],
 }
 
@@ -35,7 +35,7 @@ impl Function for FeedForward {
     fn forward(&self, inputs: &[Tensor], saved: &mut Saved) -> Vec<Tensor> {
         saved.save_inputs();
         let [b1, b2] = self.biases(inputs);
-        let epilogue = Epilogue { bias: b1, activation: Some(self.activation), residual: None };
+        let epilogue = Epilogue { bias: b1, activation: self.activation, residual: None };
         let (h, z) = forward(&inputs[0], &inputs[1], &epilogue, saved.is_recording());
         let y = h.linear(&inputs[2], b2);
         if let Some(z) = z {
@@ -73,13 +73,7 @@ impl Function for FeedForward {
     fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
         let [b1, b2] = self.biases(inputs);
         let z = inputs[0].linear(&inputs[1], b1);
-        let h = match self.activation {
-            EpilogueActivation::Relu => z.relu(),
-            EpilogueActivation::Gelu => z.gelu(),
-            EpilogueActivation::GeluTanh => z.gelu_tanh(),
-            EpilogueActivation::Silu => z.silu(),
-        };
-        Some(vec![h.linear(&inputs[2], b2)])
+        Some(vec![z.activate(self.activation).linear(&inputs[2], b2)])
     }
 }
 
@@ -91,12 +85,7 @@ impl Var {
     /// # Panics
     /// With a Shape error if the shapes are not those, with a DType error unless x is a float.
     #[track_caller]
-    pub fn feed_forward(
-        &self,
-        [w1, w2]: [&Var; 2],
-        [b1, b2]: [Option<&Var>; 2],
-        activation: EpilogueActivation,
-    ) -> Var {
+    pub fn feed_forward(&self, [w1, w2]: [&Var; 2], [b1, b2]: [Option<&Var>; 2], activation: Activation) -> Var {
         let inputs = of_one_dtype([Some(self), Some(w1), Some(w2), b1, b2]);
         let op = FeedForward { activation, biases: [b1.is_some(), b2.is_some()] };
         op.apply1(&inputs.iter().collect::<Vec<_>>())

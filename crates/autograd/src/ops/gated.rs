@@ -2,10 +2,10 @@
 
 use super::cast::promote;
 use crate::{Function, Saved, Var};
-use ferrograd_tensor::{Gate, Tensor};
+use ferrograd_tensor::{Activation, Tensor};
 
 /// `f(gate) · up`; inputs gate and up.
-struct Gated(Gate);
+struct Gated(Activation);
 impl Function for Gated {
     fn name(&self) -> &'static str {
         "gated"
@@ -22,14 +22,7 @@ impl Function for Gated {
     }
     fn composed(&self, x: &[Var]) -> Option<Vec<Var>> {
         let [gate, up] = [0, 1].map(|i| x[i].to_dtype(x[i].dtype().accumulator()));
-        let activated = match self.0 {
-            Gate::Sigmoid => gate.sigmoid(),
-            Gate::Relu => gate.relu(),
-            Gate::Gelu => gate.gelu(),
-            Gate::GeluTanh => gate.gelu_tanh(),
-            Gate::Silu => gate.silu(),
-        };
-        Some(vec![(activated * up).to_dtype(x[0].dtype())])
+        Some(vec![(gate.activate(self.0) * up).to_dtype(x[0].dtype())])
     }
 }
 
@@ -37,26 +30,26 @@ impl Var {
     /// `f(gate) · up` elementwise, this being the gate; see [`Tensor::gated`]. The two may be halves of one product:
     ///
     /// ```
-    /// use ferrograd_autograd::{Gate, Var};
+    /// use ferrograd_autograd::{Activation, Var};
     /// use ferrograd_tensor::Tensor;
     /// let (x, w) = (Var::constant(Tensor::randn([5, 4])), Var::leaf(Tensor::randn([6, 4])));
     /// let halves = x.linear(&w, None).chunk(2, -1);
-    /// let y = halves[0].gated(&halves[1], Gate::GeluTanh);
+    /// let y = halves[0].gated(&halves[1], Activation::GeluTanh);
     /// assert_eq!(y.dims(), [5, 3]);
     /// ```
     #[track_caller]
-    pub fn gated(&self, up: &Var, activation: Gate) -> Var {
+    pub fn gated(&self, up: &Var, activation: Activation) -> Var {
         let [gate, up] = promote("gated", [self, up]);
         Gated(activation).apply1(&[&gate, &up])
     }
     /// SwiGLU, `silu(gate) · up`, this being the gate: the activation of Llama. N. Shazeer 2020, arXiv:2002.05202.
     #[track_caller]
     pub fn swiglu(&self, up: &Var) -> Var {
-        self.gated(up, Gate::Silu)
+        self.gated(up, Activation::Silu)
     }
     /// GEGLU, `gelu(gate) · up`, this being the gate. N. Shazeer 2020, arXiv:2002.05202.
     #[track_caller]
     pub fn geglu(&self, up: &Var) -> Var {
-        self.gated(up, Gate::Gelu)
+        self.gated(up, Activation::Gelu)
     }
 }

@@ -35,7 +35,7 @@ impl Function for GroupNorm {
         let weight = self.weight.then(|| saved.input(1).into_tensor());
         let (mean, rstd) = (saved.tensor(0), saved.tensor(1));
         let (dx, dw, db) = x.tensor().group_norm_backward(self.groups, weight.as_ref(), mean, rstd, g.tensor());
-        gradients(dx, self.weight.then_some(dw), self.bias.then_some(db))
+        gradients([dx], [self.weight.then_some(Some(dw)), self.bias.then_some(Some(db))])
     }
     fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
         let (weight, bias) = parameters(inputs, self.weight, self.bias);

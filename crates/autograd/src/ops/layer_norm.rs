@@ -37,10 +37,10 @@ pub(super) fn parameters<T>(inputs: &[T], weight: bool, bias: bool) -> (Option<&
     (weight.then(|| &inputs[1]), bias.then(|| &inputs[1 + weight as usize]))
 }
 
-/// `[dx, dweight?, dbias?]`.
-pub(super) fn gradients(dx: Tensor, dweight: Option<Tensor>, dbias: Option<Tensor>) -> Vec<Option<Var>> {
-    let all = [Some(dx), dweight, dbias].into_iter().flatten();
-    all.map(|g| Some(Var::constant(g))).collect()
+/// `[dx, dweight?, dbias?]`, dx for each of `N` terms. Of the parameters those that there are, and their gradients if they are wanted.
+pub(super) fn gradients<const N: usize>(dx: [Tensor; N], parameters: [Option<Option<Tensor>>; 2]) -> Vec<Option<Var>> {
+    let all = dx.into_iter().map(Some).chain(parameters.into_iter().flatten());
+    all.map(|g| g.map(Var::constant)).collect()
 }
 
 /// The two outputs.
@@ -81,10 +81,8 @@ impl Function for LayerNorm {
         let (mean, rstd) = (saved.tensor(0), saved.tensor(1));
         let (dx, parameters) =
             x.tensor().layer_norm_backward(&self.normalized_shape, weight.as_ref(), mean, rstd, g.tensor(), wanted);
-        match parameters {
-            Some((dw, db)) => gradients(dx, self.weight.then_some(dw), self.bias.then_some(db)),
-            None => std::iter::once(Some(Var::constant(dx))).chain(vec![None; saved.num_inputs() - 1]).collect(),
-        }
+        let (dw, db) = parameters.unzip();
+        gradients([dx], [self.weight.then_some(dw), self.bias.then_some(db)])
     }
     fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
         let (weight, bias) = parameters(inputs, self.weight, self.bias);
@@ -132,9 +130,7 @@ impl Function for AddLayerNorm {
             None => sum.layer_norm_backward(normalized_shape, w.as_ref(), mean, rstd, g_y, wanted),
         };
         let (dw, db) = parameters.unzip();
-        let dx = Some(Var::constant(dx));
-        let of_parameters = [weight.then_some(dw), bias.then_some(db)].into_iter().flatten();
-        [dx.clone(), dx].into_iter().chain(of_parameters.map(|d| d.map(Var::constant))).collect()
+        gradients([dx.clone(), dx], [weight.then_some(dw), bias.then_some(db)])
     }
 }
 

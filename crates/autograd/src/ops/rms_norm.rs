@@ -25,10 +25,10 @@ impl Function for RmsNorm {
         let Some(g) = &g[0] else { return vec![None; saved.num_inputs()] };
         let x = saved.input(0);
         let weight = self.weight.then(|| saved.input(1).into_tensor());
+        let wanted = self.weight && saved.needs_grad(1);
         let rstd = saved.tensor(0);
-        let (dx, dw) =
-            x.tensor().rms_norm_backward(&self.normalized_shape, weight.as_ref(), rstd, g.tensor(), self.weight);
-        gradients(dx, dw, None)
+        let (dx, dw) = x.tensor().rms_norm_backward(&self.normalized_shape, weight.as_ref(), rstd, g.tensor(), wanted);
+        gradients([dx], [self.weight.then_some(dw), None])
     }
     fn composed(&self, inputs: &[Var]) -> Option<Vec<Var>> {
         let x = widened(&inputs[0]);
@@ -59,13 +59,13 @@ impl Function for AddRmsNorm {
         let (Some(g_y), false) = (&g[0], saved.create_graph()) else { return backward_of_sum(&self.0, saved, g) };
         let RmsNorm { normalized_shape, weight, .. } = &self.0;
         let (sum, w) = (saved.output(1).into_tensor(), weight.then(|| saved.input(2).into_tensor()));
+        let wanted = *weight && saved.needs_grad(2);
         let (rstd, g_y) = (saved.tensor(0), g_y.tensor());
         let (dx, dw) = match &g[1] {
-            Some(g_sum) => sum.add_rms_norm_backward(normalized_shape, w.as_ref(), rstd, g_y, g_sum.tensor(), *weight),
-            None => sum.rms_norm_backward(normalized_shape, w.as_ref(), rstd, g_y, *weight),
+            Some(g_sum) => sum.add_rms_norm_backward(normalized_shape, w.as_ref(), rstd, g_y, g_sum.tensor(), wanted),
+            None => sum.rms_norm_backward(normalized_shape, w.as_ref(), rstd, g_y, wanted),
         };
-        let dx = Some(Var::constant(dx));
-        [dx.clone(), dx].into_iter().chain(dw.map(|dw| Some(Var::constant(dw)))).collect()
+        gradients([dx.clone(), dx], [weight.then_some(dw), None])
     }
 }
 

@@ -24,8 +24,10 @@ macro_rules! emulated {
 
 pub fn run_emulated(path: &str) {
     let name = path.split_once("::").map_or(path, |(_, name)| name);
-    let folder = ferrograd_cuda_emulator::build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-emulator"))
-        .expect("the emulator builds");
+    // Where `cargo xtask test-cuda` builds it, too.
+    let folder =
+        ferrograd_cuda_emulator::build(&Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("cuda-emulator"))
+            .expect("the emulator builds");
     let output = Command::new(std::env::current_exe().expect("this program has a path"))
         .args([name, "--exact", "--nocapture"])
         .env("LD_LIBRARY_PATH", folder)
@@ -181,6 +183,27 @@ pub fn launch_on(
 macro_rules! launch {
     ($function:expr, $grid:expr, $block:expr, $shared:expr; $($argument:expr),*) => {
         launch_on(std::ptr::null_mut(), $function, [$grid, 1, 1], [$block, 1, 1], $shared,
+            &mut [$(std::ptr::from_mut(&mut $argument.clone()).cast()),*])
+    };
+}
+
+/// A launch whose blocks are all there at a time.
+pub fn launch_together(
+    function: CUfunction,
+    blocks: u32,
+    threads: u32,
+    shared: u32,
+    arguments: &mut [*mut c_void],
+) -> CUresult {
+    let (stream, arguments) = (std::ptr::null_mut(), arguments.as_mut_ptr());
+    // SAFETY: each test passes the arguments that its kernel has.
+    unsafe { sys::cuLaunchCooperativeKernel(function, blocks, 1, 1, threads, 1, 1, shared, stream, arguments) }
+}
+
+/// The same with arguments as `launch!` takes them.
+macro_rules! cooperative {
+    ($function:expr, $grid:expr, $block:expr, $shared:expr; $($argument:expr),*) => {
+        launch_together($function, $grid, $block, $shared,
             &mut [$(std::ptr::from_mut(&mut $argument.clone()).cast()),*])
     };
 }

@@ -298,18 +298,10 @@ emulated! {
         for schedule in ["", "1", "2", "3", "lazy"] {
             set_schedule(schedule);
             let (x, out, arrived) = (upload(&[0i32; 8]), upload(&[0i32; 8]), upload(&[0u32]));
-            let cooperative = |blocks| {
-                // SAFETY: the arguments are those of the kernel.
-                unsafe {
-                    let mut arguments = [(&raw const x).cast_mut().cast(), (&raw const out).cast_mut().cast(),
-                        (&raw const arrived).cast_mut().cast()];
-                    sys::cuLaunchCooperativeKernel(grid_sum, blocks, 1, 1, 64, 1, 1, 0, std::ptr::null_mut(),
-                        arguments.as_mut_ptr())
-                }
-            };
-            check(cooperative(8));
+            check(cooperative!(grid_sum, 8, 64, 0; x, out, arrived));
             assert_eq!(download::<i32>(out, 8), [28 + 8 * 20; 8]);
-            assert_eq!(cooperative(1000), CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+            let too_many = cooperative!(grid_sum, 1000, 64, 0; x, out, arrived);
+            assert_eq!(too_many, CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
         }
         // Blocks that are not resident together would never meet.
         let (x, arrived) = (upload(&[0i32; 8]), upload(&[0u32]));

@@ -464,6 +464,32 @@ extern "C" __global__ void tiles(const __grid_constant__ TensorMap to, int fence
 }
 "#;
 
+/// Each block loads a run, and when it is its turn stores it, or adds it to what was stored. What a block tells the next one is that its
+/// own is there, which is so only once it has waited.
+const TURNS: &str = r#"
+#include "hopper.cuh"
+
+extern "C" __global__ void take_turns(const float* from, float* to, unsigned* turn, int bytes, int wait) {
+    DYNAMIC_SHARED(float, run);
+    Mbarrier* there = (Mbarrier*)(run + 1024);
+    if (threadIdx.x == 0) {
+        mbarrier_init(there, 1);
+        fence_mbarrier_init();
+        mbarrier_arrive_expect_tx(there, bytes);
+        bulk_load(run, from + blockIdx.x * 1024, bytes, there);
+        mbarrier_wait(there, 0);
+        while (ld_acquire(turn) != blockIdx.x) {}
+        if (wait < 2) fence_proxy_async_global();
+        if (blockIdx.x == 0) bulk_store(to, run, bytes);
+        else bulk_add_f32(to, run, bytes);
+        bulk_commit();
+        if (wait) bulk_wait<0>();
+        st_release(turn, blockIdx.x + 1);
+        bulk_wait_read<0>();
+    }
+}
+"#;
+
 /// Each block of a cluster arrives at barriers of every block, and goes on when all have arrived at its own.
 const CLUSTER: &str = r#"
 #include "hopper.cuh"
@@ -538,6 +564,31 @@ emulated! {
         assert_eq!(download::<u16>(to, 256), want);
         let report = error_text(launch!(function, 1, 32, 0; map, 0i32));
         assert!(report.contains("fence.proxy.async is missing"), "{report}");
+    }
+
+    fn runs_are_stored_and_added_when_somebody_waits_for_it() {
+        init();
+        let function = kernel(TURNS, "take_turns");
+        let values: Vec<f32> = (0..3 * 1024).map(|i| i as f32).collect();
+        let sums = |schedule: &str, count: usize, wait: i32| {
+            set_schedule(schedule);
+            let (from, to, turn) = (upload(&values), upload(&vec![-1f32; 1024]), upload(&[0u32]));
+            check(cooperative!(function, 3, 32, 8192; from, to, turn, 4 * count as i32, wait));
+            download::<f32>(to, 1024)
+        };
+        for (schedule, count) in SCHEDULES.into_iter().zip([4, 8, 100, 1000, 1024]) {
+            let want = |i: usize| if i < count { 3.0 * i as f32 + 3.0 * 1024.0 } else { -1.0 };
+            assert_eq!(sums(schedule, count, 1), (0..1024).map(want).collect::<Vec<_>>(), "schedule {schedule:?}");
+        }
+        assert_eq!(sums("", 4, 0)[1], 3.0 + 3.0 * 1024.0);
+        // Who stores last has stored over what others have added.
+        let wrong = ["1", "2", "3", "4", "5", "6", "7", "8"].iter().filter(|seed| sums(seed, 4, 0)[1] != 3.0 + 3.0 * 1024.0);
+        assert!(wrong.count() > 0, "a missing wait is not found");
+        let report = error_text(cooperative!(function, 1, 32, 8192; upload(&values), upload(&values), upload(&[0u32]), 24i32, 1i32));
+        assert!(report.contains("no multiple of 16 bytes"), "{report}");
+        forgive();
+        let report = error_text(cooperative!(function, 1, 32, 8192; upload(&values), upload(&values), upload(&[0u32]), 16i32, 2i32));
+        assert!(report.contains("fence.proxy.async.global is missing"), "{report}");
     }
 
     fn blocks_of_a_cluster_use_each_others_barriers() {

@@ -65,7 +65,7 @@ impl MatmulStep {
     /// `[M, K] × [K, N]`, both of the step's dtype and on one card, in f32. Operands that are not row-major are copied first.
     ///
     /// # Panics
-    /// If the operands are no such matrices.
+    /// If the operands are no such matrices, or N is more than 65535 times the columns of a block's tile.
     #[track_caller]
     pub fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         ensure!(a.rank() == 2 && b.rank() == 2, Shape, self.name, "needs matrices: {} × {}", a.shape(), b.shape());
@@ -81,6 +81,9 @@ impl MatmulStep {
             a.shape(),
             b.shape()
         );
+        // A grid has no more blocks in its second dimension.
+        let widest = 65_535 * self.tile[1];
+        ensure!(n <= widest, Shape, self.name, "needs N ≤ {widest}: {} × {}", a.shape(), b.shape());
         let cuda = card(self.name, &[a, b], self.dtype);
         ensure!(self.runs_on(&a.device()), Device, self.name, "needs a Hopper card: {}", a.device());
         let [a, b] = [a, b].map(|x| row_major(x, self.multiple > 1));

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention: which program makes it, and its arguments. The kernels are in `kernels/attention*.cu`.
 
+use super::attention_backward_wgmma::attention_backward_wgmma;
 use super::attention_wgmma::attention_wgmma;
 use super::elementwise::{copy, full};
 use super::layer_norm::optional;
@@ -74,9 +75,9 @@ impl Sizes {
             tk: tk as i32,
             offset: offset.min(REACH) as i32,
             // What the offset loses, the window does.
-            window: args
-                .window
-                .map_or(i32::MAX, |window| window.saturating_sub(offset - offset.min(REACH)).min(REACH) as i32),
+            window: args.window.map_or(i32::MAX, |window| {
+                i32::try_from(window.saturating_sub(offset - offset.min(REACH))).unwrap_or(i32::MAX)
+            }),
             kind,
             mask_near: [2, 3].map(|d| mask.map_or(0, |m| m.layout().strides[d] as i32)),
             mask_far: [0, 1].map(|d| mask.map_or(0, |m| m.layout().strides[d] as i64)),
@@ -350,18 +351,19 @@ impl Backward<'_> {
     }
 }
 
-/// `L · log₂ e` and `Δ = rowsum(dO ∘ O)` of each query: `[B, H, Tq, 2]`.
+/// `L · log₂ e` and `Δ = rowsum(dO ∘ O)` of each query, and in places behind the last as if it saw nothing: `[B, H, places, 2]`.
 #[track_caller]
-fn statistics(cuda: &'static Cuda, tile: Tile, out: &Tensor, lse: &Tensor, d_out: &Tensor) -> Tensor {
-    let ([b, h, tq, _], lse) = (dims(out), lse.contiguous());
-    let statistics = cuda.empty(&[b, h, tq, 2].into(), lse.dtype());
-    if lse.numel() > 0 {
-        let arguments = Arguments::default().value(Rows::of(out)).value(Rows::of(d_out)).tensor(&lse);
-        let arguments = arguments.tensor(&statistics).value(h as i32).value(tq as i32).value(lse.numel() as i64);
+fn statistics(cuda: &'static Cuda, tile: Tile, [out, lse, d_out]: [&Tensor; 3], places: usize) -> Tensor {
+    let ([b, h, tq, _], lse, all) = (dims(out), lse.contiguous(), out.dim(0) * out.dim(1) * places);
+    let statistics = cuda.empty(&[b, h, places, 2].into(), lse.dtype());
+    if all > 0 {
+        let arguments =
+            Arguments::default().value(Rows::of(out)).value(Rows::of(d_out)).tensor(&lse).tensor(&statistics);
+        let arguments = arguments.value(h as i32).value(tq as i32).value(places as i32).value(all as i64);
         let (define, name) = (tile.define, "attention_statistics");
         let id = KernelId { file: "attention_backward.cu", define, name, dtype: None };
-        let blocks = lse.numel().div_ceil(tile.warps) as u32;
-        // SAFETY: rows of the program's type, in runs; a logsumexp, and two statistics, for each.
+        let blocks = all.div_ceil(tile.warps) as u32;
+        // SAFETY: rows of the program's type, in runs; a logsumexp for each, and two statistics for each place.
         unsafe { cuda.launch(id, [blocks, 1, 1], tile.threads(), 0, arguments) };
     }
     statistics
@@ -384,11 +386,15 @@ pub fn attention_backward(
     let [q, k, v] = qkv.map(|x| in_rows(cuda, x));
     let [out, d_out] = [out, d_out].map(|x| in_rows(cuda, x));
     let mask = args.mask.as_ref().map(|mask| within_reach(cuda, mask));
-    let statistics = &statistics(cuda, tile, &out, lse, &d_out);
+    let statistics = |places| statistics(cuda, tile, [&out, lse, &d_out], places);
     let sizes = Sizes::new(cuda, [h, key_heads, tq, tk], mask.as_ref(), args);
-    let backward = Backward { cuda, tile, statistics, scale: args.scale, sizes };
     // Of what causality hides nobody writes the gradient.
     let d_mask = mask_gradient.then(|| full(cuda, &[b, h, tq, tk].into(), lse.dtype(), 0.0));
+    let (operands, gradients) = ([&q, &k, &v, &d_out], [&query, &key, &value]);
+    if attention_backward_wgmma(cuda, operands, gradients, d_mask.as_ref(), (&sizes, args.scale), statistics) {
+        return Some(AttentionGradients { query, key, value, mask: d_mask });
+    }
+    let backward = Backward { cuda, tile, statistics: &statistics(tq), scale: args.scale, sizes };
     let [dq, dk, dv] = [&query, &key, &value].map(Rows::of);
     // SAFETY: the operands are rows of the program's type, in runs and no wider than it takes; so are the outputs.
     unsafe {

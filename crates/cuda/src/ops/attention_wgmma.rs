@@ -1,4 +1,4 @@
-//! Attention on Hopper's tensor cores (`kernels/attention_wgmma.cu`): the half types, no mask, rows that the copy engine can move.
+//! Attention on Hopper's tensor cores (`kernels/attention_wgmma.cu`): the half types, rows that the copy engine can move.
 
 use super::attention::Sizes;
 use super::matmul_wgmma::{HOPPER, panels};
@@ -13,12 +13,14 @@ struct Tile {
     dtype: DType,
     head: usize,
     warps: usize,
+    /// Keys that are walked over at a time.
+    columns: usize,
     stages: usize,
+    /// Does anything come between products and weights but a positive factor?
+    masked: bool,
     define: &'static str,
 }
 
-/// Keys that are walked over at a time.
-const COLUMNS: usize = 128;
 /// Threads of the producer.
 const PRODUCER: u32 = 128;
 
@@ -32,28 +34,33 @@ impl Tile {
     }
     /// `Memory` in the kernel: queries, the ring, two barriers for each of its places and one more.
     fn shared(&self) -> usize {
-        (self.rows() + self.stages * COLUMNS) * self.head * size_of::<u16>() + (2 * self.stages + 1) * size_of::<u64>()
+        (self.rows() + self.stages * self.columns) * self.head * size_of::<u16>()
+            + (2 * self.stages + 1) * size_of::<u64>()
     }
 }
 
 macro_rules! tiles {
-    ($($dtype:ident $name:literal: $($head:literal $warps:literal $stages:literal),*;)*) => {
+    ($($dtype:ident $name:literal: $($masked:literal $head:literal $warps:literal $columns:literal $stages:literal),*;)*) => {
         [$($(Tile {
             dtype: DType::$dtype,
             head: $head,
             warps: $warps,
+            columns: $columns,
             stages: $stages,
+            masked: $masked == 1,
             define: concat!(
-                "TYPE=", $name, " HEAD=", $head, " WARPS=", $warps, " FRAGMENTS=1 COLUMNS=128 STAGES=", $stages
+                "TYPE=", $name, " MASKED=", $masked, " HEAD=", $head, " WARPS=", $warps, " FRAGMENTS=1 COLUMNS=", $columns,
+                " STAGES=", $stages
             ),
         }),*),*]
     };
 }
 
-/// For each type, by growing width: the consumers' warps, as many as registers allow, and the places of the ring.
-const TILES: [Tile; 4] = tiles! {
-    BF16 "bf16": 64 12 6, 128 8 4;
-    F16 "f16": 64 12 6, 128 8 4;
+/// For each type, without masks and with them, by growing width: the consumers' warps, as many as registers allow; the columns, half
+/// as many where rows are wide or a mask's numbers take registers too; and the places of the ring.
+const TILES: [Tile; 10] = tiles! {
+    BF16 "bf16": 0 64 12 128 6, 0 128 8 128 4, 0 256 8 64 4, 1 64 12 64 6, 1 128 8 64 6;
+    F16 "f16": 0 64 12 128 6, 0 128 8 128 4, 0 256 8 64 4, 1 64 12 64 6, 1 128 8 64 6;
 };
 
 /// What is compiled ahead of time.
@@ -68,10 +75,11 @@ pub fn attention_wgmma(cuda: &'static Cuda, operands: [&Tensor; 4], lse: &Tensor
     let [q, k, v, _] = operands;
     let widest = q.dim(3).max(v.dim(3));
     // Of narrower rows more than half of each tile would be zeros.
-    let tile = TILES.iter().find(|tile| tile.dtype == q.dtype() && widest > 32 && tile.head >= widest);
-    let Some(tile) = tile.filter(|_| cuda.capability == HOPPER && !sizes.is_masked() && k.dim(2) > 0) else {
-        return false;
+    let fits = |tile: &&Tile| {
+        tile.dtype == q.dtype() && tile.masked == sizes.is_masked() && widest > 32 && tile.head >= widest
     };
+    let tile = TILES.iter().find(fits).filter(|_| cuda.capability == HOPPER && k.dim(2) > 0);
+    let Some(tile) = tile else { return false };
     let [Some(q), Some(k), Some(v), Some(out)] = operands.map(|x| rows(cuda, x)) else { return false };
     let arguments = [q, k, v, out].into_iter().fold(Arguments::default(), Arguments::value);
     let arguments = arguments.tensor(lse).value(*sizes);
@@ -85,7 +93,7 @@ pub fn attention_wgmma(cuda: &'static Cuda, operands: [&Tensor; 4], lse: &Tensor
 
 /// The map of `[B, H, T, D]` for the copy engine, which knows it as `[D, T, H, B]`; none if it cannot walk that way.
 #[track_caller]
-fn rows(cuda: &Cuda, x: &Tensor) -> Option<sys::CUtensorMap> {
+pub fn rows(cuda: &Cuda, x: &Tensor) -> Option<sys::CUtensorMap> {
     let extents = [3, 2, 1, 0].map(|d| x.dims()[d]);
     let width = extents[0] as i64;
     // Where there is one of something nobody asks for the stride: it only has to be valid.

@@ -4,26 +4,28 @@ use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::layout::{Layout, in_chunks};
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::{Gate, Tensor};
+use ferrograd_tensor::{Activation, Tensor};
 
-/// What is defined for a gate's program.
-fn define(activation: Gate) -> &'static str {
+/// What is defined for a gate's program, if it has one: those that models use have.
+fn define(activation: Activation) -> Option<&'static str> {
     match activation {
-        Gate::Sigmoid => "FUNCTION=sigmoid DERIVATIVE=sigmoid_grad AT=y",
-        Gate::Relu => "FUNCTION=relu DERIVATIVE=relu_grad AT=x",
-        Gate::Gelu => "FUNCTION=gelu DERIVATIVE=gelu_grad AT=x",
-        Gate::GeluTanh => "FUNCTION=gelu_tanh DERIVATIVE=gelu_tanh_grad AT=x",
-        Gate::Silu => "FUNCTION=silu DERIVATIVE=silu_grad AT=x",
+        Activation::Sigmoid => Some("FUNCTION=sigmoid DERIVATIVE=sigmoid_grad AT=y"),
+        Activation::Relu => Some("FUNCTION=relu DERIVATIVE=relu_grad AT=x"),
+        Activation::Gelu => Some("FUNCTION=gelu DERIVATIVE=gelu_grad AT=x"),
+        Activation::GeluTanh => Some("FUNCTION=gelu_tanh DERIVATIVE=gelu_tanh_grad AT=x"),
+        Activation::Silu => Some("FUNCTION=silu DERIVATIVE=silu_grad AT=x"),
+        _ => None,
     }
 }
 
 /// See [`Backend::gated`](ferrograd_tensor::backend::Backend::gated).
 #[track_caller]
-pub fn gated(cuda: &'static Cuda, gate: &Tensor, up: &Tensor, activation: Gate) -> Tensor {
+pub fn gated(cuda: &'static Cuda, gate: &Tensor, up: &Tensor, activation: Activation) -> Option<Tensor> {
+    let define = define(activation)?;
     let y = cuda.empty(gate.shape(), gate.dtype());
     // SAFETY: the kernels take three operands of one dtype.
-    unsafe { launch(cuda, ["gated", "gated_in_vectors"], activation, [gate, up, &y]) };
-    y
+    unsafe { launch(cuda, ["gated", "gated_in_vectors"], define, [gate, up, &y]) };
+    Some(y)
 }
 
 /// See [`Backend::gated_backward`](ferrograd_tensor::backend::Backend::gated_backward).
@@ -32,14 +34,15 @@ pub fn gated_backward(
     cuda: &'static Cuda,
     gate: &Tensor,
     up: &Tensor,
-    activation: Gate,
+    activation: Activation,
     g: &Tensor,
-) -> (Tensor, Tensor) {
+) -> Option<(Tensor, Tensor)> {
+    let define = define(activation)?;
     let [dgate, dup] = [0; 2].map(|_| cuda.empty(gate.shape(), gate.dtype()));
     let names = ["gated_backward", "gated_backward_in_vectors"];
     // SAFETY: the kernels take five operands of one dtype.
-    unsafe { launch(cuda, names, activation, [gate, up, g, &dgate, &dup]) };
-    (dgate, dup)
+    unsafe { launch(cuda, names, define, [gate, up, g, &dgate, &dup]) };
+    Some((dgate, dup))
 }
 
 /// Launches the kernel that takes single elements, or the one that takes 16 bytes at once if the operands' rows let it.
@@ -50,7 +53,7 @@ pub fn gated_backward(
 unsafe fn launch<const N: usize>(
     cuda: &Cuda,
     [single, vectors]: [&'static str; 2],
-    activation: Gate,
+    define: &'static str,
     operands: [&Tensor; N],
 ) {
     if operands[0].numel() == 0 {
@@ -61,13 +64,13 @@ unsafe fn launch<const N: usize>(
         true => (vectors, Layout::of(operands.map(|x| x.slice_dim(-1, 0, None, length as isize)).each_ref())),
         false => (single, Layout::of(operands)),
     };
-    let id = KernelId { file: "gated.cu", define: define(activation), name, dtype: Some(operands[0].dtype()) };
+    let id = KernelId { file: "gated.cu", define, name, dtype: Some(operands[0].dtype()) };
     let arguments = operands.iter().fold(Arguments::default(), |a, x| a.tensor(x)).value(chunks);
     // SAFETY: the caller's promise; the chunks are the operands' own.
     unsafe { cuda.launch(id, cuda.grid_for(chunks.numel()), BLOCK, 0, arguments) };
 }
 
 /// Every program of these operations.
-pub fn programs() -> [Program; Gate::ALL.len()] {
-    Gate::ALL.map(|activation| ("gated.cu", define(activation)))
+pub fn programs() -> impl Iterator<Item = Program> {
+    Activation::ALL.into_iter().filter_map(define).map(|define| ("gated.cu", define))
 }

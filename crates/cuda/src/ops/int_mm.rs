@@ -1,6 +1,6 @@
 //! Products of 8-bit integers on tensor cores (`kernels/int_mm.cu`).
 
-use super::matmul::{LARGE, SMALL, STAGES, Sizes, slice, tile};
+use super::matmul::{After, LARGE, Product, SMALL, STAGES, slice, tile};
 use crate::cuda::Cuda;
 use crate::launch::Arguments;
 use crate::memory::address;
@@ -23,18 +23,22 @@ pub fn int_mm(cuda: &'static Cuda, a: &Tensor, b: &Tensor) -> Option<Tensor> {
     }
     let [a, b] = [a.clone(), b.t()].map(along_k);
     let aligned = [&a, &b].iter().all(|x| address(x) % 16 == 0 && pitch(x) % 16 == 0) && k % 16 == 0;
-    let [m, n, k] = [m, n, k].map(|extent| extent as i64);
-    let sizes = Sizes { m, n, k, part: k, a: [pitch(&a), 1], b: [1, pitch(&b)], batches: 1 };
-    // K is not cut here.
-    let tile = tile(SMALL, [m as usize, n as usize, 1, 1], cuda.multiprocessors as usize);
+    let b = b.t();
+    let product = Product::new(cuda, &a, &b, After::default(), &c);
+    let (extents, multiprocessors) = (product.extents(), cuda.multiprocessors as usize);
+    let tile = tile(SMALL, extents, multiprocessors);
+    let split = tile.split(extents, multiprocessors);
     let name = if tile == LARGE { "int_mm_large" } else { "int_mm_small" };
     let (file, define) = PROGRAMS[aligned as usize];
     let id = KernelId { file, define, name, dtype: Some(DType::I8) };
-    let grid = [tile.count(m as usize, n as usize, 1) as u32, 1, 1];
+    let grid = [tile.count(m, n, 1) as u32, split.parts as u32, 1];
     let shared = STAGES * (slice(tile.rows, true, 1) + slice(tile.columns, true, 1));
-    let arguments = Arguments::default().tensor(&a).tensor(&b).tensor(&c).value(sizes);
-    // SAFETY: both operands lie along K, at these pitches, aligned if the program wants them so; `c` is row-major.
-    unsafe { cuda.launch(id, grid, tile.threads, shared as u32, arguments) };
+    product.in_parts(split, |output, sizes| {
+        let arguments = Arguments::default().tensor(&a).tensor(&b).value(output.sums()).value(sizes);
+        // SAFETY: both operands lie along K, at the sizes' pitches, aligned if the program wants them so; `c`, and each of the parts that
+        // there are if K is cut, has room for all sums.
+        unsafe { cuda.launch(id, grid, tile.threads, shared as u32, arguments) };
+    });
     Some(c)
 }
 

@@ -9,8 +9,7 @@ use crate::launch::Arguments;
 use crate::layout::Layout;
 use crate::memory::address;
 use crate::programs::{KernelId, Program};
-use ferrograd_tensor::{DType, MatmulPrecision, Shape, Tensor, matmul_precision};
-use ferrograd_tensor::{Epilogue, EpilogueActivation};
+use ferrograd_tensor::{Activation, DType, Epilogue, MatmulPrecision, Shape, Tensor, matmul_precision};
 
 /// The same as `Shape` in `matmul.cuh`.
 #[repr(C)]
@@ -49,15 +48,24 @@ impl Output {
             residual: or_none(&after.residual),
             slope_at: or_none(&after.slope_at),
             keep: or_none(&after.keep),
-            // `enum EpilogueActivation` in `epilogue.cuh`.
-            activation: match after.activation {
-                None => 0,
-                Some(EpilogueActivation::Relu) => 1,
-                Some(EpilogueActivation::Gelu) => 2,
-                Some(EpilogueActivation::GeluTanh) => 3,
-                Some(EpilogueActivation::Silu) => 4,
-            },
+            activation: after.activation,
         }
+    }
+    /// Where sums go that nothing comes after: to C, or to the parts.
+    pub fn sums(&self) -> u64 {
+        if self.parts == 0 { self.c } else { self.parts }
+    }
+}
+
+/// An activation's number in `epilogue.cuh`, if it is there.
+fn in_epilogue(activation: Activation) -> Option<i32> {
+    match activation {
+        Activation::Identity => Some(0),
+        Activation::Relu => Some(1),
+        Activation::Gelu => Some(2),
+        Activation::GeluTanh => Some(3),
+        Activation::Silu => Some(4),
+        _ => None,
     }
 }
 
@@ -66,7 +74,8 @@ impl Output {
 #[derive(Default)]
 pub struct After {
     pub bias: Option<Tensor>,
-    activation: Option<EpilogueActivation>,
+    /// See [`in_epilogue`].
+    activation: i32,
     residual: Option<Tensor>,
     slope_at: Option<Tensor>,
     keep: Option<Tensor>,
@@ -127,8 +136,7 @@ pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
     }
     let after = After::bias(bias);
     match is_simple(a, b) {
-        true if c.dim(-2) == 1 || n == 1 => matvec(cuda, a, b, &after, &c),
-        true => of_matrices(cuda, a, b, after, &c),
+        true => of_floats(cuda, a, b, after, &c),
         false => of_any_kind(&Product::new(cuda, a, b, after, &c)),
     }
     c
@@ -137,6 +145,14 @@ pub fn matmul(cuda: &'static Cuda, a: &Tensor, b: &Tensor, bias: Option<&Tensor>
 /// Is there a kernel for it that is faster than the one for everything?
 fn is_simple(a: &Tensor, b: &Tensor) -> bool {
     a.dtype().is_float() && (1..1 << 30).contains(&b.dim(-2))
+}
+
+#[track_caller]
+fn of_floats(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: After, c: &Tensor) {
+    if c.dim(-2) == 1 || c.dim(-1) == 1 {
+        return matvec(cuda, a, b, &after, c);
+    }
+    of_matrices(cuda, a, b, after, c);
 }
 
 #[track_caller]
@@ -151,11 +167,11 @@ fn of_matrices(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: After, c: &Te
     }
 }
 
-/// `[M, N]`, if its product is one of matrices, whose kernels have epilogues.
+/// `[M, N]`, if there is a kernel for its product that has an epilogue.
 #[track_caller]
 fn with_epilogue(cuda: &'static Cuda, a: &Tensor, b: &Tensor) -> Option<Tensor> {
     let (m, n) = (a.dim(-2), b.dim(-1));
-    (is_simple(a, b) && m > 1 && n > 1).then(|| cuda.empty(&[m, n].into(), a.dtype()))
+    (is_simple(a, b) && m > 0 && n > 0).then(|| cuda.empty(&[m, n].into(), a.dtype()))
 }
 
 /// See [`Backend::matmul_epilogue`](ferrograd_tensor::backend::Backend::matmul_epilogue).
@@ -167,15 +183,12 @@ pub fn matmul_epilogue(
     epilogue: &Epilogue,
     keep: bool,
 ) -> Option<(Tensor, Option<Tensor>)> {
+    let activation = in_epilogue(epilogue.activation)?;
     let c = with_epilogue(cuda, a, b)?;
     let z = keep.then(|| cuda.empty(c.shape(), c.dtype()));
-    let after = After {
-        activation: epilogue.activation,
-        residual: epilogue.residual.map(aligned),
-        keep: z.clone(),
-        ..After::bias(epilogue.bias)
-    };
-    of_matrices(cuda, a, b, after, &c);
+    let after =
+        After { activation, residual: epilogue.residual.map(aligned), keep: z.clone(), ..After::bias(epilogue.bias) };
+    of_floats(cuda, a, b, after, &c);
     Some((c, z))
 }
 
@@ -185,17 +198,18 @@ pub fn matmul_activation_grad(
     cuda: &'static Cuda,
     a: &Tensor,
     b: &Tensor,
-    activation: EpilogueActivation,
+    activation: Activation,
     z: &Tensor,
 ) -> Option<Tensor> {
+    let activation = in_epilogue(activation)?;
     let c = with_epilogue(cuda, a, b)?;
-    let after = After { activation: Some(activation), slope_at: Some(aligned(z)), ..After::default() };
-    of_matrices(cuda, a, b, after, &c);
+    let after = After { activation, slope_at: Some(aligned(z)), ..After::default() };
+    of_floats(cuda, a, b, after, &c);
     Some(c)
 }
 
 impl<'a> Product<'a> {
-    fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, after: After, c: &'a Tensor) -> Self {
+    pub fn new(cuda: &'static Cuda, a: &'a Tensor, b: &'a Tensor, after: After, c: &'a Tensor) -> Self {
         let size = |x: &Tensor, d| x.dim(d) as i64;
         let strides = |x: &Tensor| [2, 1].map(|d| x.layout().strides[x.rank() - d] as i64);
         let (m, n) = (size(c, -2), size(c, -1));

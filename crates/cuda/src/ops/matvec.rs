@@ -18,7 +18,7 @@ struct Sizes {
     row_stride: i64,
     k_stride: i64,
     x_stride: i64,
-    bias_stride: i64,
+    column_stride: i64,
     batches: i64,
 }
 
@@ -29,7 +29,7 @@ const BLOCKS: usize = 1 << 9;
 /// Fewest places along K of a part.
 const PART: usize = 1 << 7;
 
-/// `c = a · b + bias`, `[…, M, K] × […, K, N]`, where M or N is 1. All are floats, none is empty; nothing but a bias comes after.
+/// `c = a · b`, `[…, M, K] × […, K, N]`, where M or N is 1, and what comes after. All are floats, none is empty.
 #[track_caller]
 pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: &After, c: &Tensor) {
     // A single row is the transposed of a single column.
@@ -43,12 +43,11 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: &After, c: &Te
         row_stride: strides[0] as i64,
         k_stride: strides[1] as i64,
         x_stride: x.layout().strides[x.rank() - 2] as i64,
-        bias_stride: !column as i64,
+        column_stride: !column as i64,
         batches: (c.numel() / rows) as i64,
     };
     let batch = Layout::of([&matrices(&matrix), &matrices(&x)]);
-    let operands = Arguments::default().tensor(&matrix).tensor(&x).value(after.bias.as_ref().map_or(0, address));
-    let arguments = operands.tensor(c).value(sizes).value(batch);
+    let operands = Arguments::default().tensor(&matrix).tensor(&x);
     let kernel = |name| KernelId { file: "matvec.cu", define: "", name, dtype: Some(c.dtype()) };
 
     if strides[0] != 1 || rows == 1 {
@@ -56,7 +55,8 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: &After, c: &Te
             n if n < MANY && k >= BLOCK as usize => ("by_block", n),
             n => ("by_warp", n.div_ceil(BLOCK as usize / 32)),
         };
-        // SAFETY: sizes and strides are those of the operands, whose dtype is one.
+        let arguments = operands.value(Output::new(c, after, None)).value(sizes).value(batch);
+        // SAFETY: sizes and strides are those of the operands, whose dtype is one; what comes after is made for `c`.
         return unsafe { cuda.launch(kernel(name), [blocks as u32, 1, 1], BLOCK, 0, arguments) };
     }
 
@@ -70,10 +70,11 @@ pub fn matvec(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: &After, c: &Te
     let blocks = rows.div_ceil(32 * each) * sizes.batches as usize;
     let split = Split::of(k, blocks, BLOCKS, PART);
     let parts = split.memory(cuda, c);
-    let arguments = arguments.value(parts.as_ref().map_or(0, address)).value(split.part as i64);
+    let output = Output::new(c, after, parts.as_ref());
+    let arguments = operands.value(output).value(sizes).value(batch).value(split.part as i64);
     // SAFETY: as above; there is a number in `parts` for each part of each result, if there are several.
     unsafe { cuda.launch(kernel(name), [blocks as u32, split.parts as u32, 1], BLOCK, 0, arguments) };
-    if let Some(parts) = parts {
-        add_parts(cuda, Output::new(c, after, Some(&parts)), split.parts, c);
+    if parts.is_some() {
+        add_parts(cuda, output, split.parts, c);
     }
 }

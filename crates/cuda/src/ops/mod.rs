@@ -1,6 +1,7 @@
 //! One file for each operation: shapes and launches. The kernels are in the file of the same name in `kernels/`.
 
 pub mod attention;
+pub mod attention_backward_wgmma;
 pub mod attention_wgmma;
 pub mod cat;
 pub mod channel_norm;
@@ -25,6 +26,8 @@ pub mod optimizer;
 pub mod plane;
 pub mod random;
 pub mod recurrence;
+pub mod recurrence_pass;
+pub mod recurrence_plan;
 pub mod reduce;
 pub mod rms_norm;
 pub mod rnn;
@@ -99,6 +102,7 @@ pub fn programs() -> Vec<Program> {
     all.extend(matmul_wgmma::programs());
     all.extend(attention::programs());
     all.extend(attention_wgmma::programs());
+    all.extend(attention_backward_wgmma::programs());
     all.extend(recurrence::programs());
     all.extend(ladder::programs());
     all.extend(reduce::DEFINES.map(|define| ("reduce.cu", define)));

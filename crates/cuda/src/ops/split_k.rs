@@ -4,7 +4,7 @@ use super::matmul::Output;
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::programs::KernelId;
-use ferrograd_tensor::Tensor;
+use ferrograd_tensor::{DType, Tensor};
 
 /// How K is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,11 @@ impl Split {
         Split { parts: 1, part: k }
     }
 
-    /// Memory for the sums of `c` in parts, if there are several.
+    /// Memory for the sums of `c` in parts, if there are several. Those of integers are modulo 2³², as they are in `c`.
     #[track_caller]
     pub fn memory(self, cuda: &'static Cuda, c: &Tensor) -> Option<Tensor> {
-        (self.parts > 1).then(|| cuda.empty(&[self.parts, c.numel()].into(), c.dtype().accumulator()))
+        let dtype = if c.dtype() == DType::I32 { DType::I32 } else { c.dtype().accumulator() };
+        (self.parts > 1).then(|| cuda.empty(&[self.parts, c.numel()].into(), dtype))
     }
 }
 
@@ -41,7 +42,7 @@ impl Split {
 /// as writing the sums and reading them again. A guess, not a measurement.
 pub const SHORTEST: usize = 512;
 
-/// `c [… , N] = Σ parts` and what comes after: `output` is that of `c`, with so many parts.
+/// `c [… , N] = Σ parts` and what comes after, of floats; `output` is that of `c`, with so many parts.
 #[track_caller]
 pub fn add_parts(cuda: &'static Cuda, output: Output, count: usize, c: &Tensor) {
     /// The same as `Extents` in `split_k.cu`.

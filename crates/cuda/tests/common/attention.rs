@@ -1,6 +1,6 @@
 //! Attention of some sizes, and whether the card makes what the CPU makes in f64.
 
-use crate::common::{card, cuda, there};
+use crate::common::{card, counted, cuda, there};
 use crate::layouts::Random;
 use ferrograd_tensor::backend::Backend;
 use ferrograd_tensor::cpu::CpuBackend;
@@ -151,10 +151,21 @@ fn narrow(dtype: DType) -> f64 {
     if dtype.is_half() { dtype.epsilon() / 2.0 } else { 0.0 }
 }
 
+/// Is what the card makes right? How many products of warpgroups it took for it, if anybody counts them.
 #[track_caller]
-pub fn check(case: &Case) {
+pub fn check(case: &Case) -> Option<usize> {
+    check_forward(case).1
+}
+
+/// What the forward pass gives, and the logarithms that the backward pass wants.
+type Forward = (Tensor, Tensor);
+
+/// The same, with what the card makes, and the CPU in f64.
+#[track_caller]
+fn check_forward(case: &Case) -> ([Forward; 2], Option<usize>) {
     let what = case.what();
-    let (out, lse) = case.on_the_card().forward(card()).expect("a kernel");
+    let on_the_card = case.on_the_card();
+    let ((out, lse), products) = in_products(|| on_the_card.forward(card()).expect("a kernel"));
     let (want_out, want_lse) = case.in_f64().forward(&CpuBackend).expect("a kernel");
     let (dtype, error) = (case.q.dtype(), case.weight_error());
     assert_eq!((out.dtype(), lse.dtype()), (dtype, dtype.accumulator()), "{what}");
@@ -162,18 +173,31 @@ pub fn check(case: &Case) {
     let of_weights = 1.5 * case.kept() * (2.0 * error + narrow(dtype));
     within(&format!("out of {what}"), &out, &want_out, |_, w| of_weights + narrow(dtype) * w.abs());
     within(&format!("lse of {what}"), &lse, &want_lse, |_, w| error * (1.0 + w.abs()));
+    ([(out, lse), (want_out, want_lse)], products)
 }
 
-/// The same, and the gradients.
+/// What `f` returns, and the products of warpgroups that it takes; nobody counts them on a card.
 #[track_caller]
-pub fn check_both(case: &Case, random: &mut Random) {
-    check(case);
+fn in_products<T, F: FnOnce() -> T>(f: F) -> (T, Option<usize>) {
+    // What was launched may not have run yet.
+    card().synchronize();
+    let before = counted("emulator_count_wgmma");
+    let y = f();
+    card().synchronize();
+    (y, counted("emulator_count_wgmma").zip(before).map(|(after, before)| after - before))
+}
+
+/// The same, and the gradients: products of both.
+#[track_caller]
+pub fn check_both(case: &Case, random: &mut Random) -> Option<[usize; 2]> {
+    let (made, forward) = check_forward(case);
     let [b, h, tq, _]: [usize; 4] = case.q.dims_of("test");
     let widest = case.q.dim(3).max(case.v.dim(3));
     if case.q.dtype() == DType::F64 && widest > 64 {
-        return; // No kernel is so wide.
+        return None; // No kernel is so wide.
     }
-    check_gradients(case, &random.values(&[b, h, tq, case.v.dim(3)], case.q.dtype()));
+    let backward = check_gradients(case, made, &random.values(&[b, h, tq, case.v.dim(3)], case.q.dtype()));
+    forward.zip(backward).map(|(forward, backward)| [forward, backward])
 }
 
 /// Every key head as often as query heads share it.
@@ -218,21 +242,25 @@ impl Magnitudes {
     }
 }
 
-/// The gradients, of an output's gradient of eighths as well.
+/// What this backend makes of an output's gradient.
 #[track_caller]
-fn check_gradients(case: &Case, g: &Tensor) {
+pub fn backward(backend: &dyn Backend, case: &Case, made: Forward, g: &Tensor, mask: bool) -> AttentionGradients {
+    let (Case { q, k, v, args }, (out, lse)) = (case, made);
+    backend.attention_backward(q, k, v, args, (&out, &lse), g, mask).expect("a kernel")
+}
+
+/// The gradients, of an output's gradient of eighths as well; and how many products of warpgroups the card made for them, if anybody
+/// counts them.
+#[track_caller]
+fn check_gradients(case: &Case, [made, exactly]: [Forward; 2], g: &Tensor) -> Option<usize> {
     let (dtype, what) = (case.q.dtype(), case.what());
     let ([_, h, tq, _], [_, hk, tk, dv]): ([usize; 4], [usize; 4]) = (case.q.dims_of("test"), case.v.dims_of("test"));
     let additive = case.args.mask.as_ref().is_some_and(|mask| mask.dtype() != DType::Bool);
-    let gradients = |backend: &dyn Backend, case: &Case, g: &Tensor| -> AttentionGradients {
-        let (out, lse) = case.forward(backend).expect("a kernel");
-        let Case { q, k, v, args } = case;
-        backend.attention_backward(q, k, v, args, (&out, &lse), g, additive).expect("a kernel")
-    };
     let (exact, g64) = (case.in_f64(), g.to_dtype(DType::F64));
-    let got = gradients(card(), &case.on_the_card(), &there(g));
-    let want = gradients(&CpuBackend, &exact, &g64);
-    let (out, _) = exact.forward(&CpuBackend).expect("a kernel");
+    let (on_the_card, g_there) = (case.on_the_card(), there(g));
+    let (out, _) = exactly.clone();
+    let (got, products) = in_products(|| backward(card(), &on_the_card, made, &g_there, additive));
+    let want = backward(&CpuBackend, &exact, exactly, &g64, additive);
     let magnitudes = Magnitudes::of(&exact, &out, &g64);
     // Of P, of O and the sum with it, of dS as an operand; and of each sum. What is too small for f16 becomes 0.
     let (epsilon, narrow) = (dtype.accumulator().epsilon(), narrow(dtype));
@@ -253,4 +281,5 @@ fn check_gradients(case: &Case, g: &Tensor) {
     if let (Some(got), Some(want)) = (got.mask, want.mask) {
         near("dmask", &got, &want, &magnitudes.mask, of_scores, 0.0);
     }
+    products
 }

@@ -83,49 +83,26 @@ impl Case {
         let [hs, h_n, c_n] = [(hs, 0), (h_n, 1), (c_n, 2)].map(|(g, i)| self.upstream[i].then_some(g));
         let upstream = &SequenceGradients { hs, h_n, c_n };
         let (input, options) = (self.biases[0], &self.options);
+        // What every network has, and more.
+        let named = |tensors: [Tensor; 5], more: Vec<(&'static str, Tensor)>| -> Vec<_> {
+            ["hs", "h_n", "d_h0", "d_w_hh", "d_w_ih"].into_iter().zip(tensors).chain(more).collect()
+        };
         let (mut all, d_x) = match self.kind {
             Lstm => {
                 let y = lstm(x, weights, h0, c0, options);
                 let d = lstm_backward(args, c0, &y, upstream, input).expect("a fused kernel");
-                let all = vec![
-                    ("hs", y.hs),
-                    ("h_n", y.h_n),
-                    ("c_n", y.c_n),
-                    ("cells", y.cells),
-                    ("d_h0", d.h0),
-                    ("d_c0", d.c0),
-                    ("d_w_hh", d.w_hh),
-                    ("d_w_ih", d.w_ih),
-                    ("d_bias", d.bias),
-                ];
-                (all, d.x)
+                let cell = vec![("c_n", y.c_n), ("cells", y.cells), ("d_c0", d.c0), ("d_bias", d.bias)];
+                (named([y.hs, y.h_n, d.h0, d.w_hh, d.w_ih], cell), d.x)
             }
             Gru => {
                 let y = gru(x, weights, h0, options);
                 let d = gru_backward(args, &y, upstream, input).expect("a fused kernel");
-                let all = vec![
-                    ("hs", y.hs),
-                    ("h_n", y.h_n),
-                    ("d_h0", d.h0),
-                    ("d_w_hh", d.w_hh),
-                    ("d_w_ih", d.w_ih),
-                    ("d_b_ih", d.b_ih),
-                    ("d_b_hh", d.b_hh),
-                ];
-                (all, d.x)
+                (named([y.hs, y.h_n, d.h0, d.w_hh, d.w_ih], vec![("d_b_ih", d.b_ih), ("d_b_hh", d.b_hh)]), d.x)
             }
             Rnn(act) => {
                 let y = rnn(x, weights, h0, act, options);
                 let d = rnn_backward(args, act, outputs.unwrap_or(&y.hs), upstream, input).expect("a fused kernel");
-                let all = vec![
-                    ("hs", y.hs),
-                    ("h_n", y.h_n),
-                    ("d_h0", d.h0),
-                    ("d_w_hh", d.w_hh),
-                    ("d_w_ih", d.w_ih),
-                    ("d_bias", d.bias),
-                ];
-                (all, d.x)
+                (named([y.hs, y.h_n, d.h0, d.w_hh, d.w_ih], vec![("d_bias", d.bias)]), d.x)
             }
         };
         assert_eq!(d_x.is_some(), input);

@@ -10,3 +10,10 @@ fn on_the_card() {
     unsafe { std::env::set_var("FERROGRAD_CUDA_WAIT", "1") };
     Device::cuda(0).unwrap_or_else(|error| panic!("{error}")).make_default();
 }
+
+/// The files of tests, each a module.
+macro_rules! suites {
+    ($($name:ident $path:literal)*) => {
+        $(#[path = $path] mod $name;)*
+    };
+}

@@ -1,15 +1,12 @@
 //! The tests of `ferrograd-tensor` with a card as the default device.
 #![allow(clippy::duplicate_mod, clippy::module_inception)] // each file is a program of its own in its own crate
 
+#[macro_use]
 #[path = "default.rs"]
 mod default;
 
-macro_rules! suites {
-    ($($name:ident $path:literal)*) => {
-        $(#[path = $path] mod $name;)*
-    };
-}
 suites! {
+    activation "../../../tensor/tests/activation.rs"
     attention "../../../tensor/tests/attention.rs"
     conv "../../../tensor/tests/conv.rs"
     cross_entropy "../../../tensor/tests/cross_entropy.rs"

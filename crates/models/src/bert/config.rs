@@ -1,29 +1,25 @@
 //! What a BERT is made of: Hugging Face's `config.json`.
 
-use ferrograd_tensor::{Error, Result};
+use ferrograd_tensor::{Activation, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The nonlinearity of the feed-forward part, by Hugging Face's names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HiddenAct {
-    /// `gelu`: `x Φ(x)`, Φ the normal distribution function, exactly (by `erf`).
-    #[default]
-    #[serde(rename = "gelu")]
-    Gelu,
-    /// `gelu_new` (also `gelu_pytorch_tanh`): GELU by its approximation with tanh.
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
-    GeluTanh,
-    /// `relu`: `max(x, 0)`.
-    #[serde(rename = "relu")]
-    Relu,
-    /// `silu` (also `swish`): `x σ(x)`.
-    #[serde(rename = "silu", alias = "swish")]
-    Silu,
-    /// `tanh`.
-    #[serde(rename = "tanh")]
-    Tanh,
+/// Nonlinearities under Hugging Face's names.
+mod by_name {
+    use ferrograd_tensor::Activation;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(f: &Activation, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match f {
+            Activation::Identity => "linear",
+            Activation::GeluTanh => "gelu_new",
+            f => f.name(),
+        })
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Activation, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// The sizes and settings of a [`Bert`](super::Bert), under the names of Hugging Face's `config.json`.
@@ -51,8 +47,10 @@ pub struct BertConfig {
     pub num_attention_heads: usize,
     /// Width of the feed-forward part.
     pub intermediate_size: usize,
-    /// Nonlinearity of the feed-forward part and of the masked language model's head.
-    pub hidden_act: HiddenAct,
+    /// Nonlinearity of the feed-forward part and of the masked language model's head, by Hugging Face's names: `gelu` (by `erf`),
+    /// `gelu_new` (also `gelu_pytorch_tanh`), `relu`, `silu` (also `swish`), `tanh` and so on.
+    #[serde(with = "by_name")]
+    pub hidden_act: Activation,
     /// ε of every layer norm.
     pub layer_norm_eps: f64,
     /// The longest sequence.
@@ -93,7 +91,7 @@ impl Default for BertConfig {
             num_hidden_layers: 12,
             num_attention_heads: 12,
             intermediate_size: 3072,
-            hidden_act: HiddenAct::Gelu,
+            hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-12,
             max_position_embeddings: 512,
             type_vocab_size: 2,

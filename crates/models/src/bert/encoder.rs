@@ -1,38 +1,9 @@
 //! The layers that let the tokens see each other.
 
-use super::{BertConfig, HiddenAct};
+use super::BertConfig;
 use ferrograd_autograd::{AttentionOptions, Var};
-use ferrograd_nn::{Dropout, LayerNorm, Linear, Module, Param, Visitor};
-use ferrograd_tensor::EpilogueActivation;
-use ferrograd_tensor::Tensor;
-
-// A nonlinearity has no parameters.
-impl Module for HiddenAct {
-    fn visit(&self, _: &mut Visitor<'_>) {}
-}
-impl HiddenAct {
-    /// The nonlinearity of `x`, elementwise.
-    #[track_caller]
-    pub fn apply(self, x: &Var) -> Var {
-        match self {
-            HiddenAct::Gelu => x.gelu(),
-            HiddenAct::GeluTanh => x.gelu_tanh(),
-            HiddenAct::Relu => x.relu(),
-            HiddenAct::Silu => x.silu(),
-            HiddenAct::Tanh => x.tanh(),
-        }
-    }
-    /// The same as what matrix products can do, if they can.
-    fn within_products(self) -> Option<EpilogueActivation> {
-        match self {
-            HiddenAct::Gelu => Some(EpilogueActivation::Gelu),
-            HiddenAct::GeluTanh => Some(EpilogueActivation::GeluTanh),
-            HiddenAct::Relu => Some(EpilogueActivation::Relu),
-            HiddenAct::Silu => Some(EpilogueActivation::Silu),
-            HiddenAct::Tanh => None,
-        }
-    }
-}
+use ferrograd_nn::{Dropout, LayerNorm, Linear, Module, Param};
+use ferrograd_tensor::{Activation, Tensor};
 
 /// Multi-head self-attention without its output projection:
 /// `softmax(Q Kᵀ / √D) V` for each head, `Q = x W_qᵀ + b_q` and so on.
@@ -117,7 +88,7 @@ pub struct BertAttention {
 pub struct BertIntermediate {
     /// Projection to the inner width.
     pub dense: Linear,
-    act: HiddenAct,
+    act: Activation,
 }
 
 /// One encoder layer, in post-norm order:
@@ -155,15 +126,11 @@ impl BertLayer {
     pub fn forward(&self, x: &Var, mask: Option<&Tensor>) -> Var {
         let attended = self.attention.output.forward(&self.attention.self_attention.forward(x, mask), x);
         let (first, second) = (&self.intermediate.dense, &self.output.dense);
-        match self.intermediate.act.within_products() {
-            Some(activation) => {
-                let weights = [first, second].map(|layer| layer.weight.var());
-                let biases = [first, second].map(|layer| layer.bias.as_ref().map(Param::var));
-                let y = attended.feed_forward(weights.each_ref(), biases.each_ref().map(Option::as_ref), activation);
-                self.output.add(&y, &attended)
-            }
-            None => self.output.forward(&self.intermediate.act.apply(&first.forward(&attended)), &attended),
-        }
+        let weights = [first, second].map(|layer| layer.weight.var());
+        let biases = [first, second].map(|layer| layer.bias.as_ref().map(Param::var));
+        let biases = biases.each_ref().map(Option::as_ref);
+        let y = attended.feed_forward(weights.each_ref(), biases, self.intermediate.act);
+        self.output.add(&y, &attended)
     }
 }
 

@@ -1,9 +1,9 @@
 //! BERT with a task on top.
 
-use super::{Bert, BertConfig, HiddenAct, initialise};
+use super::{Bert, BertConfig, initialise};
 use ferrograd_autograd::{CrossEntropy, Var};
 use ferrograd_nn::{Dropout, LayerNorm, Linear, Module, Param};
-use ferrograd_tensor::{Result, Tensor};
+use ferrograd_tensor::{Activation, Result, Tensor};
 
 /// The dense layer in front of the vocabulary: `LayerNorm(act(x Wᵀ + b))`.
 #[derive(Module)]
@@ -13,7 +13,7 @@ pub struct BertPredictionTransform {
     /// The norm of its activation.
     #[module(rename = "LayerNorm")]
     pub layer_norm: LayerNorm,
-    act: HiddenAct,
+    act: Activation,
 }
 
 /// From hidden states to scores of the vocabulary: `transform(x) Eᵀ + b`, `E` the word embedding (tied).
@@ -71,7 +71,7 @@ impl BertForMaskedLm {
     pub fn forward(&self, input_ids: &Tensor, token_type_ids: Option<&Tensor>, attention_mask: Option<&Tensor>) -> Var {
         let h = self.bert.forward(input_ids, token_type_ids, attention_mask).last_hidden_state;
         let head = &self.cls.predictions;
-        let h = head.transform.act.apply(&head.transform.dense.forward(&h));
+        let h = head.transform.dense.forward(&h).activate(head.transform.act);
         head.decoder.forward(&head.transform.layer_norm.forward(&h))
     }
     /// Mean cross-entropy of scores `[B, T, V]` at the places whose label `[B, T]` is not −100.

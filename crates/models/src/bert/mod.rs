@@ -14,7 +14,7 @@ mod embeddings;
 mod encoder;
 mod heads;
 
-pub use config::{BertConfig, HiddenAct};
+pub use config::BertConfig;
 pub use embeddings::BertEmbeddings;
 pub use encoder::{
     BertAttention, BertEncoder, BertIntermediate, BertLayer, BertPooler, BertSelfAttention, BertSublayerOutput,

@@ -2,9 +2,8 @@
 
 use crate::{Layer, Module, Visitor};
 use ferrograd_autograd::Var;
-use ferrograd_tensor::Error;
-use std::fmt;
-use std::str::FromStr;
+
+pub use ferrograd_autograd::Activation;
 
 /// Layers without settings.
 macro_rules! plain {
@@ -157,72 +156,6 @@ impl LogSoftmax {
     }
 }
 
-/// An elementwise nonlinearity as a value: what a configuration names.
-///
-/// ```
-/// use ferrograd_nn::Activation;
-/// assert_eq!("gelu_tanh".parse::<Activation>().unwrap(), Activation::GeluTanh);
-/// assert_eq!(Activation::Silu.to_string(), "silu");
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Activation {
-    /// The input as it is.
-    Identity,
-    /// `max(0, x)`.
-    #[default]
-    Relu,
-    /// `x Φ(x)`.
-    Gelu,
-    /// GELU approximated by tanh, as in GPT-2.
-    GeluTanh,
-    /// `x σ(x)`.
-    Silu,
-    /// Hyperbolic tangent.
-    Tanh,
-    /// The logistic function.
-    Sigmoid,
-    /// ELU with α = 1.
-    Elu,
-    /// Leaky ReLU with slope 0.01.
-    LeakyRelu,
-    /// `ln(1 + eˣ)`.
-    Softplus,
-}
-impl Activation {
-    /// Every activation, with its name.
-    pub const ALL: [(Activation, &'static str); 10] = [
-        (Activation::Identity, "identity"),
-        (Activation::Relu, "relu"),
-        (Activation::Gelu, "gelu"),
-        (Activation::GeluTanh, "gelu_tanh"),
-        (Activation::Silu, "silu"),
-        (Activation::Tanh, "tanh"),
-        (Activation::Sigmoid, "sigmoid"),
-        (Activation::Elu, "elu"),
-        (Activation::LeakyRelu, "leaky_relu"),
-        (Activation::Softplus, "softplus"),
-    ];
-    /// Its name, which [`parse`](str::parse) reads.
-    pub fn name(self) -> &'static str {
-        Activation::ALL.iter().find(|(a, _)| *a == self).map_or("", |(_, name)| name)
-    }
-    /// The activated input, of the same shape.
-    #[track_caller]
-    pub fn forward(self, x: &Var) -> Var {
-        match self {
-            Activation::Identity => x.clone(),
-            Activation::Relu => x.relu(),
-            Activation::Gelu => x.gelu(),
-            Activation::GeluTanh => x.gelu_tanh(),
-            Activation::Silu => x.silu(),
-            Activation::Tanh => x.tanh(),
-            Activation::Sigmoid => x.sigmoid(),
-            Activation::Elu => x.elu(1.0),
-            Activation::LeakyRelu => x.leaky_relu(0.01),
-            Activation::Softplus => x.softplus(),
-        }
-    }
-}
 impl Module for Activation {
     fn visit(&self, _: &mut Visitor<'_>) {}
     fn extra_repr(&self) -> String {
@@ -232,26 +165,6 @@ impl Module for Activation {
 impl Layer for Activation {
     #[track_caller]
     fn forward(&self, x: &Var) -> Var {
-        Activation::forward(*self, x)
-    }
-}
-impl fmt::Display for Activation {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-impl FromStr for Activation {
-    type Err = Error;
-    /// Its own names, and those of Hugging Face's configurations.
-    fn from_str(name: &str) -> Result<Activation, Error> {
-        let name = match name {
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => "gelu_tanh",
-            "swish" => "silu",
-            "linear" => "identity",
-            name => name,
-        };
-        let known = || Activation::ALL.map(|(_, name)| name).join(", ");
-        let found = Activation::ALL.iter().find(|(_, n)| *n == name).map(|(a, _)| *a);
-        found.ok_or_else(|| Error::format("activation", format!("`{name}` is none of {}", known())))
+        x.activate(*self)
     }
 }

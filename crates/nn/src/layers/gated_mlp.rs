@@ -2,7 +2,7 @@
 
 use super::linear::Linear;
 use crate::Module;
-use ferrograd_autograd::{Gate, Var};
+use ferrograd_autograd::{Activation, Var};
 
 /// `y = W_down (f(W_gate x) · W_up x)`, N. Shazeer 2020: the network of a transformer block since Llama, with SwiGLU.
 /// `[…, dim]` → the same.
@@ -11,15 +11,14 @@ use ferrograd_autograd::{Gate, Var};
 /// `[dim, hidden_dim]`, and biases if there are.
 ///
 /// ```
-/// use ferrograd_autograd::{Gate, Var};
+/// use ferrograd_autograd::{Activation, Var};
 /// use ferrograd_nn::GatedMlp;
 /// use ferrograd_tensor::Tensor;
 /// let x = Var::constant(Tensor::randn([2, 5, 8]));
 /// assert_eq!(GatedMlp::new(8, 24).forward(&x).dims(), [2, 5, 8]); // SwiGLU
-/// assert_eq!(GatedMlp::new(8, 24).activation(Gate::GeluTanh).forward(&x).dims(), [2, 5, 8]); // GEGLU
+/// assert_eq!(GatedMlp::new(8, 24).activation(Activation::GeluTanh).forward(&x).dims(), [2, 5, 8]); // GEGLU
 /// ```
 #[derive(Module)]
-#[module(extra_repr)]
 pub struct GatedMlp {
     /// To what is activated, `[hidden_dim, dim]`.
     pub gate_proj: Linear,
@@ -27,8 +26,7 @@ pub struct GatedMlp {
     pub up_proj: Linear,
     /// Back, `[dim, hidden_dim]`.
     pub down_proj: Linear,
-    #[module(skip)]
-    activation: Gate,
+    activation: Activation,
 }
 layer!(GatedMlp);
 
@@ -39,11 +37,11 @@ impl GatedMlp {
             gate_proj: Linear::new(dim, hidden_dim).bias(false),
             up_proj: Linear::new(dim, hidden_dim).bias(false),
             down_proj: Linear::new(hidden_dim, dim).bias(false),
-            activation: Gate::Silu,
+            activation: Activation::Silu,
         }
     }
     /// Another activation of the gate.
-    pub fn activation(mut self, activation: Gate) -> GatedMlp {
+    pub fn activation(mut self, activation: Activation) -> GatedMlp {
         self.activation = activation;
         self
     }
@@ -62,8 +60,5 @@ impl GatedMlp {
     pub fn forward(&self, x: &Var) -> Var {
         let (gate, up) = (self.gate_proj.forward(x), self.up_proj.forward(x));
         self.down_proj.forward(&gate.gated(&up, self.activation))
-    }
-    fn extra_repr(&self) -> String {
-        format!("activation={:?}", self.activation)
     }
 }

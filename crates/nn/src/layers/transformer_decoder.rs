@@ -1,13 +1,12 @@
 //! The decoder of a transformer.
 
-use super::activation::Activation;
 use super::attention::{AttentionMasks, MultiHeadAttention};
 use super::dropout::Dropout;
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use crate::Module;
 use crate::describe::printed;
-use ferrograd_autograd::Var;
+use ferrograd_autograd::{Activation, Var};
 
 /// One layer of a transformer's decoder, A. Vaswani et al. 2017: self-attention, attention to the encoder's output (the
 /// memory), then a network of two linear layers, each with dropout, a residual connection and layer norm.
@@ -119,7 +118,7 @@ impl TransformerDecoderLayer {
     }
     #[track_caller]
     fn feed_forward(&self, x: &Var) -> Var {
-        let inner = self.dropout.forward(&self.activation.forward(&self.linear1.forward(x)));
+        let inner = self.dropout.forward(&self.linear1.forward(x).activate(self.activation));
         self.dropout3.forward(&self.linear2.forward(&inner))
     }
     fn extra_repr(&self) -> String {

@@ -1,12 +1,11 @@
 //! The encoder of a transformer.
 
-use super::activation::Activation;
 use super::attention::{AttentionMasks, MultiHeadAttention};
 use super::dropout::Dropout;
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use crate::Module;
-use ferrograd_autograd::Var;
+use ferrograd_autograd::{Activation, Var};
 
 /// One layer of a transformer's encoder, A. Vaswani et al. 2017: self-attention, then a network of two linear layers, each
 /// with dropout, a residual connection and layer norm. `[B, T, d_model]` → the same (PyTorch's `batch_first=True`).
@@ -102,7 +101,7 @@ impl TransformerEncoderLayer {
     }
     #[track_caller]
     fn feed_forward(&self, x: &Var) -> Var {
-        let inner = self.dropout.forward(&self.activation.forward(&self.linear1.forward(x)));
+        let inner = self.dropout.forward(&self.linear1.forward(x).activate(self.activation));
         self.dropout2.forward(&self.linear2.forward(&inner))
     }
     fn extra_repr(&self) -> String {

@@ -10,7 +10,6 @@ use crate::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, P
 use crate::dtype::Element;
 use crate::ops::attention::{AttentionArgs, AttentionGradients};
 use crate::ops::conv::Conv2dPlan;
-use crate::ops::gated::Gate;
 use crate::ops::gru::{GruGradients, GruOutput};
 use crate::ops::lstm::{LstmGradients, LstmOutput};
 use crate::ops::optimizer::OptimizerStep;
@@ -19,7 +18,7 @@ use crate::ops::rnn::{RnnGradients, RnnNonlinearity, RnnOutput};
 use crate::ops::rope::RotaryPairs;
 use crate::profile::kernel;
 use crate::storage::{Buffer, CpuBuffer};
-use crate::{DType, Layout, QuantizedTensor, Shape, Tensor, dispatch};
+use crate::{Activation, DType, Layout, QuantizedTensor, Shape, Tensor, dispatch};
 use std::sync::Arc;
 
 /// The CPU backend. It has no state of its own: threads are rayon's, memory is the pool's.
@@ -155,10 +154,16 @@ impl Backend for CpuBackend {
             Some(attention_tensor::backward([q, k, v], args, results, d_out, mask_gradient))
         })
     }
-    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Gate) -> Option<Tensor> {
+    fn gated(&self, gate: &Tensor, up: &Tensor, activation: Activation) -> Option<Tensor> {
         kernel("gated", &[gate, up], 0.0, || Some(gated::gated(gate, up, activation)))
     }
-    fn gated_backward(&self, gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> Option<(Tensor, Tensor)> {
+    fn gated_backward(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        activation: Activation,
+        g: &Tensor,
+    ) -> Option<(Tensor, Tensor)> {
         kernel("gated_backward", &[gate, up, g], 0.0, || Some(gated::gated_backward(gate, up, activation, g)))
     }
     fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Option<Tensor> {

@@ -6,14 +6,13 @@ use super::math::Real;
 use super::simd::simd_fn;
 use super::strided::{CHUNK, PARALLEL_FROM, Source, map2};
 use crate::cpu::parallel::*;
-use crate::ops::gated::Gate;
 use crate::storage::CpuBuffer;
-use crate::{DType, Tensor};
+use crate::{Activation, DType, Tensor};
 use bytemuck::Pod;
 use half::{bf16, f16};
 
 /// `f(gate) · up`.
-pub fn gated(gate: &Tensor, up: &Tensor, activation: Gate) -> Tensor {
+pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Tensor {
     let buffer = match gate.dtype() {
         DType::F64 => map2(gate, up, |gate, up, y| forward::<f64>(activation, gate, up, y)),
         DType::F16 => half2::<f16>(gate, up, |gate, up, y| forward::<f32>(activation, gate, up, y)),
@@ -23,13 +22,16 @@ pub fn gated(gate: &Tensor, up: &Tensor, activation: Gate) -> Tensor {
     Tensor::from_cpu(buffer, gate.shape(), gate.dtype())
 }
 
-fn forward<T: Real>(activation: Gate, gate: &[T], up: &[T], y: &mut [T]) {
-    unary_real(level(), activation.function(), gate, y);
+fn forward<T: Real>(activation: Activation, gate: &[T], up: &[T], y: &mut [T]) {
+    match activation.function() {
+        Some(function) => unary_real(level(), function, gate, y),
+        None => y.copy_from_slice(gate),
+    }
     y.iter_mut().zip(up).for_each(|(y, &up)| *y *= up);
 }
 
 /// `(g·up·f'(gate), g·f(gate))`.
-pub fn gated_backward(gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) -> (Tensor, Tensor) {
+pub fn gated_backward(gate: &Tensor, up: &Tensor, activation: Activation, g: &Tensor) -> (Tensor, Tensor) {
     let (dtype, wide) = (gate.dtype(), gate.dtype().accumulator());
     let operands = [gate, up, g].map(|x| x.to_dtype(wide));
     let both = match wide {
@@ -40,7 +42,7 @@ pub fn gated_backward(gate: &Tensor, up: &Tensor, activation: Gate, g: &Tensor) 
     (dgate, dup)
 }
 
-fn backward<T: Real + Pod>(activation: Gate, operands: [&Tensor; 3]) -> [CpuBuffer; 2] {
+fn backward<T: Real + Pod>(activation: Activation, operands: [&Tensor; 3]) -> [CpuBuffer; 2] {
     let (level, n) = (level(), operands[0].numel());
     let [gate, up, g] = operands.map(Source::<T>::new);
     let piece = |(i, (dgate, dup)): (usize, (&mut [T], &mut [T]))| {
@@ -61,18 +63,31 @@ fn backward<T: Real + Pod>(activation: Gate, operands: [&Tensor; 3]) -> [CpuBuff
 
 simd_fn! {
     fn backward_kernel[S]<T: Real>(
-        activation: Gate, gate: &[T], up: &[T], g: &[T], dgate: &mut [T], dup: &mut [T],
+        activation: Activation, gate: &[T], up: &[T], g: &[T], dgate: &mut [T], dup: &mut [T],
     ) {
         match activation {
-            Gate::Sigmoid => each(gate, up, g, dgate, dup, |x, g| {
+            Activation::Identity => each(gate, up, g, dgate, dup, |x, g| (x, g)),
+            // A closed gate lets no gradient through, not even an infinite one.
+            Activation::Relu => each(gate, up, g, dgate, dup, |x, g| if x <= T::ZERO { (T::ZERO, T::ZERO) } else { (x, g) }),
+            Activation::Gelu => each(gate, up, g, dgate, dup, |x, g| (x.gelu::<S>(), g * x.gelu_grad::<S>())),
+            Activation::GeluTanh => each(gate, up, g, dgate, dup, |x, g| (x.gelu_tanh::<S>(), g * x.gelu_tanh_grad::<S>())),
+            Activation::Silu => each(gate, up, g, dgate, dup, |x, g| (x.silu::<S>(), g * x.silu_grad::<S>())),
+            Activation::Tanh => each(gate, up, g, dgate, dup, |x, g| {
+                let y = x.tanh::<S>();
+                (y, g * (T::ONE - y * y))
+            }),
+            Activation::Sigmoid => each(gate, up, g, dgate, dup, |x, g| {
                 let y = x.sigmoid::<S>();
                 (y, g * y * (T::ONE - y))
             }),
-            // A closed gate lets no gradient through, not even an infinite one.
-            Gate::Relu => each(gate, up, g, dgate, dup, |x, g| if x <= T::ZERO { (T::ZERO, T::ZERO) } else { (x, g) }),
-            Gate::Gelu => each(gate, up, g, dgate, dup, |x, g| (x.gelu::<S>(), g * x.gelu_grad::<S>())),
-            Gate::GeluTanh => each(gate, up, g, dgate, dup, |x, g| (x.gelu_tanh::<S>(), g * x.gelu_tanh_grad::<S>())),
-            Gate::Silu => each(gate, up, g, dgate, dup, |x, g| (x.silu::<S>(), g * x.silu_grad::<S>())),
+            Activation::Elu => each(gate, up, g, dgate, dup, |x, g| {
+                if x > T::ZERO { (x, g) } else { (x.expm1::<S>(), g * x.exp::<S>()) }
+            }),
+            Activation::LeakyRelu => {
+                let slope = T::from_f64(Activation::LEAK);
+                each(gate, up, g, dgate, dup, |x, g| if x > T::ZERO { (x, g) } else { (slope * x, slope * g) })
+            }
+            Activation::Softplus => each(gate, up, g, dgate, dup, |x, g| (x.softplus::<S>(), g * x.sigmoid::<S>())),
         }
     }
 }

@@ -120,10 +120,10 @@ pub fn add_layer_norm<T: Real>(
     bias: Option<&[T]>,
     eps: T,
     sum: &mut [T],
-    outputs: [&mut [T]; 3],
+    [y, mean, rstd]: [&mut [T]; 3],
     n: usize,
 ) {
-    for_sums_stats(operands, sum, outputs, n, |sum, y, mean, rstd| {
+    for_sums_stats(operands, sum, (y, mean, rstd), n, |sum, y, mean, rstd| {
         layer_norm_at(level(), sum, weight, bias, eps, y, mean, rstd, n);
     });
 }

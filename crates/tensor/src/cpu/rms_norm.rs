@@ -4,9 +4,8 @@ use super::lanes;
 use super::level::{Level, level};
 use super::math::Real;
 use super::reduce::{Partials, partial_sums};
-use super::rows::{PARALLEL_FROM, for_sums_stats, rows_per_task};
+use super::rows::{for_rows_stats, for_sums_stats};
 use super::simd::simd_fn;
-use crate::cpu::parallel::*;
 
 simd_fn! {
     fn forward_kernel[S]<T: Real>(x: &[T], weight: Option<&[T]>, eps: T, y: &mut [T], rstd: &mut [T], n: usize) {
@@ -64,17 +63,18 @@ pub fn rms_norm<T: Real>(x: &[T], weight: Option<&[T]>, eps: T, y: &mut [T], rst
 fn rms_norm_at<T: Real>(level: Level, x: &[T], weight: Option<&[T]>, eps: T, y: &mut [T], rstd: &mut [T], n: usize) {
     assert!(x.len() == y.len() && y.len() == rstd.len() * n);
     assert!(weight.is_none_or(|w| w.len() == n), "weight has one element per column");
-    if n == 0 {
-        rstd.fill(T::NAN);
-    } else if y.len() < PARALLEL_FROM {
-        forward_kernel(level, x, weight, eps, y, rstd, n);
-    } else {
-        let rows = rows_per_task(n);
-        x.par_chunks(rows * n)
-            .zip(y.par_chunks_mut(rows * n))
-            .zip(rstd.par_chunks_mut(rows))
-            .for_each(|((x, y), rstd)| forward_kernel(level, x, weight, eps, y, rstd, n));
-    }
+    for_rows_stats(y, rstd, &mut no_means(rstd.len()), n, |row, y, rstd, _| {
+        if n == 0 {
+            rstd.fill(T::NAN);
+        } else {
+            forward_kernel(level, &x[row * n..][..y.len()], weight, eps, y, rstd, n);
+        }
+    });
+}
+
+/// What takes the place of the means of `rows` rows in loops over norms.
+fn no_means(rows: usize) -> Vec<()> {
+    vec![(); rows]
 }
 
 /// [`rms_norm`] of `sum = x + residual`, which it writes first.
@@ -86,9 +86,8 @@ pub fn add_rms_norm<T: Real>(
     [y, rstd]: [&mut [T]; 2],
     n: usize,
 ) {
-    // There is no mean.
-    let mut nothing = vec![T::ZERO; rstd.len()];
-    for_sums_stats(operands, sum, [y, rstd, &mut nothing], n, |sum, y, rstd, _| {
+    let mut none = no_means(rstd.len());
+    for_sums_stats(operands, sum, (y, rstd, &mut none), n, |sum, y, rstd, _| {
         rms_norm_at(level(), sum, weight, eps, y, rstd, n);
     });
 }

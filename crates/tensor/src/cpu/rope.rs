@@ -62,7 +62,7 @@ fn turn<T: Real + Pod>(x: &Tensor, tables: [&Tensor; 2], pairs: RotaryPairs, inv
     let [x, cos, sin] = [x, tables[0], tables[1]].map(Source::<T>::new);
     for_rows(buffer.as_mut_slice::<T>(), d, |row, y| {
         let rows = y.len() / d;
-        let [mut a, mut b, mut c] = [rows * d, rows * p, rows * p].map(|n| vec![T::ZERO; n]);
+        let (mut a, mut b, mut c) = (x.scratch(rows * d), cos.scratch(rows * p), sin.scratch(rows * p));
         let x = x.chunk(row * d..(row + rows) * d, &mut a);
         let angles = row * p..(row + rows) * p;
         let (cos, sin) = (cos.chunk(angles.clone(), &mut b), sin.chunk(angles, &mut c));

@@ -27,13 +27,14 @@ pub fn for_rows<T: Send>(y: &mut [T], n: usize, f: impl Fn(usize, &mut [T]) + Sy
     y.par_chunks_mut(rows * n).enumerate().for_each(|(i, y)| f(i * rows, y));
 }
 
-/// [`for_rows`] with two more outputs of one element per row. Rows may be empty (`n` = 0) here: `f` is then called once.
-pub fn for_rows_stats<T: Send>(
+/// [`for_rows`] with two more outputs of one element per row; whoever has only one gives a `[(); rows]`, which is no memory. Rows may
+/// be empty (`n` = 0) here: `f` is then called once.
+pub fn for_rows_stats<T: Send, B: Send>(
     y: &mut [T],
     a: &mut [T],
-    b: &mut [T],
+    b: &mut [B],
     n: usize,
-    f: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
+    f: impl Fn(usize, &mut [T], &mut [T], &mut [B]) + Sync + Send,
 ) {
     let count = a.len();
     assert!(b.len() == count && y.len() == count * n, "outputs disagree on the number of rows");
@@ -50,17 +51,17 @@ pub fn for_rows_stats<T: Send>(
 
 /// `sum = x + residual`, then [`for_rows_stats`] with the rows of the sum, which are still in the cache: `f(rows of the sum, rows of
 /// y, a, b)`.
-pub fn for_sums_stats<T: Real>(
+pub fn for_sums_stats<T: Real, B: Send>(
     [x, residual]: [&[T]; 2],
     sum: &mut [T],
-    [y, a, b]: [&mut [T]; 3],
+    (y, a, b): (&mut [T], &mut [T], &mut [B]),
     n: usize,
-    f: impl Fn(&[T], &mut [T], &mut [T], &mut [T]) + Sync + Send,
+    f: impl Fn(&[T], &mut [T], &mut [T], &mut [B]) + Sync + Send,
 ) {
     let count = a.len();
     assert!(x.len() == count * n && residual.len() == x.len() && sum.len() == x.len(), "operands of different sizes");
     assert!(b.len() == count && y.len() == x.len(), "outputs disagree on the number of rows");
-    let added = |row: usize, sum: &mut [T], y: &mut [T], a: &mut [T], b: &mut [T]| {
+    let added = |row: usize, sum: &mut [T], y: &mut [T], a: &mut [T], b: &mut [B]| {
         let operands = x[row * n..].iter().zip(&residual[row * n..]);
         sum.iter_mut().zip(operands).for_each(|(sum, (&x, &residual))| *sum = x + residual);
         f(sum, y, a, b);

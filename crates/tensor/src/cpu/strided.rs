@@ -39,6 +39,11 @@ impl<'a, T: Pod> Source<'a, T> {
         together.then(|| &self.data[self.offset + range.start..self.offset + range.end])
     }
 
+    /// Room for [`chunk`](Source::chunk) to gather `n` elements: none if they lie together.
+    pub fn scratch(&self, n: usize) -> Vec<T> {
+        vec![T::zeroed(); if self.direct(&(0..0)).is_some() { 0 } else { n }]
+    }
+
     /// Elements `range` in row-major order: borrowed if they lie together, else gathered into `scratch`.
     pub fn chunk<'s>(&'s self, range: Range<usize>, scratch: &'s mut [T]) -> &'s [T] {
         if let Some(run) = self.direct(&range) {

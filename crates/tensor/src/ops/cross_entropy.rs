@@ -1,7 +1,6 @@
 //! Cross-entropy of logits with class indices or class probabilities.
 
 use super::softmax::widened;
-use crate::backend::CrossEntropyRows;
 use crate::shape::Shape;
 use crate::tensor::same_device;
 use crate::{DType, Tensor, ensure, fail};
@@ -30,6 +29,17 @@ pub struct CrossEntropy {
     pub label_smoothing: f64,
     /// Mean by default.
     pub reduction: Reduction,
+}
+
+/// What modifies the loss of each row in [`Backend::cross_entropy`](crate::backend::Backend::cross_entropy).
+#[derive(Clone, Copy)]
+pub struct CrossEntropyRows<'a> {
+    /// A weight per class, `[V]`.
+    pub weight: Option<&'a Tensor>,
+    /// Rows with this target count for nothing.
+    pub ignore_index: Option<i64>,
+    /// The part of the target distribution that is spread evenly over all classes.
+    pub label_smoothing: f64,
 }
 
 impl Default for CrossEntropy {

@@ -1,48 +1,9 @@
 //! The linear map of a layer, and what may follow it before its sums are rounded.
 
 use super::layer_norm::common_dtype;
-use crate::backend::{Binary, Unary};
 use crate::shape::Shape;
 use crate::tensor::same_device;
-use crate::{DType, Tensor, ensure};
-
-/// An elementwise function that a matrix product can apply to its sums.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum EpilogueActivation {
-    /// `max(z, 0)`
-    Relu,
-    /// `z Φ(z)`, see [`Tensor::gelu`].
-    Gelu,
-    /// The tanh approximation, see [`Tensor::gelu_tanh`].
-    GeluTanh,
-    /// `z σ(z)`, see [`Tensor::silu`].
-    Silu,
-}
-
-impl EpilogueActivation {
-    /// Every one of them.
-    pub const ALL: [EpilogueActivation; 4] =
-        [EpilogueActivation::Relu, EpilogueActivation::Gelu, EpilogueActivation::GeluTanh, EpilogueActivation::Silu];
-
-    /// The function.
-    pub fn function(self) -> Unary {
-        match self {
-            EpilogueActivation::Relu => Unary::Relu,
-            EpilogueActivation::Gelu => Unary::Gelu,
-            EpilogueActivation::GeluTanh => Unary::GeluTanh,
-            EpilogueActivation::Silu => Unary::Silu,
-        }
-    }
-    /// Its derivative times a gradient, `f(z, g)`.
-    pub fn derivative(self) -> Binary {
-        match self {
-            EpilogueActivation::Relu => Binary::ReluGrad,
-            EpilogueActivation::Gelu => Binary::GeluGrad,
-            EpilogueActivation::GeluTanh => Binary::GeluTanhGrad,
-            EpilogueActivation::Silu => Binary::SiluGrad,
-        }
-    }
-}
+use crate::{Activation, DType, Tensor, ensure};
 
 /// What becomes of the sums of a matrix product `S [M, N]`: `f(S + bias) + residual`, of which each part may be missing.
 #[derive(Clone, Copy, Default)]
@@ -50,7 +11,7 @@ pub struct Epilogue<'a> {
     /// `[N]`, added to each row.
     pub bias: Option<&'a Tensor>,
     /// f
-    pub activation: Option<EpilogueActivation>,
+    pub activation: Activation,
     /// The result's shape, added last.
     pub residual: Option<&'a Tensor>,
 }
@@ -72,10 +33,10 @@ impl Tensor {
     /// `y [..., O]`. dtypes are promoted; where a device has a kernel for it, half types are rounded once, at the end.
     ///
     /// ```
-    /// use ferrograd_tensor::{Epilogue, EpilogueActivation, Tensor};
+    /// use ferrograd_tensor::{Activation, Epilogue, Tensor};
     /// let (x, w) = (Tensor::new([[1f32, 2.0]]), Tensor::new([[1f32, 1.0], [-1.0, -1.0]]));
     /// let residual = Tensor::new([[10f32, 20.0]]);
-    /// let epilogue = Epilogue { activation: Some(EpilogueActivation::Relu), residual: Some(&residual), ..Epilogue::default() };
+    /// let epilogue = Epilogue { activation: Activation::Relu, residual: Some(&residual), ..Epilogue::default() };
     /// assert_eq!(x.linear_with(&w, &epilogue).to_vec::<f32>(), [13.0, 20.0]);
     /// ```
     ///
@@ -102,11 +63,10 @@ pub fn forward(x: &Tensor, weight: &Tensor, epilogue: &Epilogue, keep: bool) -> 
         ensure!(*r.shape() == flat.shape, Shape, OP, "residual has shape {}, the result {}", r.shape(), flat.shape);
         r.to_dtype(dtype).reshape([flat.x.dims()[0], flat.w.dims()[1]])
     });
-    let backend = x.device.backend();
     let after = Epilogue { bias: flat.bias.as_ref(), activation: epilogue.activation, residual: residual.as_ref() };
-    let (y, z) = backend.matmul_epilogue(&flat.x, &flat.w, &after, keep).unwrap_or_else(|| {
+    let (y, z) = x.device.backend().matmul_epilogue(&flat.x, &flat.w, &after, keep).unwrap_or_else(|| {
         let z = flat.linear();
-        let y = epilogue.activation.map_or_else(|| z.clone(), |f| backend.unary(f.function(), &z));
+        let y = z.activate(epilogue.activation);
         let y = residual.as_ref().map_or_else(|| y.clone(), |r| &y + r);
         (y, keep.then_some(z))
     });
@@ -115,7 +75,7 @@ pub fn forward(x: &Tensor, weight: &Tensor, epilogue: &Epilogue, keep: bool) -> 
 
 /// `∂L/∂z = (G W) ⊙ f'(z)` of `y = f(z) Wᵀ`, from `G = ∂L/∂y [R, O]`: `weight [O, I]`, `z [R, I]`, all of one float dtype.
 #[track_caller]
-pub fn activation_grad(g: &Tensor, weight: &Tensor, activation: EpilogueActivation, z: &Tensor) -> Tensor {
+pub fn activation_grad(g: &Tensor, weight: &Tensor, activation: Activation, z: &Tensor) -> Tensor {
     same_device(OP, &[g, weight, z]);
     let all = [g, weight, z];
     ensure!(
@@ -137,7 +97,7 @@ pub fn activation_grad(g: &Tensor, weight: &Tensor, activation: EpilogueActivati
         z.dtype()
     );
     let fused = g.device.backend().matmul_activation_grad(g, weight, activation, z);
-    fused.unwrap_or_else(|| z.binary_grad(activation.derivative(), &g.matmul(weight)))
+    fused.unwrap_or_else(|| z.activate_backward(activation, &g.matmul(weight)))
 }
 
 /// The operands of `x Wᵀ + b` as a matrix product: `x [R, I]`, `w [I, O]`, and the shape of the result.

@@ -1,5 +1,6 @@
 //! The op floor: each op checks shapes and dtypes, then hands over to the device's backend. One file per op.
 
+pub mod activation;
 pub mod arithmetic;
 pub mod attention;
 pub mod batch_norm;

@@ -4,11 +4,51 @@
 //! are linear maps from planes to planes, a [`PlaneMap`]. The maximum is *gathered* from the places where it is; its
 //! derivative *scatters* back to the same places, and these two are each other's adjoints.
 
-use crate::backend::PlaneMap;
+use crate::cpu::interpolate::{InterpolateGeometry, Interpolation};
 use crate::tensor::same_device;
 use crate::{DType, Shape, Tensor, ensure};
 
 pub use crate::cpu::pool::{AdaptivePool2dGeometry, Pool2dGeometry};
+
+/// A linear map of each plane (the last two dimensions) of a tensor `[N, C, H, W]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PlaneMap {
+    /// The mean over windows.
+    AvgPool {
+        /// The windows.
+        windows: Pool2dGeometry,
+        /// Does the divisor count the padding?
+        count_include_pad: bool,
+    },
+    /// The mean over a given number of bins.
+    AdaptiveAvgPool(AdaptivePool2dGeometry),
+    /// Resizing.
+    Interpolate {
+        /// From and to.
+        sizes: InterpolateGeometry,
+        /// Between the pixels.
+        mode: Interpolation,
+    },
+}
+
+impl PlaneMap {
+    /// `(H, W)`
+    pub fn in_size(&self) -> (usize, usize) {
+        match self {
+            PlaneMap::AvgPool { windows, .. } => (windows.h, windows.w),
+            PlaneMap::AdaptiveAvgPool(bins) => (bins.h, bins.w),
+            PlaneMap::Interpolate { sizes, .. } => (sizes.h, sizes.w),
+        }
+    }
+    /// `(Ho, Wo)`
+    pub fn out_size(&self) -> (usize, usize) {
+        match self {
+            PlaneMap::AvgPool { windows, .. } => windows.out_size(),
+            PlaneMap::AdaptiveAvgPool(bins) => (bins.ho, bins.wo),
+            PlaneMap::Interpolate { sizes, .. } => (sizes.ho, sizes.wo),
+        }
+    }
+}
 
 /// Windows along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,9 +47,8 @@ impl Tensor {
         backward("rms_norm_backward", self, normalized_shape, weight, rstd, g, None, parameters)
     }
 
-    /// `sum = x + residual`, of one shape, and `y = rms_norm(sum)`, in one pass: `(y, sum)`. A pre-norm transformer wants both:
-    /// the next layer takes y, and what it gives is added to the sum. dtypes are promoted to one, which both have; half
-    /// types compute in f32, from the sum as it is rounded.
+    /// `sum = x + residual`, of one shape, and `y = rms_norm(sum)`, in one pass: `(y, sum)`. Shapes, dtypes and what it is for as with
+    /// [`add_layer_norm`](Tensor::add_layer_norm).
     ///
     /// # Panics
     /// As [`rms_norm`](Tensor::rms_norm), and with a Shape error if the shapes of x and the residual differ.

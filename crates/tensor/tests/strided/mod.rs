@@ -1,6 +1,6 @@
 //! Operands for tests: small tensors whose elements lie in memory in every possible way.
 
-use ferrograd_tensor::{DType, Shape, Slice, Tensor};
+use ferrograd_tensor::{DType, Slice, Tensor};
 use proptest::prelude::*;
 
 /// Shapes of up to four dimensions, with extents 0 and 1 among them.
@@ -15,8 +15,10 @@ pub fn strided(shape: &[usize], dtype: DType, seed: u64, kind: u8) -> Tensor {
     if kind & 8 != 0 && !target.is_empty() {
         target[0] = target[0].min(1);
     }
-    let reversed: Shape = target.iter().rev().copied().collect();
-    let held: Vec<usize> = if kind & 2 != 0 { reversed.iter().map(|n| 2 * n + 1).collect() } else { reversed.to_vec() };
+    let mut held: Vec<usize> = target.iter().map(|n| if kind & 2 != 0 { 2 * n + 1 } else { *n }).collect();
+    if kind & 1 != 0 {
+        held.reverse();
+    }
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -26,15 +28,13 @@ pub fn strided(shape: &[usize], dtype: DType, seed: u64, kind: u8) -> Tensor {
     };
     let values: Vec<f64> = (0..held.iter().product()).map(|_| next()).collect();
     let mut x = Tensor::from_vec(values, held).to_dtype(dtype);
-    if kind & 2 != 0 {
-        let odd = Slice::Range { start: 1, end: None, step: 2 };
-        x = x.slice(vec![odd; target.len()]);
-    }
     if kind & 1 != 0 {
         let order: Vec<usize> = (0..target.len()).rev().collect();
         x = x.permute_dims(&order);
-    } else {
-        x = x.reshape(target);
+    }
+    if kind & 2 != 0 {
+        let odd = Slice::Range { start: 1, end: None, step: 2 };
+        x = x.slice(vec![odd; target.len()]);
     }
     if kind & 4 != 0 {
         x = x.flip(..);
