@@ -24,9 +24,9 @@ impl Unit<'_> {
         [format!("--gpu-architecture={architecture}"), "--std=c++17".into()].into_iter().chain(defines).collect()
     }
 
-    /// Is it for Hopper and no other architecture? Its source says so by what it includes.
+    /// Is it for Hopper and no other architecture? Its source says so by what it includes, itself or through other headers.
     pub fn is_for_hopper(&self) -> bool {
-        self.source.contains("#include \"hopper.cuh\"")
+        includes(self.source, "hopper.cuh")
     }
 
     /// Machine code for an architecture, with more options.
@@ -73,6 +73,13 @@ impl Unit<'_> {
         }
         format!("{}-{:032x}.cubin", self.name.trim_end_matches(".cu"), hash.digest128())
     }
+}
+
+/// Does a source include one of [`HEADERS`], itself or through others?
+fn includes(source: &str, header: &str) -> bool {
+    let mut included = source.lines().filter_map(|line| line.strip_prefix("#include \"")?.split('"').next());
+    let text = |name| HEADERS.iter().find(|(header, _)| *header == name).map_or("", |(_, text)| text);
+    included.any(|name| name == header || includes(text(name), header))
 }
 
 /// `FERROGRAD_CACHE`, or the user's cache folder; none if there is neither.

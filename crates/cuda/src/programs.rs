@@ -336,3 +336,16 @@ pub fn compile_all(architecture: &str, folder: Option<&Path>) -> Result<Vec<Repo
     all.sort_by_key(|(i, _)| *i);
     all.into_iter().map(|(_, report)| report).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_hopper_says_so_in_its_name() {
+        for (name, _) in SOURCES {
+            let hopper = unit(((name, ""), None)).unwrap().is_for_hopper();
+            assert_eq!(hopper, name.ends_with("wgmma.cu"), "{name}");
+        }
+    }
+}
