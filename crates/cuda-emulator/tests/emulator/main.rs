@@ -4,6 +4,7 @@
 mod common;
 mod driver;
 mod hopper;
+mod pipelines;
 mod shim;
 mod speed;
 mod streams;
