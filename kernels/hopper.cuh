@@ -238,3 +238,16 @@ WGMMA_OF(bf16)
 WGMMA_OF(f16)
 #undef WGMMA_OF
 #undef WGMMA
+// The same of f32, of which the tensor cores read what TF32 has: a [64, 8] and b [8, N], both along k.
+#define WGMMA(n, count, p0, p1, p2)                                                                                    \
+    __device__ __forceinline__ void wgmma_m64n##n##k8_tf32(                                                            \
+            float (&d)[count], unsigned long long a, unsigned long long b, bool accumulate) {                          \
+        asm volatile("{\n.reg .pred accumulate;\nsetp.ne.b32 accumulate, " p2 ", 0;\n"                                 \
+                     "wgmma.mma_async.sync.aligned.m64n" #n "k8.f32.tf32.tf32 {" REGISTERS_##count "}, "               \
+                     p0 ", " p1 ", accumulate, 1, 1;\n}"                                                               \
+                     : FLOATS_##count(0)                                                                               \
+                     : "l"(a), "l"(b), "r"((int)accumulate));                                                          \
+    }
+WGMMA(128, 64, "%64", "%65", "%66")
+WGMMA(256, 128, "%128", "%129", "%130")
+#undef WGMMA

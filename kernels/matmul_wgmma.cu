@@ -1,6 +1,6 @@
-// C = A · B and its epilogue (epilogue.cuh) on Hopper's tensor cores: 16-bit numbers, -DTYPE=bf16 or
-// -DTYPE=f16, and f32 sums. One program for each way in which the operands lie in memory: -DA_ALONG_K=1 if A's rows are runs of
-// memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows.
+// C = A · B and its epilogue (epilogue.cuh) on Hopper's tensor cores: 16-bit numbers, -DTYPE=bf16 or -DTYPE=f16, or -DTYPE=f32, of
+// which the copy engine makes TF32; sums are f32. One program for each way in which the operands lie in memory: -DA_ALONG_K=1 if A's
+// rows are runs of memory, 0 if its columns are; -DB_ALONG_K=1 if B's columns are, 0 if its rows. The tensor cores take f32 along K only.
 //
 // Two machines do the work and threads only keep them busy. The copy engine brings slices of DEPTH numbers along K into a
 // ring in shared memory; one warpgroup of the block, the producer, has a single thread that asks for them and needs hardly
@@ -17,12 +17,13 @@
 #include "reduction.cuh"
 #include "tensor_core.cuh"
 
-// Of K in each place of the ring, and of it in one instruction.
-constexpr int DEPTH = 64, STEP = 16;
+// Of K in each place of the ring, and of it in one instruction: a panel's line and a quarter of it, 64 and 16 numbers of 16 bits.
+constexpr int DEPTH = LINE_BYTES / sizeof(TYPE), STEP = DEPTH / 4;
+static_assert(sizeof(TYPE) == 2 || (A_ALONG_K && B_ALONG_K), "f32 lies along K");
 constexpr int CONSUMERS = 2, WARPS = 4 * CONSUMERS, THREADS = (1 + CONSUMERS) * WARPGROUP;
 constexpr int ROWS = 64 * CONSUMERS;
 
-// d += or = the product of 64 × 16 numbers of A and 16 × N of B.
+// d += or = the product of 64 × STEP numbers of A and STEP × N of B.
 #define MULTIPLY(n, count, T)                                                                            \
     __device__ __forceinline__ void multiply(f32 (&d)[count], u64 a, u64 b, bool accumulate, T) {        \
         wgmma_m64n##n##k16_##T<!A_ALONG_K, !B_ALONG_K>(d, a, b, accumulate);                             \
@@ -31,6 +32,8 @@ MULTIPLY(128, 64, f16)
 MULTIPLY(128, 64, bf16)
 MULTIPLY(256, 128, f16)
 MULTIPLY(256, 128, bf16)
+__device__ __forceinline__ void multiply(f32 (&d)[64], u64 a, u64 b, bool accumulate, f32) { wgmma_m64n128k8_tf32(d, a, b, accumulate); }
+__device__ __forceinline__ void multiply(f32 (&d)[128], u64 a, u64 b, bool accumulate, f32) { wgmma_m64n256k8_tf32(d, a, b, accumulate); }
 
 // Matrices of the batch are numbered in two dimensions, the inner one of this extent; an operand that is the same for all
 // along one of them has a 0 there, and else a 1.
@@ -43,11 +46,12 @@ struct Operands { const TensorMap *a, *b, *c; };
 template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
     static constexpr int A_PANELS = ROWS / 64, B_PANELS = COLUMNS / 64, STAGE_BYTES = (A_PANELS + B_PANELS) * PANEL_BYTES;
     typedef f32 Sums[COLUMNS / 2];
-    struct Stage { T a[A_PANELS][PANEL], b[B_PANELS][PANEL]; };
+    typedef T Panel[PANEL_BYTES / sizeof(T)];
+    struct Stage { Panel a[A_PANELS], b[B_PANELS]; };
     struct Memory {
         Stage ring[STAGES];
         // Two panels of C for each consumer: one is filled while the other is stored.
-        T c[CONSUMERS][2][PANEL];
+        Panel c[CONSUMERS][2];
         Mbarrier full[STAGES], empty[STAGES];
     };
 
@@ -106,8 +110,8 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
 
     // d = the consumer's 64 rows of A times the block's columns of B, `depth` numbers along K.
     __device__ static __forceinline__ void product(Sums& d, Memory& memory, Turn<STAGES>& turn, int consumer, i32 depth) {
-        // From 16 numbers along K to the next: within the lines, or two groups of lines on.
-        constexpr u32 A_STEP = A_ALONG_K ? 2 * STEP : 2 * GROUP_BYTES, B_STEP = B_ALONG_K ? 2 * STEP : 2 * GROUP_BYTES;
+        // From STEP numbers along K to the next: within the lines, or two groups of lines on.
+        constexpr u32 ALONG = LINE_BYTES / 4, A_STEP = A_ALONG_K ? ALONG : 2 * GROUP_BYTES, B_STEP = B_ALONG_K ? ALONG : 2 * GROUP_BYTES;
         int before = 0;
 #pragma unroll 1
         for (i32 k = 0; k < depth; k += DEPTH, turn.next()) {
@@ -161,7 +165,7 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
 
     // The consumer's part of a tile, panel by panel: rounded into shared memory, and from there stored.
     __device__ static __forceinline__ void finish(
-            const Sums& d, T (&panels)[2][PANEL], const TensorMap* map, const T* bias, T* c, const Shape& s, const Place& at, int consumer) {
+            const Sums& d, Panel (&panels)[2], const TensorMap* map, const T* bias, T* c, const Shape& s, const Place& at, int consumer) {
         bool first = threadIdx.x % WARPGROUP == 0;
         i64 row = (i64)at.row + 64 * consumer;
 #pragma unroll
@@ -180,9 +184,9 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
         }
     }
 
-    // The same with an epilogue of more than a bias: 64 columns at a time, as they are, go through shared memory, the one of two panels.
+    // The same of f32, or with an epilogue of more than a bias: 64 columns at a time, as they are, go through shared memory, the one of two panels.
     __device__ static __forceinline__ void finish(
-            const Sums& d, T (&panels)[2][PANEL], const Output<T>& out, const Shape& s, const Place& at, int consumer) {
+            const Sums& d, Panel (&panels)[2], const Output<T>& out, const Shape& s, const Place& at, int consumer) {
         f32* tile = reinterpret_cast<f32*>(panels);
         // Groups of 8 columns: four rows of a group are written at a time, and one row of all of them is read.
         auto find = [&](int i, int j) { return tile + i * 64 + (j / 8 ^ i % 8) * 8 + j % 8; };
@@ -231,12 +235,16 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
             Sums d;
             product(d, memory, turn, consumer, part_of(s, own(s, tile)).depth);
             Place at = own(s, tile);
-            if (out.parts)
+            if (out.parts) {
                 store_sums(out.parts, d, s, at, consumer);
-            else if (out.epilogue.is_bias())
-                finish(d, memory.c[consumer], x.c, out.epilogue.bias, out.c, s, at, consumer);
-            else
-                finish(d, memory.c[consumer], out, s, at, consumer);
+                continue;
+            }
+            if constexpr (sizeof(T) == 2)
+                if (out.epilogue.is_bias()) {
+                    finish(d, memory.c[consumer], x.c, out.epilogue.bias, out.c, s, at, consumer);
+                    continue;
+                }
+            finish(d, memory.c[consumer], out, s, at, consumer);
         }
         // Shared memory stays until it has been read.
         if (threadIdx.x % WARPGROUP == 0) bulk_wait_read<0>();

@@ -126,7 +126,8 @@ struct EmulatorWgmma {
   bool transpose_a, transpose_b, accumulate;
 };
 extern "C" {
-extern const EmulatorCollective emulator_stmatrix, emulator_wgmma_bf16, emulator_wgmma_f16;
+extern const EmulatorCollective emulator_stmatrix, emulator_wgmma_bf16, emulator_wgmma_f16,
+    emulator_wgmma_tf32;
 // Their parts are null, and a number of groups.
 extern const EmulatorCollective emulator_wgmma_fence, emulator_wgmma_commit, emulator_wgmma_wait;
 extern const EmulatorCollective emulator_ldmatrix, emulator_mma_m16n8k16_bf16, emulator_mma_m16n8k16_f16,
@@ -146,6 +147,6 @@ struct EmulatorTensorMap {
   unsigned long dims[5], strides[4];  // strides in bytes, from the second dimension on
   unsigned short box[5];
   unsigned char element_strides[5];
-  bool fill_nan;
+  bool fill_nan, to_tf32;
 };
 static_assert(sizeof(EmulatorTensorMap) <= 128);

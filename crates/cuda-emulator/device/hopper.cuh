@@ -147,3 +147,12 @@ EMULATOR_WGMMA(64, f16)
 EMULATOR_WGMMA(128, f16)
 EMULATOR_WGMMA(256, f16)
 #undef EMULATOR_WGMMA
+#define EMULATOR_WGMMA(n)                                                                                    \
+  inline void wgmma_m64n##n##k8_tf32(float(&d)[n / 2], unsigned long long a, unsigned long long b,           \
+                                     bool accumulate, EMULATOR_HERE) {                                       \
+    EmulatorWgmma part{d, n, nullptr, a, b, false, false, accumulate};                                       \
+    emulator_warp(0xFFFFFFFFu, &emulator_wgmma_tf32, &part, file, line);                                     \
+  }
+EMULATOR_WGMMA(128)
+EMULATOR_WGMMA(256)
+#undef EMULATOR_WGMMA

@@ -58,6 +58,18 @@ Box run_of(const void *global, const void *shared, unsigned bytes, const char *f
   return box;
 }
 
+// Numbers of 32 bits as TF32 has them, to the nearest. What becomes of those halfway between two is written nowhere; here they go
+// to the even one.
+void round_to_tf32(unsigned char *numbers, unsigned bytes) {
+  for (unsigned i = 0; i < bytes; i += sizeof(uint32_t)) {
+    uint32_t x;
+    memcpy(&x, numbers + i, sizeof x);
+    if ((x & 0x7F800000) != 0x7F800000) x += 0xFFF + (x >> 13 & 1);
+    x &= ~0x1FFFu;
+    memcpy(numbers + i, &x, sizeof x);
+  }
+}
+
 void check_fenced(const Box &box, const char *file, int line) {
   if (gang.current->block->unfenced.overlaps(box.shared, box.bytes()))
     gang.fail("stores what stmatrix wrote, and fence.proxy.async is missing", file, line);
@@ -127,6 +139,7 @@ void CopyEngine::complete(const Load &load) {
       memcpy(to, global, size);
     else
       memset(to, load.box.map.fill_nan ? not_there : 0, size);
+    if (load.box.map.to_tf32) round_to_tf32(to, size);
   });
   complete_bytes(*load.into, load.barrier, unsigned(bytes));
 }

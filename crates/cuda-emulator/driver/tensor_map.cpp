@@ -12,7 +12,7 @@ enum Interleave : unsigned { interleave_none = 0, interleave_16 = 1, interleave_
 
 // Indexed by CUtensorMapDataType: u8, u16, u32, i32, u64, i64, f16, f32, f64, bf16, f32 ftz, tf32, tf32 ftz.
 constexpr unsigned element_bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
-constexpr unsigned first_float_type = 6;
+constexpr unsigned first_float_type = 6, tf32_type = 11;
 
 }  // namespace
 
@@ -39,6 +39,7 @@ DRIVER_API cuTensorMapEncodeTiled(EmulatorTensorMap *map, unsigned type, unsigne
   made.interleave = static_cast<unsigned char>(interleave);
   made.swizzle = static_cast<unsigned char>(swizzle);
   made.fill_nan = oob_fill == 1;
+  made.to_tf32 = type >= tf32_type;
   for (unsigned i = 0; i < rank; i++) {
     if (dims[i] == 0 || dims[i] > uint64_t(1) << 32 || box[i] == 0 || box[i] > 256 || element_strides[i] == 0 ||
         element_strides[i] > 8)

@@ -13,9 +13,13 @@ namespace emulator {
 // The products of one warp: of each it makes 16 of the 64 rows, as hardware does, with no warp waiting for another.
 class MatrixProducts {
  public:
-  using Widen = float (*)(uint32_t);
+  // What is multiplied: its size, and the value of its bits.
+  struct Number {
+    int bytes;
+    float (*value)(uint32_t);
+  };
   // All lanes have come, with these parts.
-  void issue(EmulatorWgmma *const *parts, Widen widen);
+  void issue(EmulatorWgmma *const *parts, const Number &number);
   void fence() { fenced_ = true; }
   void commit() { committed_++; }
   void wait(unsigned groups_left);
@@ -36,7 +40,7 @@ class MatrixProducts {
     // Of each lane: where they are, which is read when the product is made, and what they were when it was asked for.
     const unsigned *a_registers[32];
     unsigned a_values[32][4];
-    Widen widen;
+    Number number;
     unsigned group;
     std::shared_ptr<Sums> sums;
   };

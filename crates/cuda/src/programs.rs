@@ -138,7 +138,7 @@ const SOURCES: &[(&str, &str)] = files! {
 
 /// The types for each of which a program is compiled by itself (`-DTYPE=bf16`): of files that take the compiler seconds. In others
 /// there are kernels for all types, whose names end in their dtypes.
-fn types((file, _): Program) -> &'static [DType] {
+fn types((file, define): Program) -> &'static [DType] {
     use DType::*;
     match file {
         "softmax.cu"
@@ -154,6 +154,7 @@ fn types((file, _): Program) -> &'static [DType] {
         | "channel_norm.cu" => &[F32, F64, F16, BF16],
         "matmul_mma.cu" | "recurrence_mma.cu" => &[BF16, F16, F32],
         "int_mm.cu" => &[I8],
+        "matmul_wgmma.cu" if define == ops::matmul_wgmma::BOTH_ALONG_K => &[BF16, F16, F32],
         "conv_mma.cu" | "matmul_wgmma.cu" => &[BF16, F16],
         // A truth value is read as the byte that it is.
         "reduce.cu" => &[F32, F64, F16, BF16, I64, I32, I8, U8],

@@ -1,5 +1,5 @@
-//! Matrix products on Hopper's tensor cores (`kernels/matmul_wgmma.cu`): the half types, operands that the copy engine can
-//! read.
+//! Matrix products on Hopper's tensor cores (`kernels/matmul_wgmma.cu`): the half types, and f32 as TF32 where both operands lie
+//! along K; operands that the copy engine can read.
 
 use super::matmul::{InRuns, Product, matrices};
 use super::split_k::{SHORTEST, Split};
@@ -40,8 +40,9 @@ const ROWS: usize = 128;
 const THREADS: u32 = 384;
 const LARGE: Tile = Tile { kernel: "matmul_large", columns: 256, cluster: 2, stages: 4, time: 7 };
 const SMALL: Tile = Tile { kernel: "matmul_small", columns: 128, cluster: 1, stages: 6, time: 4 };
-/// Numbers along K in a place of the ring, and rows or columns in a panel.
-const PANEL: usize = 64;
+/// Of a panel, as in `panels.cuh`.
+const LINE_BYTES: usize = 128;
+const LINES: usize = 64;
 
 impl Tile {
     /// For products of these extents (M, N, K and the matrices of the batch): the one whose blocks are done first, and how K is cut
@@ -64,14 +65,15 @@ impl Tile {
     }
     /// `Memory` in the kernel: the ring, four panels of C, two barriers for each place.
     fn shared(self) -> usize {
-        (self.stages * (ROWS + self.columns) + 4 * PANEL) * PANEL * size_of::<u16>()
-            + self.stages * 2 * size_of::<u64>()
+        (self.stages * (ROWS + self.columns) + 4 * LINES) * LINE_BYTES + self.stages * 2 * size_of::<u64>()
     }
 }
 
 /// The programs: A along K, B along K.
 const DEFINES: [&str; 4] =
-    ["A_ALONG_K=0 B_ALONG_K=0", "A_ALONG_K=0 B_ALONG_K=1", "A_ALONG_K=1 B_ALONG_K=0", "A_ALONG_K=1 B_ALONG_K=1"];
+    ["A_ALONG_K=0 B_ALONG_K=0", "A_ALONG_K=0 B_ALONG_K=1", "A_ALONG_K=1 B_ALONG_K=0", BOTH_ALONG_K];
+/// The one that f32 has.
+pub const BOTH_ALONG_K: &str = "A_ALONG_K=1 B_ALONG_K=1";
 
 /// What is compiled ahead of time.
 pub fn programs() -> impl Iterator<Item = Program> {
@@ -84,8 +86,8 @@ pub fn matmul_wgmma(product: &Product, a: &InRuns, b: &InRuns) -> bool {
     let extents @ [m, n, k, batches] = product.extents();
     // Where half of each tile would be empty the other kernel has smaller ones.
     let small = m <= 64 || n <= 64;
-    let half = product.c.dtype().is_half();
-    if product.cuda.capability != HOPPER || !half || small || !a.in_chunks || !b.in_chunks {
+    let is_taken = product.c.dtype().is_half() || a.along_k && b.along_k;
+    if product.cuda.capability != HOPPER || !is_taken || small || !a.in_chunks || !b.in_chunks {
         return false;
     }
     let layout = Layout::of([&matrices(product.a), &matrices(product.b)]);
@@ -133,33 +135,41 @@ fn operand(cuda: &Cuda, x: &InRuns, [k, other]: [usize; 2], batch: [(i64, i64); 
     panels(cuda, &x.matrix, &extents, &[pitch, batch[0].1, batch[1].1])
 }
 
-/// The map of C, which is row-major; of no use where rows begin at no multiple of 16 bytes.
+/// The map of C, which is row-major; of no use where rows begin at no multiple of 16 bytes, nor in f32, which threads store.
 #[track_caller]
 fn result(cuda: &Cuda, c: &Tensor, [n, m, batches]: [usize; 3]) -> Option<sys::CUtensorMap> {
-    if n % 8 != 0 {
+    if n % 8 != 0 || c.dtype() == DType::F32 {
         return Some(sys::CUtensorMap { opaque: [0; 16] });
     }
     panels(cuda, c, &[n, m, batches], &[n as i64, (m * n) as i64])
 }
 
-/// A map whose boxes are panels: 64 numbers of 64 lines. Extents and strides are in elements, the contiguous dimension first. There is
+/// A map whose boxes are panels: 64 lines of 128 bytes, which are 64 numbers or in f32, to be rounded to TF32, 32. Extents and strides are in elements, the contiguous dimension first. There is
 /// none of a tensor that is too large for it: kernels find their way in numbers of 32 bits, maps in strides of 40.
 #[track_caller]
 pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> Option<sys::CUtensorMap> {
-    use sys::CUtensorMapDataType::{CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 as BF16, CU_TENSOR_MAP_DATA_TYPE_FLOAT16 as F16};
+    use sys::CUtensorMapDataType::{
+        CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 as BF16, CU_TENSOR_MAP_DATA_TYPE_FLOAT16 as F16,
+        CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 as TF32,
+    };
     let mut map = sys::CUtensorMap { opaque: [0; 16] };
     let dims: Vec<u64> = extents.iter().map(|&extent| extent as u64).collect();
-    let bytes: Vec<u64> =
-        strides.iter().map(|&stride| (stride as u64).saturating_mul(size_of::<u16>() as u64)).collect();
+    let (dtype, size) = (x.dtype(), x.dtype().size());
+    let bytes: Vec<u64> = strides.iter().map(|&stride| (stride as u64).saturating_mul(size as u64)).collect();
     if dims.iter().any(|&extent| extent >= 1 << 31) || bytes.iter().any(|&stride| stride >= 1 << 40) {
         return None;
     }
-    let panel = [PANEL as u32, PANEL as u32, 1, 1];
+    let panel = [(LINE_BYTES / size) as u32, LINES as u32, 1, 1];
+    let number = match dtype {
+        DType::BF16 => BF16,
+        DType::F16 => F16,
+        _ => TF32,
+    };
     // SAFETY: the arrays have as many entries as there are dimensions, strides one less; the tensor is on the card.
     let made = unsafe {
         sys::cuTensorMapEncodeTiled(
             &mut map,
-            if x.dtype() == DType::BF16 { BF16 } else { F16 },
+            number,
             dims.len() as u32,
             address(x) as *mut _,
             dims.as_ptr(),
