@@ -6,8 +6,8 @@ use crate::memory::CudaBuffer;
 use crate::ops::layer_norm::{LAYER_NORM, Normed, RMS_NORM};
 use crate::ops::softmax::Softmax;
 use crate::ops::{
-    attention, cat, channel_norm, conv, cross_entropy, dropout, elementwise, gated, gradient_norm, gru, index, int_mm,
-    lstm, matmul, matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope,
+    attention, cat, channel_norm, conv, copy, cross_entropy, dropout, elementwise, gated, gradient_norm, gru, index,
+    int_mm, lstm, matmul, matmul_quantized, moments, optimizer, plane, random, recurrence, reduce, rms_norm, rnn, rope,
     softmax, sort,
 };
 use ferrograd_tensor::backend::{Backend, Binary, Compare, CrossEntropyRows, Distribution, PlaneMap, Reduce, Unary};
@@ -59,11 +59,11 @@ impl Backend for Cuda {
         kernel("full", &[], 0.0, || elementwise::full(self.card(), shape, dtype, value))
     }
     fn copy(&self, x: &Tensor) -> Tensor {
-        kernel("copy", &[x], 0.0, || elementwise::copy(self.card(), x))
+        kernel("copy", &[x], 0.0, || copy::copy(self.card(), x))
     }
     fn write(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
         let region = elementwise::region(dst, region);
-        kernel("write", &[src], 0.0, || elementwise::copy_into(self.card(), src, &region))
+        kernel("write", &[src], 0.0, || copy::copy_into(self.card(), src, &region))
     }
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
         kernel("cast", &[x], 0.0, || elementwise::cast(self.card(), x, dtype))

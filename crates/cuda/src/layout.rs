@@ -29,6 +29,57 @@ pub fn in_chunks(x: &Tensor, length: usize) -> bool {
         && crate::memory::address(x).is_multiple_of((length * x.dtype().size()) as u64)
 }
 
+/// The same as `Plane` in `copy.cu`: matrices of which x has the columns in runs, and y the rows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Plane {
+    rows: i64,
+    columns: i64,
+    x_pitch: i64,
+    y_pitch: i64,
+}
+
+impl Plane {
+    /// Squares of 32 × 32 that cover it.
+    pub fn squares(self) -> usize {
+        (self.rows as usize).div_ceil(32) * (self.columns as usize).div_ceil(32)
+    }
+}
+
+impl Layout<2> {
+    /// Matrices, and where each begins, if the two operands have runs along different dimensions, long enough that a square of both is
+    /// worth its way through shared memory.
+    pub fn transposed(&self) -> Option<(Plane, Layout<2>)> {
+        const LONG: i64 = 8;
+        let run = |n: usize| (0..self.rank()).find(|&d| self.strides[n][d] == 1 && self.extents[d] >= LONG);
+        let (rows, columns) = (run(0)?, run(1)?);
+        if rows == columns || self.strides[0][columns] == 1 || self.strides[1][rows] == 1 {
+            return None;
+        }
+        let (x_pitch, y_pitch) = (self.strides[0][columns], self.strides[1][rows]);
+        let plane = Plane { rows: self.extents[rows], columns: self.extents[columns], x_pitch, y_pitch };
+        let mut batch = *self;
+        batch.numel /= plane.rows * plane.columns;
+        for d in [rows, columns] {
+            batch.extents[d] = 1;
+        }
+        Some((plane, batch))
+    }
+    /// The same in chunks of so many elements, if both operands' runs are whole ones.
+    pub fn in_chunks(mut self, length: usize) -> Option<Self> {
+        let (last, length) = (self.rank().checked_sub(1)?, length as i64);
+        let runs = self.strides.iter().all(|strides| strides[last] == 1) && self.extents[last] % length == 0;
+        let whole = self.strides.iter().flat_map(|strides| &strides[..last]).all(|stride| stride % length == 0);
+        if self.vectors != 0 || !runs || !whole {
+            return None;
+        }
+        self.numel /= length;
+        self.extents[last] /= length;
+        self.strides.iter_mut().flat_map(|strides| &mut strides[..last]).for_each(|stride| *stride /= length);
+        Some(self)
+    }
+}
+
 impl<const N: usize> Layout<N> {
     /// Elements of each operand.
     pub fn numel(&self) -> usize {

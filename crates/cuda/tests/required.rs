@@ -76,6 +76,41 @@ fn there_and_back() {
     }
 }
 
+/// Runs of whole chunks of 16, 8, 4 and 2 bytes and of none, at odd places and apart from each other; and operands whose runs lie across
+/// each other's, of whole squares and parts of them.
+#[test]
+fn copies_between_runs_and_across_them() {
+    let mut random = Random(14);
+    for dtype in DType::ALL {
+        for (first, length) in [(0, 32), (16, 16), (8, 24), (4, 12), (2, 6), (1, 5), (32, 1)] {
+            let x = random.values(&[3, 2, 64], dtype).narrow(-1, first, length);
+            equal("runs", &card().copy(&there(&x)), &x);
+            equal("runs in another order", &card().copy(&there(&x.transpose(0, 1))), &x.transpose(0, 1));
+            equal(
+                "the same run",
+                &card().copy(&there(&x.narrow(1, 0, 1).expand([3, 5, length]))),
+                &x.narrow(1, 0, 1).expand([3, 5, length]),
+            );
+        }
+        for (rows, columns) in [(8, 8), (32, 64), (33, 95), (7, 300), (130, 9)] {
+            let x = random.values(&[2, rows, 3, columns], dtype);
+            for across in
+                [x.permute([0, 2, 3, 1]), x.permute([3, 2, 1, 0]), x.permute([3, 0, 2, 1]), x.flip([0]).transpose(1, 3)]
+            {
+                equal("across", &card().copy(&there(&across)), &across);
+            }
+            // Into a region whose runs lie across those of what is written.
+            let (mut here, region) = (random.values(&[columns + 1, rows + 2], dtype), [columns, rows]);
+            let layout = here.narrow(0, 1, region[0]).narrow(1, 1, region[1]).t().layout().clone();
+            let (mut on_card, source) = (here.to_device(&cuda()), random.values(&[rows, columns], dtype));
+            CpuBackend.write(&mut here, &layout, &source);
+            card().write(&mut on_card, &layout, &there(&source));
+            equal("write", &on_card, &here);
+        }
+    }
+    assert_eq!(common::counted("emulator_count_bank_conflicts").unwrap_or(0), 0);
+}
+
 #[test]
 fn write_changes_the_region_alone() {
     let mut random = Random(2);

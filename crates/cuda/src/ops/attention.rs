@@ -2,7 +2,8 @@
 
 use super::attention_backward_wgmma::attention_backward_wgmma;
 use super::attention_wgmma::attention_wgmma;
-use super::elementwise::{copy, full};
+use super::copy::copy;
+use super::elementwise::full;
 use super::layer_norm::optional;
 use crate::cuda::Cuda;
 use crate::graph::RandomStream;

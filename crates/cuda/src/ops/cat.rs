@@ -1,6 +1,6 @@
 //! Joining tensors.
 
-use super::elementwise::copy_into;
+use super::copy::copy_into;
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::memory::address;

@@ -57,22 +57,6 @@ pub fn full(cuda: &'static Cuda, shape: &Shape, dtype: DType, value: f64) -> Ten
     y
 }
 
-/// `to = from`, of one shape and dtype, any strides.
-#[track_caller]
-pub fn copy_into(cuda: &'static Cuda, from: &Tensor, to: &Tensor) {
-    let id = KernelId { file: "copy.cu", define: "", name: "copy", dtype: Some(moved_as(from.dtype())) };
-    // SAFETY: elements of one size; the kernel only moves them.
-    unsafe { cuda.map(id, [from, to], |a| a) };
-}
-
-/// See [`Backend::copy`](ferrograd_tensor::backend::Backend::copy).
-#[track_caller]
-pub fn copy(cuda: &'static Cuda, x: &Tensor) -> Tensor {
-    let y = cuda.empty(x.shape(), x.dtype());
-    copy_into(cuda, x, &y);
-    y
-}
-
 fn from_define(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "FROM=f32",

@@ -1,6 +1,7 @@
 //! Reading and adding by index.
 
-use super::elementwise::{cast, copy, is_nothing, region};
+use super::copy::copy;
+use super::elementwise::{cast, is_nothing, region};
 use super::moved_as;
 use super::reduce::{reduce, split};
 use super::sort::sort;

@@ -44,7 +44,7 @@ pub struct Normed {
 
 /// One run of memory that begins at a multiple of 16 bytes, so that vectors of it can be read.
 pub fn in_vectors(cuda: &'static Cuda, x: &Tensor) -> Tensor {
-    if x.is_contiguous() && address(x).is_multiple_of(16) { x.clone() } else { super::elementwise::copy(cuda, x) }
+    if x.is_contiguous() && address(x).is_multiple_of(16) { x.clone() } else { super::copy::copy(cuda, x) }
 }
 
 /// A pointer to the tensor's element 0, or null.

@@ -6,6 +6,7 @@ pub mod attention_wgmma;
 pub mod cat;
 pub mod channel_norm;
 pub mod conv;
+pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
@@ -55,7 +56,12 @@ impl Cuda {
 
 /// The dtype after which a kernel is named that only moves elements of this size.
 pub fn moved_as(dtype: DType) -> DType {
-    match dtype.size() {
+    of_size(dtype.size())
+}
+
+/// The type in which numbers of so many bytes are moved.
+fn of_size(bytes: usize) -> DType {
+    match bytes {
         8 => DType::I64,
         4 => DType::I32,
         2 => DType::F16,

@@ -7,7 +7,8 @@
 //! which those of the weights, the input and the state before are products. TF32 rounds the operands of products, and nothing else.
 //! Where the weights fit on no chip there is a launch for each step, and the recurrent product's result is rounded too.
 
-use super::elementwise::{cast, copy};
+use super::copy::copy;
+use super::elementwise::cast;
 use super::gru::GRU;
 use super::lstm::LSTM;
 use super::recurrence_pass::{BackwardPass, Direction, ForwardPass, Pass, States, optional};

@@ -1,6 +1,6 @@
 //! Rotary position embedding: pairs of features turned by the angles of their positions.
 
-use super::elementwise::copy_into;
+use super::copy::copy_into;
 use crate::cuda::Cuda;
 use crate::launch::{Arguments, BLOCK};
 use crate::layout::{Layout, in_chunks};
