@@ -3,6 +3,7 @@
 import argparse
 import gc
 import json
+import math
 import os
 import statistics
 import sys
@@ -284,6 +285,7 @@ def elementwise():
 
         name = f"elementwise {kind}"
         forward(f"{name} copy", "torch", lambda: made(torch.clone))
+        forward(f"{name} transposed copy", "torch", lambda: made(lambda x: x.view(math.isqrt(n), -1).t().contiguous()))
         forward(f"{name} add", "torch", lambda: made(torch.add, 2))
         forward(f"{name} gelu tanh", "torch", lambda: made(gelu))
         backward(f"{name} gelu tanh backward", "torch", lambda: made(gelu))

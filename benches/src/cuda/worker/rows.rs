@@ -74,6 +74,10 @@ pub fn elementwise(suite: &Suite) {
             let x = randn();
             move || drop(x.copy())
         });
+        suite.case(&format!("elementwise {dtype} transposed copy"), work(2, 0), || {
+            let x = suite.randn([n.isqrt(); 2], dtype).t();
+            move || drop(x.copy())
+        });
         suite.case(&format!("elementwise {dtype} add"), work(3, 1), || {
             let (x, y) = (randn(), randn());
             move || drop(x.add(&y))
