@@ -28,7 +28,7 @@ __device__ __forceinline__ void each_element(const X* const (&from)[N], X* y, co
     for (i64 v = thread_in_grid(); v * LENGTH < at.numel; v += threads_in_grid()) {
         i64 first = v * LENGTH, places[N + 1];
         int count = at.numel - first < LENGTH ? int(at.numel - first) : LENGTH;
-        bool whole = at.vectors && count == LENGTH;
+        bool whole = at.placement == IN_A_RUN && count == LENGTH;
         Vector<X> in[N], out;
         for (int o = 0; o < N; o++)
             if (whole) in[o] = ((const Vector<X>*)from[o])[v];

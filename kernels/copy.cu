@@ -1,7 +1,5 @@
-// y = x between any strides, in elements of 1, 2, 4 and 8 bytes; and in chunks of 16, where runs of both have whole ones.
+// y = x between any strides, in elements of 1, 2, 4 and 8 bytes.
 #include "elementwise.cuh"
-
-struct Sixteen { alignas(16) u64 at[2]; };
 
 // Where x's runs lie across y's: x[c · x_pitch + r] goes to y[r · y_pitch + c].
 struct Plane { i64 rows, columns, x_pitch, y_pitch; };
@@ -37,7 +35,6 @@ COPY(copy_u8, u8)
 COPY(copy_f16, u16)
 COPY(copy_i32, u32)
 COPY(copy_i64, u64)
-COPY(copy_chunks, Sixteen)
 TRANSPOSE(transpose_u8, u8)
 TRANSPOSE(transpose_f16, u16)
 TRANSPOSE(transpose_i32, u32)

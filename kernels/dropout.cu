@@ -11,7 +11,7 @@ template <class X> __device__ __forceinline__ void dropout(const X* x, X* y, con
     for (i64 b = thread_in_grid(); b * LENGTH < at.numel; b += threads_in_grid()) {
         i64 first = b * LENGTH;
         int count = at.numel - first < LENGTH ? int(at.numel - first) : LENGTH;
-        bool whole = at.vectors && count == LENGTH;
+        bool whole = at.placement == IN_A_RUN && count == LENGTH;
         Run run;
         if (whole) run = ((const Run*)x)[b];
 #pragma unroll

@@ -4,11 +4,14 @@
 
 constexpr int DIMS = 10;
 
+// How the operands of an elementwise kernel lie: anyhow; each row in whole chunks of 16 bytes, or the same number again and again;
+// each operand a run of memory that begins at a multiple of 16 bytes.
+enum Placement : i32 { APART, IN_CHUNKS, IN_A_RUN };
+
 template <int N> struct Layout {
     i64 numel;
     i32 rank;
-    // Is every operand a run of memory that begins at a multiple of 16 bytes?
-    i32 vectors;
+    Placement placement;
     i64 extents[DIMS];
     i64 strides[N][DIMS];
 

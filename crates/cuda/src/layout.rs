@@ -6,14 +6,22 @@ use smallvec::SmallVec;
 /// Most dimensions that are left once those that lie together are one.
 const DIMS: usize = 10;
 
+/// How operands lie, as in `layout.cuh`.
+#[repr(i32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    Apart,
+    InChunks,
+    InARun,
+}
+
 /// Shape and strides of `N` operands of one shape; the same as `Layout<N>` in `layout.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Layout<const N: usize> {
     numel: i64,
     rank: i32,
-    /// Is every operand a run of memory that begins at a multiple of 16 bytes?
-    vectors: i32,
+    placement: Placement,
     extents: [i64; DIMS],
     strides: [[i64; DIMS]; N],
 }
@@ -65,19 +73,6 @@ impl Layout<2> {
         }
         Some((plane, batch))
     }
-    /// The same in chunks of so many elements, if both operands' runs are whole ones.
-    pub fn in_chunks(mut self, length: usize) -> Option<Self> {
-        let (last, length) = (self.rank().checked_sub(1)?, length as i64);
-        let runs = self.strides.iter().all(|strides| strides[last] == 1) && self.extents[last] % length == 0;
-        let whole = self.strides.iter().flat_map(|strides| &strides[..last]).all(|stride| stride % length == 0);
-        if self.vectors != 0 || !runs || !whole {
-            return None;
-        }
-        self.numel /= length;
-        self.extents[last] /= length;
-        self.strides.iter_mut().flat_map(|strides| &mut strides[..last]).for_each(|stride| *stride /= length);
-        Some(self)
-    }
 }
 
 impl<const N: usize> Layout<N> {
@@ -116,7 +111,7 @@ impl<const N: usize> Layout<N> {
         let mut layout = Layout {
             numel: xs[0].numel() as i64,
             rank: joined.len() as i32,
-            vectors: 0,
+            placement: Placement::Apart,
             extents: [1; DIMS],
             strides: [[0; DIMS]; N],
         };
@@ -126,7 +121,28 @@ impl<const N: usize> Layout<N> {
         }
         let runs = joined.len() <= 1 && layout.strides.iter().all(|s| joined.is_empty() || s[0] == 1);
         let aligned = xs.iter().all(|x| crate::memory::address(x) % 16 == 0);
-        layout.vectors = (runs && aligned) as i32;
+        if runs && aligned {
+            layout.placement = Placement::InARun;
+        }
         layout
+    }
+    /// Says so if rows lie in chunks of as many elements as the widest operand has in 16 bytes; those of all operands but the last may also
+    /// be one number again and again.
+    pub fn in_chunks(mut self, xs: [&Tensor; N]) -> Self {
+        let Some(last) = self.rank().checked_sub(1).filter(|_| self.placement == Placement::Apart) else { return self };
+        let length = 16 / xs.iter().map(|x| x.dtype().size()).max().unwrap_or(1);
+        let fits = |n: usize| match self.strides[n][last] {
+            0 => n + 1 < N,
+            1 => {
+                let whole = |stride: &i64| stride % length as i64 == 0;
+                let bytes = (length * xs[n].dtype().size()) as u64;
+                self.strides[n][..last].iter().all(whole) && crate::memory::address(xs[n]).is_multiple_of(bytes)
+            }
+            _ => false,
+        };
+        if self.extents[last] % length as i64 == 0 && (0..N).all(fits) {
+            self.placement = Placement::InChunks;
+        }
+        self
     }
 }

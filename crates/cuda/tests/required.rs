@@ -111,6 +111,40 @@ fn copies_between_runs_and_across_them() {
     assert_eq!(common::counted("emulator_count_bank_conflicts").unwrap_or(0), 0);
 }
 
+/// Rows in whole chunks of 16 bytes, apart from each other, the same row for all, one number for each row, and rows that are just not so.
+#[test]
+fn rows_in_chunks() {
+    let mut random = Random(15);
+    for dtype in NUMBERS {
+        for (first, length) in [(16, 32), (0, 48), (8, 32), (16, 31), (17, 32)] {
+            let rows = random.values(&[5, 64], dtype).narrow(1, first, length);
+            let row = random.values(&[64], dtype).narrow(0, first, length).expand([5, length]);
+            let column = random.values(&[5, 3], dtype).narrow(1, 1, 1).expand([5, length]);
+            let whole = random.values(&[5, length], dtype);
+            let operands = [&rows, &row, &column, &whole];
+            for (i, a) in operands.into_iter().enumerate() {
+                let (x, b) = (there(a), operands[(i + 1) % 4]);
+                let y = there(b);
+                equal("neg", &card().unary(Unary::Neg, &x), &CpuBackend.unary(Unary::Neg, a));
+                equal("cast", &card().cast(&x, DType::F64), &CpuBackend.cast(a, DType::F64));
+                equal("add", &card().binary(Binary::Add, &x, &y), &CpuBackend.binary(Binary::Add, a, b));
+                let less = CpuBackend.compare(Compare::Lt, a, b);
+                equal("less", &card().compare(Compare::Lt, &x, &y), &less);
+                for condition in
+                    [&less, &less.narrow(0, 1, 1).expand([5, length]), &less.narrow(1, 2, 1).expand([5, length])]
+                {
+                    let want = CpuBackend.select(condition, a, b);
+                    equal("select", &card().select(&there(condition), &x, &y), &want);
+                }
+                let (mut here, mut on_card) = (whole.copy(), whole.to_device(&cuda()));
+                CpuBackend.binary_assign(Binary::Mul, &mut here, a);
+                card().binary_assign(Binary::Mul, &mut on_card, &x);
+                equal("mul", &on_card, &here);
+            }
+        }
+    }
+}
+
 #[test]
 fn write_changes_the_region_alone() {
     let mut random = Random(2);

@@ -25,7 +25,8 @@ impl Cuda {
         if n == 0 {
             return;
         }
-        let arguments = operands.iter().fold(Arguments::default(), |a, x| a.tensor(x)).value(Layout::of(operands));
+        let layout = Layout::of(operands).in_chunks(operands);
+        let arguments = operands.iter().fold(Arguments::default(), |a, x| a.tensor(x)).value(layout);
         // About 16 bytes for each thread.
         let threads = n.div_ceil(16 / operands[0].dtype().size());
         // SAFETY: the caller's promise; the layout was made of the operands themselves.

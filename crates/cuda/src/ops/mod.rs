@@ -56,12 +56,7 @@ impl Cuda {
 
 /// The dtype after which a kernel is named that only moves elements of this size.
 pub fn moved_as(dtype: DType) -> DType {
-    of_size(dtype.size())
-}
-
-/// The type in which numbers of so many bytes are moved.
-fn of_size(bytes: usize) -> DType {
-    match bytes {
+    match dtype.size() {
         8 => DType::I64,
         4 => DType::I32,
         2 => DType::F16,
