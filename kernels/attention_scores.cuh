@@ -10,7 +10,7 @@ struct Place {
 };
 
 // Long work had better begin early: under causality that of late queries, of early keys.
-template <bool LATE_FIRST> __device__ __forceinline__ Place place(const Attention& a, int heads, int time, int block) {
+template <bool LATE_FIRST> __device__ __forceinline__ Place place(const Attention& a, int heads, int time, u32 block) {
     int tiles = (time + ROWS - 1) / ROWS, head = block / tiles, tile = block % tiles;
     return {head / heads, head % heads, (LATE_FIRST ? tiles - 1 - tile : tile) * ROWS, a.keys(head / heads)};
 }
