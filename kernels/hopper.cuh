@@ -154,6 +154,7 @@ __device__ __forceinline__ void stmatrix_x4(void* row, const unsigned (&r)[4]) {
 // How a matrix of 16-bit numbers lies in shared memory, as the tensor cores want to know it: as 128-byte lines of 64
 // numbers, whose eight chunks of 16 bytes are swizzled, chunk c of line l lying where chunk c ^ l % 8 would; this is how a
 // box of 64 numbers in a map with CU_TENSOR_MAP_SWIZZLE_128B comes. Eight lines, at a multiple of 1024 bytes, are a group.
+// Of f32 there are half as many numbers in as many bytes, always along K.
 //   Lines along K: each line is a row of A (a column of B). `group_bytes` from one group to the next; a product's 16 of K are
 //   32 bytes of each line, so `start` moves by 32 bytes to the next 16. `panel_bytes` is not used.
 //   Lines across K (TRANSPOSE = 1): each line is 64 rows of A (columns of B) at one place of K. `group_bytes` from one

@@ -111,7 +111,7 @@ template <class T, int COLUMNS, int STAGES, int CLUSTER> struct Block {
     // d = the consumer's 64 rows of A times the block's columns of B, `depth` numbers along K.
     __device__ static __forceinline__ void product(Sums& d, Memory& memory, Turn<STAGES>& turn, int consumer, i32 depth) {
         // From STEP numbers along K to the next: within the lines, or two groups of lines on.
-        constexpr u32 ALONG = LINE_BYTES / 4, A_STEP = A_ALONG_K ? ALONG : 2 * GROUP_BYTES, B_STEP = B_ALONG_K ? ALONG : 2 * GROUP_BYTES;
+        constexpr u32 ALONG = STEP * sizeof(T), A_STEP = A_ALONG_K ? ALONG : 2 * GROUP_BYTES, B_STEP = B_ALONG_K ? ALONG : 2 * GROUP_BYTES;
         int before = 0;
 #pragma unroll 1
         for (i32 k = 0; k < depth; k += DEPTH, turn.next()) {

@@ -16,6 +16,7 @@ __device__ __forceinline__ int warpgroup() { return __shfl_sync(~0u, (int)thread
 
 // Chunk `chunk` of a panel's line: eight numbers of 16 bits.
 template <class T> __device__ __forceinline__ T* chunk_at(T* panel, int line, int chunk) {
+    static_assert(sizeof(T) == 2, "eight numbers in 16 bytes");
     return panel + line * 64 + (chunk ^ line % 8) * 8;
 }
 

@@ -58,14 +58,14 @@ Box run_of(const void *global, const void *shared, unsigned bytes, const char *f
   return box;
 }
 
-// Numbers of 32 bits as TF32 has them, to the nearest. What becomes of those halfway between two is written nowhere; here they go
-// to the even one.
+// Numbers of 32 bits as TF32 has them, to the nearest. NVIDIA's documents leave open where those halfway between two go; on cards
+// others have seen them go to the even one, and what is not finite stay as it is (triton-lang/triton, pull request 11751).
 void round_to_tf32(unsigned char *numbers, unsigned bytes) {
   for (unsigned i = 0; i < bytes; i += sizeof(uint32_t)) {
     uint32_t x;
     memcpy(&x, numbers + i, sizeof x);
-    if ((x & 0x7F800000) != 0x7F800000) x += 0xFFF + (x >> 13 & 1);
-    x &= ~0x1FFFu;
+    if ((x & 0x7F800000) == 0x7F800000) continue;
+    x = (x + 0xFFF + (x >> 13 & 1)) & ~0x1FFFu;
     memcpy(numbers + i, &x, sizeof x);
   }
 }

@@ -48,24 +48,26 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Squares of 32 × 32 that cover it.
-    pub fn squares(self) -> usize {
-        (self.rows as usize).div_ceil(32) * (self.columns as usize).div_ceil(32)
+    /// Squares of so many rows and columns that cover it.
+    pub fn squares(self, side: usize) -> usize {
+        (self.rows as usize).div_ceil(side) * (self.columns as usize).div_ceil(side)
     }
 }
 
 impl Layout<2> {
-    /// Matrices, and where each begins, if the two operands have runs along different dimensions, long enough that a square of both is
-    /// worth its way through shared memory.
-    pub fn transposed(&self) -> Option<(Plane, Layout<2>)> {
-        const LONG: i64 = 8;
-        let run = |n: usize| (0..self.rank()).find(|&d| self.strides[n][d] == 1 && self.extents[d] >= LONG);
+    /// Matrices, and where each begins, if the two operands have runs along different dimensions, which fill at least a quarter of the
+    /// squares that cover them: else they are not worth their way through shared memory.
+    pub fn transposed(&self, side: usize) -> Option<(Plane, Layout<2>)> {
+        let run = |n: usize| (0..self.rank()).find(|&d| self.strides[n][d] == 1);
         let (rows, columns) = (run(0)?, run(1)?);
         if rows == columns || self.strides[0][columns] == 1 || self.strides[1][rows] == 1 {
             return None;
         }
         let (x_pitch, y_pitch) = (self.strides[0][columns], self.strides[1][rows]);
         let plane = Plane { rows: self.extents[rows], columns: self.extents[columns], x_pitch, y_pitch };
+        if (plane.rows * plane.columns) as usize * 4 < plane.squares(side) * side * side {
+            return None;
+        }
         let mut batch = *self;
         batch.numel /= plane.rows * plane.columns;
         for d in [rows, columns] {

@@ -76,8 +76,8 @@ fn there_and_back() {
     }
 }
 
-/// Runs of whole chunks of 16, 8, 4 and 2 bytes and of none, at odd places and apart from each other; and operands whose runs lie across
-/// each other's, of whole squares and parts of them.
+/// Runs of whole chunks and of none, at odd places and apart from each other; and operands whose runs lie across each other's, of whole
+/// squares and parts of them.
 #[test]
 fn copies_between_runs_and_across_them() {
     let mut random = Random(14);
@@ -108,7 +108,6 @@ fn copies_between_runs_and_across_them() {
             equal("write", &on_card, &here);
         }
     }
-    assert_eq!(common::counted("emulator_count_bank_conflicts").unwrap_or(0), 0);
 }
 
 /// Rows in whole chunks of 16 bytes, apart from each other, the same row for all, one number for each row, and rows that are just not so.

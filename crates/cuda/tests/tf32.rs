@@ -92,13 +92,10 @@ fn products_of_runs_along_k() {
     let (a, b) = (matrix(&[2, 3, 72, 40]), matrix(&[2, 3, 80, 40]).transpose(-2, -1));
     check(1, &a, &b, None);
     check(1, &a.narrow(0, 1, 1).expand([2, 3, 72, 40]), &b, None);
-    // Operands that lie across K are laid along it first where that pays: the one, the other, both. They may be odd.
-    let (long, wide) = (matrix(&[1030, 40]), matrix(&[1026, 40]));
-    let (across, odd) = (long.t().copy().t(), matrix(&[1030, 41]).narrow(1, 1, 40));
-    let wide_across = wide.t().copy();
-    check(2, &across, &matrix(&[1026, 40]).t(), None);
-    check(2, &odd, &wide.t(), None);
-    check(3, &across, &wide_across, None);
+    // Operands that lie across K, or begin at odd places, are laid along it first where that pays.
+    let (wide, narrow) = (matrix(&[4096, 2048]), matrix(&[72, 2052]));
+    check(2, &narrow.narrow(1, 3, 2048), &wide.t(), None);
+    check(2, &wide, &narrow.narrow(1, 4, 2048).t().copy(), None);
     // Before, within and after an epilogue; f32 is not rounded in between.
     let (a, b, bias, r) = (matrix(&[130, 96]), matrix(&[70, 96]).t(), matrix(&[70]), matrix(&[130, 70]));
     let (a2, b2, bias2, r2) = (there(&a), there(&b), there(&bias), there(&r));

@@ -21,8 +21,10 @@ pub fn copy_into(cuda: &'static Cuda, from: &Tensor, to: &Tensor) {
     if from.numel() == 0 {
         return;
     }
-    match Layout::of([from, to]).transposed() {
-        Some((plane, batch)) => transpose(cuda, from, to, plane, batch),
+    // As in the kernel.
+    let side = if from.dtype().size() < 4 { 64 } else { 32 };
+    match Layout::of([from, to]).transposed(side) {
+        Some((plane, batch)) => transpose(cuda, [from, to], plane, batch, plane.squares(side) * batch.numel()),
         None => {
             let id = KernelId { file: "copy.cu", define: "", name: "copy", dtype: Some(moved_as(from.dtype())) };
             // SAFETY: elements of one size; the kernel only moves them.
@@ -32,10 +34,9 @@ pub fn copy_into(cuda: &'static Cuda, from: &Tensor, to: &Tensor) {
 }
 
 #[track_caller]
-fn transpose(cuda: &'static Cuda, from: &Tensor, to: &Tensor, plane: Plane, batch: Layout<2>) {
+fn transpose(cuda: &'static Cuda, [from, to]: [&Tensor; 2], plane: Plane, batch: Layout<2>, squares: usize) {
     let id = KernelId { file: "copy.cu", define: "", name: "transpose", dtype: Some(moved_as(from.dtype())) };
-    // A block has a quarter of a thread for each number of its square.
-    let grid = cuda.grid_for((plane.squares() * batch.numel()).saturating_mul(BLOCK as usize));
+    let grid = cuda.grid_for(squares * BLOCK as usize);
     let arguments = Arguments::default().tensor(from).tensor(to).value(plane).value(batch);
     // SAFETY: elements of one size, of which the kernel reads and writes those that the operands' layouts name.
     unsafe { cuda.launch(id, grid, BLOCK, 0, arguments) };

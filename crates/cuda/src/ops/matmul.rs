@@ -1,7 +1,7 @@
 //! Matrix products: which kernel makes one, and with what tiles.
 
 use super::elementwise::region;
-use super::matmul_wgmma::{HOPPER, matmul_wgmma};
+use super::matmul_wgmma::{matmul_wgmma, suits};
 use super::matvec::matvec;
 use super::split_k::{SHORTEST, Split, add_parts};
 use crate::cuda::Cuda;
@@ -161,8 +161,8 @@ fn of_matrices(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: After, c: &Te
         return in_full_precision(&Product::new(cuda, a, b, after, c));
     }
     let (mut a, mut b) = (InRuns::of(a, a.rank() - 1), InRuns::of(b, b.rank() - 2));
-    if c.dtype() == DType::F32 && c.rank() == 2 && cuda.capability == HOPPER {
-        along_k(&mut a, &mut b);
+    if c.dtype() == DType::F32 && c.rank() == 2 && suits(cuda, c.dim(0), c.dim(1)) {
+        lay_along_k(&mut a, &mut b);
     }
     let product = Product::new(cuda, &a.matrix, &b.matrix, after, c);
     if !matmul_wgmma(&product, &a, &b) {
@@ -171,16 +171,12 @@ fn of_matrices(cuda: &'static Cuda, a: &Tensor, b: &Tensor, after: After, c: &Te
 }
 
 /// Hopper's own instructions take f32 along K alone: lays matrices `[M, K]` and `[K, N]` so, if that pays.
-///
-/// A product is done in 2MNK / r. To lay A along K moves 8MK bytes; at 2.5 TB/s, and with r = 245 TFLOP/s for `mma.sync` and 370 for
-/// `wgmma`, that is won back where N is at least 1160. (The rates are guesses from the card's peak, not measurements.)
 #[track_caller]
-fn along_k(a: &mut InRuns, b: &mut InRuns) {
-    const LONG: usize = 1024;
-    let (m, k, n) = (a.matrix.dim(0), a.matrix.dim(1), b.matrix.dim(1));
+fn lay_along_k(a: &mut InRuns, b: &mut InRuns) {
+    let [m, k, n] = [a.matrix.dim(0), a.matrix.dim(1), b.matrix.dim(1)];
     let lies = |x: &InRuns| x.along_k && x.in_chunks;
-    let pays = |x: &InRuns, other: usize| lies(x) || other >= LONG && k % 4 == 0;
-    if m.min(n) <= SMALL.rows || !pays(a, n) || !pays(b, m) {
+    let moved = [(&*a, m), (&*b, n)].into_iter().filter(|(x, _)| !lies(x)).map(|(_, extent)| extent * k);
+    if k % 4 != 0 || !pays(m * n * k, moved) {
         return;
     }
     if !lies(a) {
@@ -189,6 +185,17 @@ fn along_k(a: &mut InRuns, b: &mut InRuns) {
     if !lies(b) {
         *b = InRuns::of(&b.matrix.t().copy().t(), 0);
     }
+}
+
+/// Is a product of so many terms faster by `wgmma`, though matrices of so many elements have to be copied for it? In seconds; the rates
+/// are guesses from the card's peaks, not measurements.
+fn pays(terms: usize, moved: impl Iterator<Item = usize>) -> bool {
+    const MMA: f64 = 245e12;
+    const WGMMA: f64 = 370e12;
+    const BYTES: f64 = 2.5e12;
+    const LAUNCH: f64 = 1e-6;
+    let copies: f64 = moved.map(|elements| LAUNCH + 8.0 * elements as f64 / BYTES).sum();
+    2.0 * terms as f64 * (1.0 / MMA - 1.0 / WGMMA) > copies
 }
 
 /// `[M, N]`, if there is a kernel for its product that has an epilogue.
@@ -428,7 +435,20 @@ fn on_tensor_cores(product: &Product, a: &InRuns, b: &InRuns) {
 
 #[cfg(test)]
 mod tests {
-    use super::{LARGE, SMALL, tile};
+    use super::{LARGE, SMALL, pays, tile};
+
+    #[test]
+    fn copies_that_a_faster_product_wins_back() {
+        let pays = |[m, n, k]: [usize; 3], a: bool, b: bool| {
+            pays(m * n * k, [(a, m * k), (b, n * k)].into_iter().filter(|x| x.0).map(|x| x.1))
+        };
+        assert!(pays([4096, 4096, 4096], true, true) && pays([1024, 2048, 8192], true, false));
+        // Two are more than one, short rows are copied for few products, and small ones are over before the copy has begun.
+        assert!(!pays([1024, 1024, 8192], true, true) && !pays([8192, 512, 8192], true, false));
+        assert!(!pays([1024, 2048, 64], true, false));
+        // What the tests rely on.
+        assert!(pays([72, 4096, 2048], true, false) && pays([4096, 72, 2048], false, true));
+    }
 
     #[test]
     fn large_tiles_for_products_that_fill_the_card() {

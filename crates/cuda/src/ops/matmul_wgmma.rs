@@ -80,14 +80,17 @@ pub fn programs() -> impl Iterator<Item = Program> {
     DEFINES.iter().map(|define| ("matmul_wgmma.cu", *define))
 }
 
+/// Is it a card for this kernel, and a size? Where half of each tile would be empty the other kernel has smaller ones.
+pub fn suits(cuda: &Cuda, m: usize, n: usize) -> bool {
+    cuda.capability == HOPPER && m > 64 && n > 64
+}
+
 /// Launches the product if it is one for Hopper, and says whether it was.
 #[track_caller]
 pub fn matmul_wgmma(product: &Product, a: &InRuns, b: &InRuns) -> bool {
     let extents @ [m, n, k, batches] = product.extents();
-    // Where half of each tile would be empty the other kernel has smaller ones.
-    let small = m <= 64 || n <= 64;
     let is_taken = product.c.dtype().is_half() || a.along_k && b.along_k;
-    if product.cuda.capability != HOPPER || !is_taken || small || !a.in_chunks || !b.in_chunks {
+    if !suits(product.cuda, m, n) || !is_taken || !a.in_chunks || !b.in_chunks {
         return false;
     }
     let layout = Layout::of([&matrices(product.a), &matrices(product.b)]);
@@ -144,8 +147,9 @@ fn result(cuda: &Cuda, c: &Tensor, [n, m, batches]: [usize; 3]) -> Option<sys::C
     panels(cuda, c, &[n, m, batches], &[n as i64, (m * n) as i64])
 }
 
-/// A map whose boxes are panels: 64 lines of 128 bytes, which are 64 numbers or in f32, to be rounded to TF32, 32. Extents and strides are in elements, the contiguous dimension first. There is
-/// none of a tensor that is too large for it: kernels find their way in numbers of 32 bits, maps in strides of 40.
+/// A map whose boxes are panels, 64 lines of 128 bytes: 64 numbers of a half type, or 32 of f32, which is rounded to TF32 on the way.
+/// Extents and strides are in elements, the contiguous dimension first. There is none of a tensor that is too large for it: kernels find
+/// their way in numbers of 32 bits, maps in strides of 40.
 #[track_caller]
 pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> Option<sys::CUtensorMap> {
     use sys::CUtensorMapDataType::{
@@ -163,7 +167,8 @@ pub fn panels(cuda: &Cuda, x: &Tensor, extents: &[usize], strides: &[i64]) -> Op
     let number = match dtype {
         DType::BF16 => BF16,
         DType::F16 => F16,
-        _ => TF32,
+        DType::F32 => TF32,
+        _ => unreachable!("no kernel takes panels of {dtype}"),
     };
     // SAFETY: the arrays have as many entries as there are dimensions, strides one less; the tensor is on the card.
     let made = unsafe {
