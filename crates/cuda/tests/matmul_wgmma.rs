@@ -7,7 +7,7 @@ mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use common::{card, counted, in_launches, is_product, there};
+use common::{by_wgmma, counted};
 use ferrograd_tensor::{DType, Tensor};
 use layouts::Random;
 
@@ -26,26 +26,6 @@ fn matrix(random: &mut Random, shape: &[usize], dtype: DType, in_columns: bool) 
     if in_columns { x.transpose(-2, -1) } else { x }
 }
 
-/// Is the product right, and was it made by the kernel that this file is about?
-#[track_caller]
-fn check(a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
-    check_launches(1, a, b, bias);
-}
-
-/// The same in two launches, if K is cut into parts.
-#[track_caller]
-fn check_launches(launches: usize, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
-    let strides = [a, b].map(|x| &x.layout().strides);
-    let what = format!("{}{} × {} of strides {strides:?}", a.dtype(), a.shape(), b.shape());
-    let (a2, b2, bias2, before) = (there(a), there(b), bias.map(there), counted("emulator_count_wgmma"));
-    let got = in_launches(launches, &what, || match &bias2 {
-        None => card().matmul(&a2, &b2),
-        Some(bias) => card().matmul_bias(&a2, &b2, bias).expect("a kernel"),
-    });
-    is_product(&what, &got, a, b, bias);
-    assert!(counted("emulator_count_wgmma").is_none_or(|now| Some(now) > before), "{what}: by another kernel");
-}
-
 #[test]
 fn small_and_large_tiles_of_operands_that_lie_either_way() {
     let mut random = Random(1);
@@ -58,7 +38,7 @@ fn small_and_large_tiles_of_operands_that_lie_either_way() {
             let a = matrix(&mut random, &[m, k], dtype, columns_a);
             let b = matrix(&mut random, &[k, n], dtype, columns_b);
             let bias = random.values(&[n], dtype);
-            check(&a, &b, (i % 2 == 0).then_some(&bias));
+            by_wgmma(1, &a, &b, (i % 2 == 0).then_some(&bias));
         }
     }
     assert_eq!(counted("emulator_count_bank_conflicts").unwrap_or(0), 0);
@@ -69,12 +49,14 @@ fn more_slices_than_the_ring_has_places() {
     let mut random = Random(2);
     for (dtype, columns) in HALVES.into_iter().zip([false, true]) {
         // In small tiles, and in large ones; several for each block.
-        check(
+        by_wgmma(
+            1,
             &matrix(&mut random, &[70, 1000], dtype, columns),
             &matrix(&mut random, &[1000, 88], dtype, !columns),
             None,
         );
-        check(
+        by_wgmma(
+            1,
             &matrix(&mut random, &[505, 648], dtype, columns),
             &matrix(&mut random, &[648, 480], dtype, columns),
             None,
@@ -89,7 +71,12 @@ fn rows_of_the_result_that_begin_anywhere() {
         HALVES.into_iter().flat_map(|dtype| [(100, 67), (130, 129), (500, 505)].map(|size| (dtype, size)))
     {
         let bias = random.values(&[n], dtype);
-        check(&matrix(&mut random, &[m, 80], dtype, false), &matrix(&mut random, &[80, n], dtype, true), Some(&bias));
+        by_wgmma(
+            1,
+            &matrix(&mut random, &[m, 80], dtype, false),
+            &matrix(&mut random, &[80, n], dtype, true),
+            Some(&bias),
+        );
     }
 }
 
@@ -99,15 +86,15 @@ fn batches_in_one_dimension_and_in_two() {
     for dtype in HALVES {
         let a = matrix(&mut random, &[2, 3, 72, 48], dtype, false);
         let b = matrix(&mut random, &[2, 3, 48, 80], dtype, true);
-        check(&a, &b, None);
+        by_wgmma(1, &a, &b, None);
         // Heads beside each other in every row, as attention has them.
         let heads = matrix(&mut random, &[2, 72, 3 * 48], dtype, false).reshape([2, 72, 3, 48]).transpose(1, 2);
-        check(&heads, &b, None);
-        check(&b.transpose(-2, -1), &heads.transpose(-2, -1), None);
+        by_wgmma(1, &heads, &b, None);
+        by_wgmma(1, &b.transpose(-2, -1), &heads.transpose(-2, -1), None);
         // One matrix for all of a batch, or of a part of it.
-        check(&a.narrow(0, 1, 1).expand([2, 3, 72, 48]), &b, None);
-        check(&a, &b.narrow(1, 0, 1).expand([2, 3, 48, 80]), None);
-        check(&a.narrow(0, 0, 1).narrow(1, 1, 1).expand([2, 3, 72, 48]), &b, None);
+        by_wgmma(1, &a.narrow(0, 1, 1).expand([2, 3, 72, 48]), &b, None);
+        by_wgmma(1, &a, &b.narrow(1, 0, 1).expand([2, 3, 48, 80]), None);
+        by_wgmma(1, &a.narrow(0, 0, 1).narrow(1, 1, 1).expand([2, 3, 72, 48]), &b, None);
     }
 }
 
@@ -121,13 +108,13 @@ fn sums_over_a_long_k_in_parts() {
             let a = matrix(&mut random, &[m, k], dtype, columns_a);
             let b = matrix(&mut random, &[k, n], dtype, columns_b);
             let bias = random.values(&[n], dtype);
-            check_launches(2, &a, &b, (columns_a != columns_b).then_some(&bias));
+            by_wgmma(2, &a, &b, (columns_a != columns_b).then_some(&bias));
         }
     }
     // Matrices that move in two dimensions of a batch, and one that stays.
     let a = matrix(&mut random, &[1, 2, 66, 1040], DType::BF16, true);
     let b = matrix(&mut random, &[1, 1, 1040, 80], DType::BF16, true).expand([1, 2, 1040, 80]);
-    check_launches(2, &a, &b, None);
+    by_wgmma(2, &a, &b, None);
 }
 
 #[test]
@@ -136,7 +123,7 @@ fn what_is_not_finite_is_not_hidden() {
         let mut a = vec![1.0; 80 * 40];
         (a[3], a[79 * 40 + 39]) = (f64::NAN, f64::INFINITY);
         let a = Tensor::from_vec(a, [80, 40]).to_dtype(dtype);
-        check(&a, &Tensor::zeros([40, 72]).to_dtype(dtype), None);
-        check(&Tensor::zeros([72, 40]).to_dtype(dtype), &a.transpose(0, 1), None);
+        by_wgmma(1, &a, &Tensor::zeros([40, 72]).to_dtype(dtype), None);
+        by_wgmma(1, &Tensor::zeros([72, 40]).to_dtype(dtype), &a.transpose(0, 1), None);
     }
 }

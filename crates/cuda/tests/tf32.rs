@@ -6,7 +6,7 @@ mod common;
 #[path = "../../tensor/tests/layouts/mod.rs"]
 mod layouts;
 
-use common::{card, counted, in_launches, is_product, there};
+use common::{by_wgmma, card, in_launches, is_product, there};
 use ferrograd_tensor::{Activation, DType, Epilogue, MatmulPrecision, Tensor, set_matmul_precision};
 use layouts::Random;
 
@@ -65,16 +65,6 @@ fn products_of_runs_along_k() {
         dims[shape.len() - 1] = k.next_multiple_of(4);
         random.values(&dims, DType::F32).narrow(-1, 0, k)
     };
-    let check = |launches: usize, a: &Tensor, b: &Tensor, bias: Option<&Tensor>| {
-        let what = format!("{} × {}", a.shape(), b.shape());
-        let (a2, b2, bias2, before) = (there(a), there(b), bias.map(there), counted("emulator_count_wgmma"));
-        let got = in_launches(launches, &what, || match &bias2 {
-            None => card().matmul(&a2, &b2),
-            Some(bias) => card().matmul_bias(&a2, &b2, bias).expect("a kernel"),
-        });
-        is_product(&what, &got, a, b, bias);
-        assert!(counted("emulator_count_wgmma").is_none_or(|now| Some(now) > before), "{what}: by another kernel");
-    };
     // In small tiles, large ones, with rows of C that begin at odd places, and in parts of K.
     for (m, n, k) in [
         (65, 72, 4),
@@ -87,15 +77,15 @@ fn products_of_runs_along_k() {
     ] {
         let (a, b) = (matrix(&[m, k]), matrix(&[n, k]).t());
         let bias = matrix(&[n]);
-        check(1 + (k > 1023) as usize, &a, &b, (m % 2 == 0).then_some(&bias));
+        by_wgmma(1 + (k > 1023) as usize, &a, &b, (m % 2 == 0).then_some(&bias));
     }
     let (a, b) = (matrix(&[2, 3, 72, 40]), matrix(&[2, 3, 80, 40]).transpose(-2, -1));
-    check(1, &a, &b, None);
-    check(1, &a.narrow(0, 1, 1).expand([2, 3, 72, 40]), &b, None);
+    by_wgmma(1, &a, &b, None);
+    by_wgmma(1, &a.narrow(0, 1, 1).expand([2, 3, 72, 40]), &b, None);
     // Operands that lie across K, or begin at odd places, are laid along it first where that pays.
     let (wide, narrow) = (matrix(&[4096, 2048]), matrix(&[72, 2052]));
-    check(2, &narrow.narrow(1, 3, 2048), &wide.t(), None);
-    check(2, &wide, &narrow.narrow(1, 4, 2048).t().copy(), None);
+    by_wgmma(2, &narrow.narrow(1, 3, 2048), &wide.t(), None);
+    by_wgmma(2, &wide, &narrow.narrow(1, 4, 2048).t().copy(), None);
     // Before, within and after an epilogue; f32 is not rounded in between.
     let (a, b, bias, r) = (matrix(&[130, 96]), matrix(&[70, 96]).t(), matrix(&[70]), matrix(&[130, 70]));
     let (a2, b2, bias2, r2) = (there(&a), there(&b), there(&bias), there(&r));
@@ -107,7 +97,7 @@ fn products_of_runs_along_k() {
     // What is not finite is not hidden.
     let mut values = vec![1f32; 80 * 40];
     (values[3], values[79 * 40 + 39]) = (f32::NAN, f32::INFINITY);
-    check(1, &Tensor::from_vec(values, [80, 40]), &Tensor::zeros([72, 40]).t(), None);
+    by_wgmma(1, &Tensor::from_vec(values, [80, 40]), &Tensor::zeros([72, 40]).t(), None);
 }
 
 #[test]

@@ -75,7 +75,21 @@ pub fn in_launches<T, F: FnOnce() -> T>(launches: usize, what: &str, f: F) -> T 
     y
 }
 
+/// Is the product right, made in so many launches, and by Hopper's own instructions? A real card says nothing of the last two.
+#[track_caller]
+pub fn by_wgmma(launches: usize, a: &Tensor, b: &Tensor, bias: Option<&Tensor>) {
+    let strides = [a, b].map(|x| &x.layout().strides);
+    let what = format!("{}{} × {} of strides {strides:?}", a.dtype(), a.shape(), b.shape());
+    let (a2, b2, bias2, before) = (there(a), there(b), bias.map(there), counted("emulator_count_wgmma"));
+    let got = in_launches(launches, &what, || match &bias2 {
+        None => card().matmul(&a2, &b2),
+        Some(bias) => card().matmul_bias(&a2, &b2, bias).expect("a kernel"),
+    });
+    is_product(&what, &got, a, b, bias);
+    assert!(counted("emulator_count_wgmma").is_none_or(|now| Some(now) > before), "{what}: by another kernel");
+}
+
 /// Each test uses the part it needs: none of this is dead code where it is included.
 const _: () = {
-    let _ = (card, there, is_product, counted, close, in_launches::<(), fn()>);
+    let _ = (card, there, is_product, counted, close, in_launches::<(), fn()>, by_wgmma);
 };
