@@ -1,14 +1,14 @@
 // y = x between any strides, in elements of 1, 2, 4 and 8 bytes.
 #include "elementwise.cuh"
 
+constexpr int THREADS = 256;
+
 // Where x's runs lie across y's: x[c · x_pitch + r] goes to y[r · y_pitch + c].
 struct Plane { i64 rows, columns, x_pitch, y_pitch; };
 
 // Read along the one's runs and written along the other's, neighbours would be far apart in one of them, and every number would cost a
 // transaction of 32 bytes. So a block reads a square along x's runs into shared memory, and writes it along y's. Lines of the square are a
 // word longer than it is wide, so that those of a column lie in different banks.
-constexpr int THREADS = 256;
-
 template <class T>
 __device__ __forceinline__ void transpose(const T* x, T* y, const Plane& plane, const Layout<2>& batch) {
     constexpr int SIDE = sizeof(T) < 4 ? 64 : 32, WORD = sizeof(T) < 4 ? 4 / sizeof(T) : 1, STEP = THREADS / SIDE;
